@@ -1,0 +1,140 @@
+//! Why a frame ends: one name for each way, the name an operator would say.
+
+macro_rules! drop_reasons {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal,)*) => {
+        /// Why a frame was not delivered. Counters are indexed by it; [`DropReason::name`] is stable and documented.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(
+                #[doc = concat!("`", $name, "`:", $doc, ".")]
+                $variant,
+            )*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in `weft show drops` and in JSON.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// One sentence for people: when it happens.
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $doc.trim_ascii(),)*
+                }
+            }
+
+            /// The reason as an index of a counter array.
+            #[inline]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    // what a frame from anywhere can be
+    /// shorter than an Ethernet header, or a tag that is cut off
+    Malformed = "malformed",
+    /// the virtio-net header beside the frame contradicts the frame
+    BadOffload = "bad_offload",
+    /// the source address is multicast or all zeros
+    SourceInvalid = "source_invalid",
+    /// a reserved link-local group address (01-80-C2-00-00-0X) that a bridge keeps to itself
+    ReservedGroup = "reserved_group",
+
+    // VLANs
+    /// an untagged frame on a trunk without `native`
+    VlanUntagged = "vlan_untagged",
+    /// a VLAN identifier that the trunk does not carry
+    VlanNotMember = "vlan_not_member",
+    /// VLAN identifier 4095, which is reserved
+    VlanInvalid = "vlan_invalid",
+    /// an inner 802.1Q tag where `inner_vlan = "drop"` forbids it
+    InnerVlan = "inner_vlan",
+
+    // the decision
+    /// the destination is behind the port or VTEP that the frame came from
+    SameEndpoint = "same_endpoint",
+    /// the destination is the interface of one of the bridge's own packet ports, whose kernel has its own copy
+    LocalDestination = "local_destination",
+    /// flooded, but there was no other port or VTEP to take it
+    NoFloodTarget = "no_flood_target",
+    /// learned behind a VTEP, but arrived from a VTEP (split horizon: never VTEP to VTEP)
+    SplitHorizon = "split_horizon",
+    /// both ports are `isolated`
+    Isolated = "isolated",
+    /// the destination's port is down or gone
+    PortDown = "port_down",
+    /// the ingress port was taken out of the switch while the frame was on its way
+    PortRemoved = "port_removed",
+    /// longer than the egress port's MTU allows
+    EgressMtu = "egress_mtu",
+
+    // writing to a port
+    /// the port's queue in the kernel or in memory is full
+    PortQueueFull = "port_queue_full",
+    /// the kernel refused the frame on this port
+    PortRefused = "port_refused",
+
+    // from the underlay
+    /// less than a VXLAN header
+    VxlanTruncated = "vxlan_truncated",
+    /// the I flag of the VXLAN header is clear
+    VxlanNoVniFlag = "vxlan_no_vni_flag",
+    /// no bridge has this VNI
+    VniUnknown = "vni_unknown",
+    /// reserved bits of the VXLAN header are set and `reserved_bits = "drop"`
+    VxlanReservedBits = "vxlan_reserved_bits",
+    /// from a VTEP that nobody named, and `peers = "known"`
+    VtepUnknown = "vtep_unknown",
+    /// the source has a static entry at another VTEP or port
+    SourceStatic = "source_static",
+    /// no room for an inner Ethernet header
+    InnerTruncated = "inner_truncated",
+    /// the inner IP header is cut off or missing
+    InnerIpTruncated = "inner_ip_truncated",
+    /// the outer header says "congestion experienced", the inner packet can't carry it (RFC 6040)
+    EcnNotCapable = "ecn_not_capable",
+
+    // to the underlay
+    /// longer than what fits the underlay behind an outer header
+    UnderlayMtu = "underlay_mtu",
+    /// the kernel knows no way to the VTEP
+    UnderlayUnreachable = "underlay_unreachable",
+    /// the underlay socket's queue is full
+    UnderlayQueueFull = "underlay_queue_full",
+    /// the kernel refused the datagram
+    UnderlayRefused = "underlay_refused",
+    /// the switch has no underlay
+    UnderlayAbsent = "underlay_absent",
+}
+
+impl serde::Serialize for DropReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_indices_dense() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(!reason.explanation().trim().is_empty());
+            assert_eq!(DropReason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Namespace topologies as code.

@@ -1,0 +1,181 @@
+//! The underlay: UDP datagrams to and from other VTEPs.
+//!
+//! Each worker has an [`Underlay`] of its own: one receiving socket on the VTEP's port (SO_REUSEPORT spreads peers' flows
+//! over the workers) and a share of the sending sockets, whose source ports carry the entropy of the inner flows
+//! (RFC 7348 section 5).
+//!
+//! Sending reserves a place in the queue, and the caller writes VXLAN header and inner frame there once, in place;
+//! equal-sized neighbours to one VTEP leave as one `sendmsg` with UDP_SEGMENT, everything of a batch as one `sendmmsg`.
+
+pub mod memory;
+pub mod rx;
+pub mod sockets;
+pub mod tx;
+pub mod udp;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::BorrowedFd,
+};
+
+use crate::{
+    bridge::DropReason,
+    buffer::Buffer,
+    ids::{BridgeId, VtepId},
+};
+
+/// Where one datagram goes, with the outer header's fields that can differ from datagram to datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The bridge whose frame it carries, for the ledger.
+    pub bridge: BridgeId,
+    /// The VTEP that it goes to, for the ledger.
+    pub vtep: VtepId,
+    /// The VTEP's underlay address and UDP port.
+    pub address: SocketAddr,
+    /// Outer TOS (IPv4) or traffic class (IPv6): DSCP and ECN.
+    pub tos: u8,
+    /// Outer TTL (IPv4) or hop limit (IPv6).
+    pub ttl: u8,
+    /// Outer DF bit (IPv4); for IPv6 whether the kernel may fragment at the source.
+    pub dont_fragment: bool,
+}
+
+/// What became of datagrams that had been queued together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// The bridge and VTEP of the [`Target`].
+    pub bridge: BridgeId,
+    /// See `bridge`.
+    pub vtep: VtepId,
+    /// Inner wire frames: datagrams.
+    pub frames: u64,
+    /// Inner bytes: the datagrams' payloads without their VXLAN headers.
+    pub bytes: u64,
+    /// Sent, or why not.
+    pub result: Result<(), DropReason>,
+}
+
+/// One worker's end of the underlay.
+pub trait UnderlayEnd {
+    /// Fills `batch` with what is waiting and returns how many buffers that were. 0: nothing waits.
+    ///
+    /// # Errors
+    /// What the kernel says; the caller logs it and goes on.
+    fn recv(&mut self, batch: &mut UnderlayBatch) -> io::Result<usize>;
+
+    /// A place of exactly `len` bytes for one datagram's payload, which the caller must fill. `hash` is the inner
+    /// flow's; equal hashes take the same source port.
+    ///
+    /// `len` is at most [`MAX_DATAGRAM_LEN`].
+    fn reserve(&mut self, target: &Target, hash: u32, len: usize) -> &mut [u8];
+
+    /// Sends everything reserved so far and says what became of it.
+    fn flush(&mut self, report: &mut dyn FnMut(Sent));
+
+    /// What to poll for readability; `None` if there is no descriptor.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Datagrams that the kernel dropped on this socket before weft could read them (SO_RXQ_OVFL).
+    fn kernel_drops(&self) -> u64 {
+        0
+    }
+}
+
+/// The largest UDP payload that IPv4 carries: 65,535 - 20 - 8.
+pub const MAX_DATAGRAM_LEN: usize = 65_507;
+
+/// What one receive buffer holds: one datagram, or several of equal length from one source that the kernel put together
+/// (UDP_GRO), the last perhaps shorter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The sender's address.
+    pub source: IpAddr,
+    /// Outer TOS or traffic class as received.
+    pub tos: u8,
+    /// Length of each datagram.
+    pub stride: usize,
+}
+
+/// A fixed number of receive buffers, each with what is known about it.
+pub struct UnderlayBatch {
+    pub(super) buffers: Box<[Buffer]>,
+    pub(super) arrivals: Box<[Arrival]>,
+    pub(super) len: usize,
+}
+
+impl UnderlayBatch {
+    /// Buffers of one `recvmmsg`. With UDP_GRO each can hold up to 64 KiB.
+    pub const CAPACITY: usize = 32;
+
+    /// An empty batch with all its buffers.
+    pub fn new() -> Self {
+        let nothing = Arrival { source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), tos: 0, stride: 0 };
+        Self {
+            buffers: (0..Self::CAPACITY).map(|_| Buffer::new()).collect(),
+            arrivals: vec![nothing; Self::CAPACITY].into_boxed_slice(),
+            len: 0,
+        }
+    }
+
+    /// How many buffers hold something.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Each buffer's content; cut it by [`Arrival::stride`].
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Arrival, &mut [u8])> {
+        self.arrivals.iter().copied().zip(self.buffers[..self.len].iter_mut().map(Buffer::frame_mut))
+    }
+}
+
+impl Default for UnderlayBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One worker's end of any kind of underlay.
+pub enum Underlay {
+    /// UDP sockets.
+    Udp(udp::UdpUnderlay),
+    /// Queues in memory.
+    Memory(memory::MemoryUnderlay),
+}
+
+macro_rules! each_underlay {
+    ($self:ident, $underlay:ident => $call:expr) => {
+        match $self {
+            Underlay::Udp($underlay) => $call,
+            Underlay::Memory($underlay) => $call,
+        }
+    };
+}
+
+impl UnderlayEnd for Underlay {
+    fn recv(&mut self, batch: &mut UnderlayBatch) -> io::Result<usize> {
+        each_underlay!(self, underlay => underlay.recv(batch))
+    }
+
+    fn reserve(&mut self, target: &Target, hash: u32, len: usize) -> &mut [u8] {
+        each_underlay!(self, underlay => underlay.reserve(target, hash, len))
+    }
+
+    fn flush(&mut self, report: &mut dyn FnMut(Sent)) {
+        each_underlay!(self, underlay => underlay.flush(report));
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        each_underlay!(self, underlay => underlay.poll_fd())
+    }
+
+    fn kernel_drops(&self) -> u64 {
+        each_underlay!(self, underlay => underlay.kernel_drops())
+    }
+}
