@@ -90,7 +90,7 @@ impl Egress<'_> {
             return Err(DropReason::InnerVlan);
         }
         let inner = dissected.l3;
-        let outer_ecn = ecn::encapsulate(inner.map(|l3| Ecn::from_tos(l3.tos)), overlay.ecn);
+        let outer_ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
         let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos & !Ecn::MASK));
         let target = Target {
             bridge: staged.bridge,

@@ -212,10 +212,8 @@ impl Worker {
         if count > 0 {
             let tables = self.shared.tables.load();
             let (mut walk, _, arrived) = self.walk(&tables, now);
-            if let Some(overlay) = &tables.overlay {
-                for (arrival, bytes) in arrived.iter_mut() {
-                    walk.from_underlay(overlay, arrival, bytes);
-                }
+            for (arrival, bytes) in arrived.iter_mut() {
+                walk.from_underlay(arrival, bytes);
             }
             walk.egress.flush();
         }

@@ -107,11 +107,13 @@ impl Walk<'_> {
     }
 
     /// The datagrams of one receive buffer, all from one source.
-    pub(super) fn from_underlay(&mut self, overlay: &Overlay, arrival: Arrival, bytes: &mut [u8]) {
+    pub(super) fn from_underlay(&mut self, arrival: Arrival, bytes: &mut [u8]) {
+        let Some(overlay) = &self.tables.overlay else {
+            let datagrams = bytes.len().div_ceil(arrival.stride).max(1);
+            return self.refuse_datagrams(DropReason::UnderlayAbsent, datagrams as u64);
+        };
         if bytes.is_empty() {
-            self.counters().underlay.frames_in += 1;
-            self.counters().underlay.drops_in[DropReason::VxlanTruncated.index()] += 1;
-            return;
+            return self.refuse_datagrams(DropReason::VxlanTruncated, 1);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -139,9 +141,7 @@ impl Walk<'_> {
         let (bridge_id, bridge, vtep, inner) = match self.open(overlay, arrival.source, datagram) {
             Ok(opened) => opened,
             Err(reason) => {
-                let tally = &mut self.counters().underlay;
-                tally.frames_in += 1;
-                tally.drops_in[reason.index()] += 1;
+                self.refuse_datagrams(reason, 1);
                 return None;
             }
         };
@@ -209,9 +209,9 @@ impl Walk<'_> {
             return Err(DropReason::InnerVlan);
         }
         if let (Some(l3), 0) = (&dissected.l3, dissected.tags) {
-            let before = Ecn::from_tos(l3.tos);
+            let before = Ecn::of_tos(l3.tos);
             let after =
-                ecn::decapsulate(before, Ecn::from_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
+                ecn::decapsulate(before, Ecn::of_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
             if after != before {
                 dissect::set_ecn(inner, l3, after.bits());
             }
@@ -289,6 +289,13 @@ impl Walk<'_> {
     ) -> Option<T> {
         self.counters().dropped_in(ingress, bridge, reason, frames);
         None
+    }
+
+    /// Counts datagrams that end before their VTEP and bridge are known.
+    fn refuse_datagrams(&mut self, reason: DropReason, datagrams: u64) {
+        let tally = &mut self.counters().underlay;
+        tally.frames_in += datagrams;
+        tally.drops_in[reason.index()] += datagrams;
     }
 
     fn counters(&mut self) -> &mut Counters {
