@@ -120,3 +120,102 @@ impl Default for SourcePorts {
         Self::RECOMMENDED
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The kernel's lines in other words, in wider arithmetic.
+    fn kernel_port(hash: u32, min: u16, max: u16) -> u128 {
+        let mixed = u128::from(hash) ^ ((u128::from(hash) << 16) & 0xffff_ffff);
+        u128::from(min) + ((mixed * u128::from(max - min)) >> 32)
+    }
+
+    fn any_range() -> impl Strategy<Value = SourcePorts> {
+        (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| SourcePorts::new(a.min(b), a.max(b)).unwrap())
+    }
+
+    #[test]
+    fn ranges_that_begin_at_zero_or_end_early_are_refused() {
+        assert_eq!(SourcePorts::new(0, 10), Err(InvalidSourcePorts::Zero));
+        assert_eq!(SourcePorts::new(0, 0), Err(InvalidSourcePorts::Zero));
+        assert_eq!(SourcePorts::new(11, 10), Err(InvalidSourcePorts::Reversed { min: 11, max: 10 }));
+        assert_eq!(SourcePorts::new(49_152, 65_535), Ok(SourcePorts::default()));
+    }
+
+    #[test]
+    fn the_extreme_hashes_take_the_ends_of_the_range_and_max_is_never_used() {
+        let ports = SourcePorts::default();
+        // mixing turns these into the smallest and the largest number
+        assert_eq!(ports.port(0x0000_0000), 49_152);
+        assert_eq!(ports.port(0x0000_ffff), 65_534);
+    }
+
+    #[test]
+    fn a_range_of_one_port_has_one_bucket() {
+        let ports = SourcePorts::new(5000, 5000).unwrap();
+        for hash in [0, 1, u32::MAX] {
+            assert_eq!(ports.port(hash), 5000);
+            assert_eq!(ports.bucket(hash, 16), 0);
+        }
+        assert_eq!(ports.bucket_ports(0, 16), (5000, 5000));
+    }
+
+    #[test]
+    fn sixteen_sockets_share_the_default_range_almost_evenly() {
+        let ports = SourcePorts::default();
+        let sizes: Vec<_> = (0..16).map(|index| ports.bucket_ports(index, 16)).map(|(a, b)| b - a + 1).collect();
+        assert_eq!(sizes.iter().sum::<u16>(), 16_383);
+        assert!(sizes.iter().all(|&size| size == 1023 || size == 1024), "{sizes:?}");
+    }
+
+    #[test]
+    fn hashes_spread_over_all_buckets_evenly() {
+        let ports = SourcePorts::default();
+        let mut hits = [0_u32; 16];
+        // a sequence without structure: multiples of an odd constant, 2^32 divided by the golden ratio
+        for n in 0..160_000_u32 {
+            hits[ports.bucket(n.wrapping_mul(0x9e37_79b9), 16)] += 1;
+        }
+        assert!(hits.iter().all(|hits| (9_500..10_500).contains(hits)), "{hits:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_port_is_the_kernels(hash: u32, ports in any_range()) {
+            prop_assert_eq!(u128::from(ports.port(hash)), kernel_port(hash, ports.min(), ports.max()));
+        }
+
+        #[test]
+        fn the_kernels_port_lies_in_the_bucket_of_its_hash(hash: u32, ports in any_range(), count in 0..70_000_usize) {
+            let (first, last) = ports.bucket_ports(ports.bucket(hash, count), count);
+            prop_assert!((first..=last).contains(&ports.port(hash)));
+        }
+
+        #[test]
+        fn buckets_follow_each_other_without_gap_or_overlap(ports in any_range(), count in 0..2_000_usize) {
+            let count = count.clamp(1, usize::from(ports.distinct_count()));
+            let mut next = u32::from(ports.min());
+            for index in 0..count {
+                let (first, last) = ports.bucket_ports(index, count);
+                prop_assert_eq!(u32::from(first), next);
+                prop_assert!(last >= first);
+                next = u32::from(last) + 1;
+            }
+            prop_assert_eq!(next, u32::from(ports.min()) + u32::from(ports.distinct_count()));
+        }
+
+        #[test]
+        fn a_bucket_is_one_of_those_there_are(hash: u32, ports in any_range(), count: usize) {
+            prop_assert!(ports.bucket(hash, count) < count.clamp(1, usize::from(ports.distinct_count())));
+        }
+
+        #[test]
+        fn numbers_without_sense_yield_ports_of_the_range(ports in any_range(), index: usize, count: usize) {
+            let (first, last) = ports.bucket_ports(index, count);
+            prop_assert!(ports.min() <= first && first <= last && last <= ports.max());
+        }
+    }
+}

@@ -121,3 +121,102 @@ impl Header {
         self.0.to_be_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The header in which only the I flag is set.
+    const FLAG_ONLY: u64 = 0x0800_0000_0000_0000;
+
+    fn parse(bits: u64) -> Result<Header, HeaderError> {
+        Header::parse(&bits.to_be_bytes()).map(|(header, _)| header)
+    }
+
+    #[test]
+    fn each_of_the_64_bits_means_what_the_rfc_says() {
+        for bit in 0..64 {
+            let alone = 1_u64 << (63 - bit);
+            match bit {
+                4 => {
+                    let header = parse(alone).unwrap();
+                    assert_eq!(header.vni().get(), 0, "bit {bit}");
+                    assert!(!header.has_reserved_bits(), "bit {bit}");
+                }
+                32..=55 => {
+                    let header = parse(FLAG_ONLY | alone).unwrap();
+                    assert_eq!(header.vni().get(), 1 << (55 - bit), "bit {bit}");
+                    assert!(!header.has_reserved_bits(), "bit {bit}");
+                }
+                _ => {
+                    let header = parse(FLAG_ONLY | alone).unwrap();
+                    assert_eq!(header.vni().get(), 0, "bit {bit}");
+                    assert!(header.has_reserved_bits(), "bit {bit}");
+                }
+            }
+            if bit != 4 {
+                assert_eq!(parse(alone), Err(HeaderError::NoVniFlag), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_bit_but_the_flag_says_no_vni() {
+        assert_eq!(parse(!FLAG_ONLY), Err(HeaderError::NoVniFlag));
+    }
+
+    #[test]
+    fn group_policy_and_gpe_bits_are_reserved() {
+        // G of Group Policy, D and A beside it; P and O of GPE
+        for bits in [0x8800_0000_0000_0000, 0x0840_0000_0000_0000, 0x0808_0000_0000_0000, 0x0c00_0000_0000_0000_u64] {
+            assert!(parse(bits).unwrap().has_reserved_bits(), "{bits:016x}");
+        }
+    }
+
+    #[test]
+    fn too_few_bytes_are_truncated_even_without_the_flag() {
+        for len in 0..HEADER_LEN {
+            assert_eq!(Header::parse(&[0xff; HEADER_LEN][..len]), Err(HeaderError::Truncated { len }));
+            assert_eq!(Header::parse(&[0; HEADER_LEN][..len]), Err(HeaderError::Truncated { len }));
+        }
+    }
+
+    #[test]
+    fn the_header_of_the_rfc_drawing_has_these_bytes() {
+        assert_eq!(Header::new(Vni::new(0x54fa11).unwrap()).to_bytes(), [0x08, 0, 0, 0, 0x54, 0xfa, 0x11, 0]);
+    }
+
+    #[test]
+    fn the_inner_frame_changes_in_place() {
+        let mut datagram = [0x08, 0, 0, 0, 0, 0, 7, 0, 0xaa, 0xbb];
+        let (header, inner) = Header::parse_mut(&mut datagram).unwrap();
+        assert_eq!(header.vni().get(), 7);
+        inner[1] = 0xcc;
+        assert_eq!(datagram[8..], [0xaa, 0xcc]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_header_is_read_back_without_reserved_bits(vni in 0..=Vni::MAX.get()) {
+            let header = Header::new(Vni::new(vni).unwrap());
+            prop_assert_eq!(parse(u64::from_be_bytes(header.to_bytes())), Ok(header));
+            prop_assert_eq!(header.vni().get(), vni);
+            prop_assert!(!header.has_reserved_bits());
+        }
+
+        #[test]
+        fn a_received_header_keeps_all_its_bits(bits: u64) {
+            let bits = bits | FLAG_ONLY;
+            prop_assert_eq!(parse(bits).unwrap().to_bytes(), bits.to_be_bytes());
+        }
+
+        #[test]
+        fn both_ways_to_parse_say_the_same(mut bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let shared = Header::parse(&bytes).map(|(header, inner)| (header, inner.to_vec()));
+            let exclusive = Header::parse_mut(&mut bytes).map(|(header, inner)| (header, inner.to_vec()));
+            prop_assert_eq!(shared, exclusive);
+        }
+    }
+}

@@ -144,3 +144,93 @@ const _: () = assert!(Family::Ipv6.max_packet_len() - 70 <= u16::MAX as u32);
 pub const fn inner_mtu(underlay_mtu: u32, family: Family) -> Option<u16> {
     HeaderBudget::new(family).inner_mtu(underlay_mtu)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_budget() -> impl Strategy<Value = HeaderBudget> {
+        (prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)], any::<bool>()).prop_map(|(family, tagged)| {
+            let budget = HeaderBudget::new(family);
+            if tagged { budget.with_inner_tag() } else { budget }
+        })
+    }
+
+    #[test]
+    fn inner_mtus_are_those_the_kernel_reports() {
+        assert_eq!(inner_mtu(1500, Family::Ipv4), Some(1450));
+        assert_eq!(inner_mtu(1500, Family::Ipv6), Some(1430));
+        assert_eq!(inner_mtu(4000, Family::Ipv4), Some(3950));
+        assert_eq!(inner_mtu(4000, Family::Ipv6), Some(3930));
+        assert_eq!(inner_mtu(9000, Family::Ipv4), Some(8950));
+    }
+
+    #[test]
+    fn a_tag_inside_costs_four_bytes() {
+        assert_eq!(HeaderBudget::new(Family::Ipv4).with_inner_tag().inner_mtu(1500), Some(1446));
+    }
+
+    #[test]
+    fn an_underlay_without_room_for_an_ip_packet_has_no_inner_mtu() {
+        assert_eq!(inner_mtu(118, Family::Ipv4), Some(68));
+        assert_eq!(inner_mtu(117, Family::Ipv4), None);
+        assert_eq!(inner_mtu(0, Family::Ipv6), None);
+    }
+
+    #[test]
+    fn an_mtu_beyond_ip_counts_as_the_largest_ip_packet() {
+        assert_eq!(inner_mtu(65_536, Family::Ipv4), Some(65_485));
+        assert_eq!(inner_mtu(u32::MAX, Family::Ipv4), Some(65_485));
+        assert_eq!(inner_mtu(65_536, Family::Ipv6), Some(65_466));
+        assert_eq!(inner_mtu(u32::MAX, Family::Ipv6), Some(65_505));
+    }
+
+    #[test]
+    fn a_full_ethernet_payload_inside_needs_a_larger_underlay() {
+        assert_eq!(HeaderBudget::new(Family::Ipv4).underlay_mtu_needed(1500), Some(1550));
+        assert_eq!(HeaderBudget::new(Family::Ipv6).underlay_mtu_needed(1500), Some(1570));
+        assert_eq!(HeaderBudget::new(Family::Ipv4).underlay_mtu_needed(65_486), None);
+    }
+
+    #[test]
+    fn lines_name_the_headers_from_outside_to_inside() {
+        let lines: Vec<_> =
+            HeaderBudget::new(Family::Ipv4).with_inner_tag().lines().map(|line| (line.name, line.len)).collect();
+        let expected =
+            [("outer IPv4", 20), ("outer UDP", 8), ("VXLAN", 8), ("inner Ethernet", 14), ("inner 802.1Q tag", 4)];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_mapped_address_is_an_ipv4_underlay() {
+        assert_eq!(Family::of("::ffff:192.0.2.1".parse().unwrap()), Family::Ipv4);
+        assert_eq!(Family::of("192.0.2.1".parse().unwrap()), Family::Ipv4);
+        assert_eq!(Family::of("2001:db8::1".parse().unwrap()), Family::Ipv6);
+    }
+
+    proptest! {
+        #[test]
+        fn lines_sum_up_to_the_overhead(budget in any_budget()) {
+            prop_assert_eq!(budget.lines().map(|line| line.len).sum::<u16>(), budget.overhead());
+        }
+
+        #[test]
+        fn what_an_inner_mtu_needs_carries_exactly_it(budget in any_budget(), inner in IPV4_MIN_MTU..=u16::MAX) {
+            if let Some(needed) = budget.underlay_mtu_needed(inner) {
+                prop_assert_eq!(budget.inner_mtu(needed), Some(inner));
+                let below = budget.inner_mtu(needed - 1);
+                prop_assert!(below.is_none_or(|below| below < inner));
+            }
+        }
+
+        #[test]
+        fn no_underlay_mtu_yields_more_than_fits(budget in any_budget(), underlay: u32) {
+            if let Some(inner) = budget.inner_mtu(underlay) {
+                let needed = budget.underlay_mtu_needed(inner);
+                prop_assert!(needed.is_some_and(|needed| needed <= underlay));
+            }
+        }
+    }
+}

@@ -173,3 +173,119 @@ impl Extend<u16> for FloodList {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// The address that differs from all others by `n`.
+    fn nth(n: u32) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4((0x0a00_0000 + n).into()), 4789)
+    }
+
+    #[test]
+    fn a_vtep_keeps_the_index_it_was_given() {
+        let mut table = VtepTable::new();
+        assert_eq!(table.intern(address("192.0.2.1:4789")), Ok(0));
+        assert_eq!(table.intern(address("192.0.2.2:4789")), Ok(1));
+        assert_eq!(table.intern(address("192.0.2.1:4789")), Ok(0));
+        assert_eq!(table.lookup(&address("192.0.2.2:4789")), Some(1));
+        assert_eq!(table.lookup(&address("192.0.2.3:4789")), None);
+        assert_eq!(table.get(1), Some(&address("192.0.2.2:4789")));
+        assert_eq!(table.get(2), None);
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn another_port_is_another_vtep() {
+        let mut table = VtepTable::new();
+        assert_eq!(table.intern(address("192.0.2.1:4789")), Ok(0));
+        assert_eq!(table.intern(address("192.0.2.1:8472")), Ok(1));
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_vtep() {
+        let mut table = VtepTable::new();
+        assert_eq!(table.intern(address("[::ffff:192.0.2.1]:4789")), Ok(0));
+        assert_eq!(table.get(0), Some(&address("192.0.2.1:4789")));
+        assert_eq!(table.lookup(&address("192.0.2.1:4789")), Some(0));
+    }
+
+    #[test]
+    fn flow_label_and_scope_of_a_global_address_do_not_count() {
+        let ip = "2001:db8::1".parse().unwrap();
+        let mut table = VtepTable::new();
+        assert_eq!(table.intern(SocketAddrV6::new(ip, 4789, 7, 3).into()), Ok(0));
+        assert_eq!(table.intern(SocketAddrV6::new(ip, 4789, 0, 0).into()), Ok(0));
+    }
+
+    #[test]
+    fn a_link_local_address_means_something_else_on_each_interface() {
+        let ip = "fe80::1".parse().unwrap();
+        let mut table = VtepTable::new();
+        assert_eq!(table.intern(SocketAddrV6::new(ip, 4789, 0, 2).into()), Ok(0));
+        assert_eq!(table.intern(SocketAddrV6::new(ip, 4789, 0, 3).into()), Ok(1));
+        assert_eq!(table.intern(SocketAddrV6::new(ip, 4789, 9, 2).into()), Ok(0));
+    }
+
+    #[test]
+    fn a_full_table_refuses_new_vteps_and_still_knows_the_old_ones() {
+        let mut table = VtepTable::new();
+        for n in 0..MAX_VTEPS as u32 {
+            assert_eq!(table.intern(nth(n)).map(u32::from), Ok(n));
+        }
+        assert_eq!(table.intern(nth(MAX_VTEPS as u32)), Err(TableFull));
+        assert_eq!(table.len(), MAX_VTEPS);
+        assert_eq!(table.intern(nth(4095)), Ok(4095));
+        assert_eq!(TableFull.to_string(), format!("the table of VTEPs is full ({MAX_VTEPS})"));
+    }
+
+    #[test]
+    fn a_vtep_named_twice_is_flooded_once() {
+        let list: FloodList = [3, 1, 3, 2, 1].into_iter().collect();
+        assert_eq!(list.as_slice(), [3, 1, 2]);
+    }
+
+    #[test]
+    fn a_removed_vtep_leaves_the_others_in_order() {
+        let mut list: FloodList = [3, 1, 2].into_iter().collect();
+        assert!(list.remove(1));
+        assert!(!list.remove(1));
+        assert_eq!(list.as_slice(), [3, 2]);
+        assert!(list.insert(1));
+        assert!(!list.insert(3));
+        assert_eq!(list.as_slice(), [3, 2, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_and_indices_map_onto_each_other(numbers in vec(0..40_u32, 0..80)) {
+            let mut table = VtepTable::new();
+            for &n in &numbers {
+                let index = table.intern(nth(n)).unwrap();
+                prop_assert_eq!(table.get(index), Some(&nth(n)));
+            }
+            for (index, address) in table.iter() {
+                prop_assert_eq!(table.lookup(address), Some(index));
+            }
+            let distinct: BTreeSet<_> = numbers.iter().collect();
+            prop_assert_eq!(table.len(), distinct.len());
+        }
+
+        #[test]
+        fn a_flood_list_holds_what_was_put_in_each_once(indices in vec(0..30_u16, 0..60)) {
+            let list: FloodList = indices.iter().copied().collect();
+            let mut seen = BTreeSet::new();
+            let first_seen: Vec<_> = indices.into_iter().filter(|index| seen.insert(*index)).collect();
+            prop_assert_eq!(list.as_slice(), first_seen);
+        }
+    }
+}
