@@ -86,17 +86,17 @@ impl Egress<'_> {
         let underlay = self.underlay.as_deref_mut().ok_or(DropReason::UnderlayAbsent)?;
         let address = self.vteps.address(vtep).ok_or(DropReason::UnderlayUnreachable)?;
         let dissected = dissect(staged.bytes);
-        if dissected.tags > 0 && !overlay.inner_vlan_passes {
+        if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
         let inner = dissected.l3;
         let outer_ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
-        let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos & !Ecn::MASK));
+        let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos));
         let target = Target {
             bridge: staged.bridge,
             vtep,
             address,
-            tos: dscp | outer_ecn.bits(),
+            tos: outer_ecn.in_tos(dscp),
             ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
             dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
         };

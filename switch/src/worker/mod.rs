@@ -249,6 +249,3 @@ impl Worker {
         (walk, &mut self.received, &mut self.arrived)
     }
 }
-
-#[cfg(test)]
-mod tests;

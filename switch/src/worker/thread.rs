@@ -147,12 +147,11 @@ impl Source {
 
 struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
 }
 
 impl Poller {
     fn new(wake: &OwnedFd) -> io::Result<Self> {
-        let poller = Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, events: Vec::with_capacity(64) };
+        let poller = Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
         poller.add(wake, Source::Commands)?;
         Ok(poller)
     }
@@ -170,9 +169,9 @@ impl Poller {
         }
     }
 
-    fn wait(&mut self) -> io::Result<()> {
-        self.events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), None) {
+    fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(events), None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -189,12 +188,13 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
+        let mut events = Vec::with_capacity(64);
         loop {
-            if let Err(error) = self.poller.wait() {
+            if let Err(error) = self.poller.wait(&mut events) {
                 panic!("epoll_wait of a worker failed: {error}"); // its arguments are all ours
             }
-            for index in 0..self.poller.events.len() {
-                match Source::of(self.poller.events[index].data.u64()) {
+            for event in &events {
+                match Source::of(event.data.u64()) {
                     Source::Commands => {
                         if self.obey().is_break() {
                             return;

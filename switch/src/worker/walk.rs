@@ -12,7 +12,7 @@
 //!
 //! Nothing here allocates, waits, or knows what a socket is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use weft_vxlan::{
@@ -61,7 +61,7 @@ pub(super) struct Walk<'w> {
     pub(super) egress: Egress<'w>,
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
     /// The frames of one port.
     pub(super) fn from_port(&mut self, port: PortId, batch: &mut RxBatch) {
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
@@ -92,12 +92,12 @@ impl Walk<'_> {
         };
         let bytes = match port_tag {
             None => bytes,
-            Some(_) => match (vlan::pop(bytes), vnet.shifted(-(vlan::TAG_LEN as i16))) {
-                (Some((_, bytes)), Some(shifted)) => {
-                    vnet = shifted;
+            Some(_) => match vlan::pop(bytes) {
+                Some((_, bytes)) => {
+                    vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
                     bytes
                 }
-                _ => return self.refuse(ingress, Some(bridge), DropReason::BadOffload, frames),
+                None => return self.refuse(ingress, Some(bridge), DropReason::Malformed, frames),
             },
         };
         if let Err(reason) = self.enter(entry, bridge, ingress, header.dst, header.src) {
@@ -166,7 +166,7 @@ impl Walk<'_> {
         overlay: &Overlay,
         source: IpAddr,
         datagram: &'b mut [u8],
-    ) -> Result<(BridgeId, &'_ Bridge, VtepId, &'b mut [u8]), DropReason> {
+    ) -> Result<(BridgeId, &'w Bridge, VtepId, &'b mut [u8]), DropReason> {
         let (header, inner) = Header::parse_mut(datagram).map_err(|error| match error {
             HeaderError::Truncated { .. } => DropReason::VxlanTruncated,
             HeaderError::NoVniFlag => DropReason::VxlanNoVniFlag,
@@ -205,15 +205,15 @@ impl Walk<'_> {
         if dissected.ip_truncated {
             return Err(DropReason::InnerIpTruncated);
         }
-        if dissected.tags > 0 && !overlay.inner_vlan_passes {
+        if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
-        if let (Some(l3), 0) = (&dissected.l3, dissected.tags) {
+        if let (Some(l3), 0) = (&dissected.l3, dissected.tag_count) {
             let before = Ecn::of_tos(l3.tos);
             let after =
                 ecn::decapsulate(before, Ecn::of_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
             if after != before {
-                dissect::set_ecn(inner, l3, after.bits());
+                dissect::set_ecn(inner, l3, after.in_tos(0));
             }
         }
         Ok(header.dst)
