@@ -17,7 +17,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
     panic,
@@ -29,6 +29,7 @@ use std::{
 use rustix::{
     fs::FlockOperation,
     mount::{MountPropagationFlags, UnmountFlags},
+    process::{Pid, PidfdFlags, Signal},
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 
@@ -182,15 +183,28 @@ impl Netns {
         })
     }
 
-    /// Ids of the processes whose main thread is in this namespace, this process itself excepted.
-    pub fn processes(&self) -> Vec<u32> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    /// Sends SIGKILL to all processes whose main thread is in this namespace, this process itself excepted; gives their
+    /// number. They end soon after, not at once.
+    pub fn kill_processes(&self) -> usize {
+        let Ok(entries) = fs::read_dir("/proc") else { return 0 };
         let own = std::process::id();
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|&pid| pid != own && Self::of_pid(pid).is_ok_and(|other| other.same_as(self)))
-            .collect()
+        let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|&pid| pid != own && self.kill_inside(pid)).count()
+    }
+
+    /// Kills a process if it is inside. The descriptor is opened before the question is asked, so that the answer is about
+    /// the very process that is killed even if its id is given to another one meanwhile.
+    fn kill_inside(&self, pid: u32) -> bool {
+        let Some(process) = Pid::from_raw(pid.cast_signed()) else { return false };
+        let Ok(pidfd) = rustix::process::pidfd_open(process, PidfdFlags::empty()) else { return false };
+        Self::of_pid(pid).is_ok_and(|namespace| namespace.same_as(self))
+            && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
