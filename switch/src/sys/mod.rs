@@ -7,3 +7,4 @@ pub mod interface;
 pub mod netns;
 pub mod packet_socket;
 pub mod tun;
+pub(crate) mod udp;
