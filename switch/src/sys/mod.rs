@@ -4,5 +4,7 @@
 //! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
 
 pub mod interface;
+pub mod netns;
 pub mod packet_socket;
 pub mod tun;
+pub(crate) mod udp;

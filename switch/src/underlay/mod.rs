@@ -8,6 +8,7 @@
 //! equal-sized neighbours to one VTEP leave as one `sendmsg` with UDP_SEGMENT, everything of a batch as one `sendmmsg`.
 
 pub mod memory;
+mod queue;
 pub mod rx;
 pub mod sockets;
 pub mod tx;
