@@ -70,6 +70,12 @@ impl FaultCounters {
     pub fn send(&self) -> FaultCounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
+
+    fn change(&self, change: impl FnOnce(&mut FaultCounts, &mut FaultCounts)) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (receive, send) = &mut *counts;
+        change(receive, send);
+    }
 }
 
 /// Another port behind faults.
@@ -122,29 +128,9 @@ impl FaultPort {
         (port, counts)
     }
 
-    fn count(&self, change: impl FnOnce(&mut FaultCounts, &mut FaultCounts)) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (receive, send) = &mut *counts;
-        change(receive, send);
-    }
-
-    /// Draws the faults of one frame and applies those that concern its bytes.
-    fn draw(&mut self, faults: Faults, bytes: &mut [u8]) -> Fate {
-        let rng = &mut self.rng;
-        // All four are drawn for every frame, so that changing one probability leaves the other faults where they were.
-        let [lost, duplicated, reordered, corrupted] =
-            [faults.loss, faults.duplicate, faults.reorder, faults.corrupt].map(|probability| rng.f64() < probability);
-        let bit = rng.usize(..(bytes.len() * 8).max(1));
-        let corrupted = corrupted && !lost && !bytes.is_empty();
-        if corrupted {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        }
-        Fate { lost, duplicated: duplicated && !lost, reordered: reordered && !lost, corrupted }
-    }
-
     fn send_through(&mut self, frame: &TxFrame<'_>) -> Result<(), DropReason> {
         let result = self.inner.send(frame);
-        self.count(|_, send| match result {
+        self.counts.change(|_, send| match result {
             Ok(()) => send.passed += 1,
             Err(_) => send.refused += 1,
         });
@@ -154,10 +140,22 @@ impl FaultPort {
     /// Sends a frame that its sender believes sent.
     fn send_late(&mut self, frame: &Sent) {
         if let Err(reason) = self.send_through(&frame.as_frame()) {
-            let (_, frames, bytes) = self.late_losses.lost.unwrap_or((reason, 0, 0));
-            self.late_losses.lost = Some((reason, frames + 1, bytes + frame.as_frame().wire_len() as u64));
+            self.late_losses.add(reason, 1, frame.as_frame().wire_len() as u64);
         }
     }
+}
+
+/// Draws the faults of one frame and applies those that concern its bytes.
+fn draw(rng: &mut fastrand::Rng, faults: Faults, bytes: &mut [u8]) -> Fate {
+    // All are drawn for every frame, so that changing one probability leaves the other faults where they were.
+    let [lost, duplicated, reordered, corrupted] =
+        [faults.loss, faults.duplicate, faults.reorder, faults.corrupt].map(|probability| rng.f64() < probability);
+    let bit = rng.usize(..(bytes.len() * 8).max(1));
+    let corrupted = corrupted && !lost && !bytes.is_empty();
+    if corrupted {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    Fate { lost, duplicated: duplicated && !lost, reordered: reordered && !lost, corrupted }
 }
 
 struct Fate {
@@ -187,10 +185,9 @@ impl Port for FaultPort {
             if arrived.is_err() && self.held_received.is_none() {
                 return arrived;
             }
-            let mut arrivals = std::mem::take(&mut self.arrivals);
-            for (bytes, vnet) in arrivals.iter_mut() {
-                let fate = self.draw(self.receive, bytes);
-                self.count(|receive, _| fate.count(receive));
+            for (bytes, vnet) in self.arrivals.iter_mut() {
+                let fate = draw(&mut self.rng, self.receive, bytes);
+                self.counts.change(|receive, _| fate.count(receive));
                 if fate.lost {
                     continue;
                 }
@@ -206,10 +203,9 @@ impl Port for FaultPort {
                     self.ready.extend(self.held_received.take());
                 }
             }
-            if arrivals.is_empty() {
+            if self.arrivals.is_empty() {
                 self.ready.extend(self.held_received.take());
             }
-            self.arrivals = arrivals;
         }
         while let Some(buffer) = batch.next_buffer() {
             let Some((bytes, vnet)) = self.ready.pop_front() else { break };
@@ -219,7 +215,7 @@ impl Port for FaultPort {
         }
         let passed = batch.len() - before;
         let held = u64::from(self.held_received.is_some()) + self.ready.len() as u64;
-        self.count(|receive, _| {
+        self.counts.change(|receive, _| {
             receive.passed += passed as u64;
             receive.held = held;
         });
@@ -228,13 +224,14 @@ impl Port for FaultPort {
 
     fn send(&mut self, frame: &TxFrame<'_>) -> Result<(), DropReason> {
         let mut sent = Sent { bytes: frame.bytes.to_vec(), tag: frame.tag, vnet: frame.vnet };
-        let fate = self.draw(self.send, &mut sent.bytes);
-        self.count(|_, send| fate.count(send));
+        let fate = draw(&mut self.rng, self.send, &mut sent.bytes);
+        self.counts.change(|_, send| fate.count(send));
         if fate.lost {
             return Ok(());
         }
-        if fate.duplicated && self.send_through(&sent.as_frame()).is_err() {
-            // The sender counts the frame once: the second try says what became of it.
+        if fate.duplicated {
+            // The sender knows of one frame only: what becomes of the other is counted here alone.
+            let _ = self.send_through(&sent.as_frame());
         }
         let result = if fate.reordered {
             // A second frame to be held changes places with the first.
@@ -250,20 +247,17 @@ impl Port for FaultPort {
             result
         };
         let held = u64::from(self.held_sent.is_some());
-        self.count(|_, send| send.held = held);
+        self.counts.change(|_, send| send.held = held);
         result
     }
 
-    /// What the wrapped port lost in flushing, and held frames that could not be sent when their turn came. With losses for
-    /// several reasons at once, the last one's name stands for all.
+    /// What the wrapped port lost in flushing, and held frames that could not be sent when their turn came.
     fn flush(&mut self) -> Flushed {
-        let late = std::mem::take(&mut self.late_losses);
-        match (late.lost, self.inner.flush().lost) {
-            (None, lost) | (lost, None) => Flushed { lost },
-            (Some((_, frames, bytes)), Some((reason, more_frames, more_bytes))) => {
-                Flushed { lost: Some((reason, frames + more_frames, bytes + more_bytes)) }
-            }
+        let mut lost = std::mem::take(&mut self.late_losses);
+        if let Some((reason, frames, bytes)) = self.inner.flush().lost {
+            lost.add(reason, frames, bytes);
         }
+        lost
     }
 
     fn offloads(&self) -> Offloads {

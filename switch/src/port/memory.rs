@@ -152,7 +152,7 @@ impl Port for MemoryPort {
                 let Some(tag) = frame.tag else {
                     return outgoing.put(&[frame.bytes], frame.vnet);
                 };
-                outgoing.put(&[addresses, &tag.to_bytes(), rest], shifted_by_tag(frame.vnet))
+                outgoing.put(&[addresses, &tag.to_bytes(), rest], frame.vnet.shifted(TAG_LEN as i16))
             }
         }
     }
@@ -281,14 +281,6 @@ fn queue(capacity: usize) -> (Outgoing, Incoming) {
     (Outgoing { frames: frames_in, empty: empty_out, spare: None }, Incoming { frames: frames_out, empty: empty_in })
 }
 
-/// The header of a frame that gets a tag in front of everything that the header's offsets point at.
-fn shifted_by_tag(mut vnet: VnetHeader) -> VnetHeader {
-    if let Some(csum) = &mut vnet.csum {
-        csum.start = csum.start.wrapping_add(TAG_LEN as u16);
-    }
-    vnet
-}
-
 /// A host's hold on its port's eventfd.
 struct Wake(Arc<OwnedFd>);
 
@@ -314,7 +306,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        offload::{Gso, vnet::PartialCsum},
+        offload::{Gso, PartialCsum},
         wire::Tag,
     };
 

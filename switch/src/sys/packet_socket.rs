@@ -35,9 +35,6 @@ pub const MAX_QUEUES: usize = 256;
 /// Messages that [`PacketSocket::recv_many`] asks for at most in one call.
 pub const RECV_MAX: usize = 32;
 
-/// Bytes of the virtio-net header in front of every frame: `struct virtio_net_hdr`.
-pub const VNET_HDR_LEN: usize = 10;
-
 /// Bytes that may wait in the socket. The kernel's default of 208 KiB is three super-frames; this is two batches of 32 of
 /// them, at the twofold that the kernel charges.
 const RECV_BUFFER: usize = 8 << 20;
@@ -191,7 +188,7 @@ impl PacketSocket {
             let message = unsafe { message.assume_init_ref() };
             *received = Received {
                 len: message.msg_len as usize,
-                tag: tag_of(&control.0[..(message.msg_hdr.msg_controllen as usize).min(CONTROL_LEN)]),
+                tag: tag_of(&control.0[..message.msg_hdr.msg_controllen.min(CONTROL_LEN)]),
                 truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             };
         }
