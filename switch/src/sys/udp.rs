@@ -372,6 +372,8 @@ fn int(data: &[u8]) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -404,6 +406,46 @@ mod tests {
         for senseless in [0, 15, usize::MAX] {
             bytes[..8].copy_from_slice(&senseless.to_ne_bytes());
             assert_eq!(control_messages(&bytes[..len]).count(), 0, "length {senseless}");
+        }
+    }
+
+    #[test]
+    fn tos_and_ttl_leave_in_the_ip_header() {
+        for address in ["127.0.0.1", "::1"] {
+            let [sender, receiver] = [(); 2].map(|()| std::net::UdpSocket::bind((address, 0)).unwrap());
+            let to = receiver.local_addr().unwrap();
+            let (level, options, kinds) = match to {
+                SocketAddr::V4(_) => {
+                    (libc::IPPROTO_IP, [libc::IP_RECVTOS, libc::IP_RECVTTL], [libc::IP_TOS, libc::IP_TTL])
+                }
+                SocketAddr::V6(_) => (
+                    libc::IPPROTO_IPV6,
+                    [libc::IPV6_RECVTCLASS, libc::IPV6_RECVHOPLIMIT],
+                    [libc::IPV6_TCLASS, libc::IPV6_HOPLIMIT],
+                ),
+            };
+            options.map(|option| set_option(receiver.as_fd(), level, option, 1).unwrap());
+            let message = |tos, ttl| Outgoing { payload: &[1; 20], segment_len: None, address: to, tos, ttl };
+            let messages = [message(0xb9, 7), message(0, 255), message(3, 0)];
+            assert_eq!(SendArrays::new().send(sender.as_fd(), messages.into_iter()), Ok(3));
+
+            let mut arrays = RecvArrays::new(4);
+            let mut buffers = [[0; 64]; 4];
+            let count = arrays.recv(receiver.as_fd(), buffers.iter_mut().map(|buffer| &mut buffer[..]));
+            assert_eq!(count, Ok(3));
+            for (index, (tos, ttl)) in [(0xb9, 7), (0, 255), (3, 64)].into_iter().enumerate() {
+                let value = |wanted| {
+                    let mut all = control_messages(&arrays.controls[index].0);
+                    all.find(|(_, kind, _)| *kind == wanted).map(|(_, _, data)| data[0])
+                };
+                assert_eq!(kinds.map(value), [Some(tos), Some(ttl)], "{address}");
+                let expected = Received { len: 20, source: to.ip(), tos, segment_len: None, truncated: false };
+                assert_eq!(arrays.received(index), expected);
+            }
+            assert_eq!(
+                arrays.recv(receiver.as_fd(), buffers.iter_mut().map(|buffer| &mut buffer[..])),
+                Err(Errno::AGAIN)
+            );
         }
     }
 
