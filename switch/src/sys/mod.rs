@@ -1,3 +1,4 @@
 //! The only unsafe code.
 
+pub mod netns;
 pub(crate) mod udp;
