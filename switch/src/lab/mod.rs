@@ -193,8 +193,7 @@ impl Drop for Lab {
             tracing::warn!(error = &error as &dyn std::error::Error, "a lab could not be removed whole");
         }
         // The removal makes everything fail that its owner is doing; that must not decide how the process ends.
-        let ending = self.remover.state().ending;
-        while ending {
+        while self.remover.state().ending {
             thread::park();
         }
     }
