@@ -358,6 +358,16 @@ pub enum PortKind {
     Packet,
 }
 
+impl PortKind {
+    /// The value of `kind` that means it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Packet => "packet",
+        }
+    }
+}
+
 /// Which bridges a port belongs to, and with which tag.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Membership {

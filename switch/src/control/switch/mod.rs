@@ -20,7 +20,6 @@
 mod build;
 mod events;
 mod port;
-mod report;
 mod runtime;
 mod slots;
 mod underlay;
@@ -178,7 +177,7 @@ impl Switch {
         let opened = match self.prepare_ports(&plan, &wanted, underlay_mtu).await {
             Ok(opened) => opened,
             Err(error) => {
-                self.abandon_underlay(underlay);
+                self.abandon_underlay(underlay).await;
                 return Err(error);
             }
         };
@@ -380,6 +379,18 @@ impl Switch {
             FdbTarget::Port(name) => self.port_id(name).map(Endpoint::Port),
             FdbTarget::Vtep(address) => Some(Endpoint::Vtep(self.shared.vteps.intern(*address)?)),
         })
+    }
+
+    fn bridge_name(&self, id: BridgeId) -> String {
+        self.bridges.get(id.0).cloned().unwrap_or_else(|| format!("bridge {} (removed)", id.0))
+    }
+
+    fn endpoint_name(&self, at: Endpoint) -> String {
+        let name = match at {
+            Endpoint::Port(id) => self.ports.get(id.0).map(|port| port.config.full_name()),
+            Endpoint::Vtep(id) => self.shared.vteps.address(id).map(|address| address.to_string()),
+        };
+        name.unwrap_or_else(|| format!("{at} (removed)"))
     }
 
     fn bridge_id(&self, name: &str) -> Option<BridgeId> {

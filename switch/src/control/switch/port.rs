@@ -32,7 +32,7 @@ pub enum PortOpenError {
 }
 
 /// A port that is open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenPort {
     pub(super) config: PortConfig,
     pub(super) netns: Netns,

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{ApplyError, Changes, Switch};
 use crate::{
-    control::config::{Config, ConfigErrors},
+    control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
     fdb::Flush,
     ids::{BridgeId, Endpoint, VtepId},
     wire::MacAddr,
@@ -45,13 +45,25 @@ pub struct FlushRequest {
     pub statics: bool,
 }
 
+impl FlushRequest {
+    fn matches(&self, entry: &FdbConfig) -> bool {
+        let (port, vtep) = match &entry.at {
+            FdbTarget::Port(port) => (Some(port), None),
+            FdbTarget::Vtep(vtep) => (None, Some(*vtep)),
+        };
+        self.bridge.as_ref().is_none_or(|name| *name == entry.bridge)
+            && (self.port.is_none() || self.port.as_ref() == port)
+            && self.vtep.is_none_or(|wanted| vtep.is_some_and(|at| matches_vtep(at, wanted)))
+    }
+}
+
 impl Switch {
     /// Makes the switch what a file says, and keeps what was added while it ran and the file does not mention.
     ///
     /// # Errors
     /// The file and what was added contradict each other, or see [`ApplyError`].
     pub async fn reload(&mut self, file: Config) -> Result<Changes, RuntimeError> {
-        let wanted = file.keeping(&self.added())?;
+        let wanted = file.keeping(&self.config, &self.file)?;
         let changes = self.apply(wanted).await?;
         self.file = file;
         info!(opened = ?changes.opened, closed = ?changes.closed, changed = ?changes.changed, "configuration applied");
@@ -63,15 +75,6 @@ impl Switch {
         self.apply(file.clone()).await?;
         self.file = file;
         Ok(())
-    }
-
-    /// What runs and is not from the file.
-    fn added(&self) -> Config {
-        let mut added = self.config.clone();
-        added.bridges.retain(|bridge| self.file.bridge(&bridge.name).is_none());
-        added.ports.retain(|port| self.file.port(&port.full_name()).is_none());
-        added.fdb.retain(|entry| !self.file.fdb.contains(entry));
-        added
     }
 
     /// Adds a port; `request` has the keys of `[[port]]`.
@@ -133,14 +136,7 @@ impl Switch {
             Some(address) => self.vteps_at(address)?,
         };
         if which.statics {
-            let mut wanted = self.config.clone();
-            wanted.fdb.retain(|entry| {
-                let in_bridge = which.bridge.as_ref().is_none_or(|name| *name == entry.bridge);
-                let at_port = which.port.as_ref().is_none_or(|name| entry.at.port() == Some(name));
-                let at_vtep = which.vtep.is_none_or(|vtep| entry.at.vtep().is_some_and(|at| matches_vtep(at, vtep)));
-                !(in_bridge && at_port && at_vtep)
-            });
-            self.apply(wanted).await?;
+            self.apply(self.config.without_entries(|entry| which.matches(entry))).await?;
         }
         let flush = |at| self.shared.fdb.flush(Flush { bridge, at, statics: which.statics });
         Ok(if vteps.is_empty() {

@@ -1,19 +1,23 @@
 //! Opening the underlay and changing it while the switch runs.
 
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use tracing::{info, warn};
+use weft_vxlan::entropy::SourcePorts;
 
 use super::{ApplyError, Switch, events};
 use crate::{
     control::{
-        config::{Config, Df, Gso, VtepConfig},
+        config::{Config, Df, GsoMode, VtepConfig},
         link::{Link, LinkError, Links, open_netns},
     },
     sys::netns::Netns,
     underlay::{
         Underlay,
-        sockets::{DontFragment, Gso as UseGso, UnderlayError, UnderlaySettings, UnderlaySockets},
+        sockets::{DontFragment, Gso, UnderlayError, UnderlaySettings, UnderlaySockets},
     },
     worker::thread::Command,
 };
@@ -82,7 +86,7 @@ impl Switch {
             return Ok(if self.underlay.is_some() { Prepared::Closed } else { Prepared::Kept });
         };
         let Some(current) = &self.underlay else {
-            let (underlay, ends) = open(vtep, self.workers.count()).await?;
+            let (underlay, ends) = open(vtep, &remotes(wanted), self.workers.count()).await?;
             return Ok(Prepared::Opened(underlay, ends));
         };
         let now = &current.config;
@@ -90,14 +94,14 @@ impl Switch {
             return Ok(Prepared::Kept);
         }
         if (now.address, now.port, &now.netns) != (vtep.address, vtep.port, &vtep.netns) {
-            let (underlay, ends) = open(vtep, self.workers.count()).await?;
+            let (underlay, ends) = open(vtep, &remotes(wanted), self.workers.count()).await?;
             return Ok(Prepared::Opened(underlay, ends));
         }
         // The new sockets want the place of the old ones, which have to go first.
         let old = now.clone();
         self.workers.tell_all(|| Command::SetUnderlay(None));
         self.workers.barrier();
-        match open(vtep, self.workers.count()).await {
+        match open(vtep, &remotes(wanted), self.workers.count()).await {
             Ok((underlay, ends)) => Ok(Prepared::Opened(underlay, ends)),
             Err(error) => {
                 self.reopen_underlay(&old).await;
@@ -118,7 +122,7 @@ impl Switch {
     }
 
     async fn reopen_underlay(&mut self, config: &VtepConfig) {
-        match open(config, self.workers.count()).await {
+        match open(config, &remotes(&self.config), self.workers.count()).await {
             Ok((underlay, ends)) => self.install_underlay(Prepared::Opened(underlay, ends)),
             Err(error) => warn!(%error, "the underlay that was closed for a change can't be opened again"),
         }
@@ -162,12 +166,13 @@ fn sockets_differ(a: &VtepConfig, b: &VtepConfig) -> bool {
     settings(a, 1) != settings(b, 1) || a.netns != b.netns
 }
 
-const fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
+fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
+    let (min, max) = vtep.source_port_range;
     UnderlaySettings {
         address: vtep.address,
         port: vtep.port,
         workers,
-        source_port_range: vtep.source_port_range,
+        source_port_range: SourcePorts::new(min, max).expect("the configuration was checked"),
         source_ports: vtep.source_ports,
         dont_fragment: match vtep.df {
             Df::Set => DontFragment::Set,
@@ -175,14 +180,30 @@ const fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
             Df::Inherit => DontFragment::Inherit,
         },
         gso: match vtep.gso {
-            Gso::Auto => UseGso::Auto,
-            Gso::On => UseGso::On,
-            Gso::Off => UseGso::Off,
+            GsoMode::Auto => Gso::Auto,
+            GsoMode::On => Gso::On,
+            GsoMode::Off => Gso::Off,
         },
     }
 }
 
-async fn open(vtep: &VtepConfig, workers: usize) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
+/// An address on `lo`, as hosts have it that announce their VTEP by a routing protocol, says nothing about the way out: the
+/// routes to the remotes do. Those that there is no route to now do not count; without any, Ethernet's MTU is assumed.
+async fn smallest_route(links: &Links, from: IpAddr, remotes: &[IpAddr]) -> u32 {
+    let mut smallest = None;
+    for remote in remotes {
+        if let Ok(route) = links.route_to(*remote, Some(from)).await {
+            smallest = Some(smallest.map_or(route.mtu, |mtu: u32| mtu.min(route.mtu)));
+        }
+    }
+    smallest.unwrap_or(1500)
+}
+
+fn remotes(config: &Config) -> Vec<IpAddr> {
+    config.bridges.iter().flat_map(|bridge| &bridge.remotes).map(SocketAddr::ip).collect()
+}
+
+async fn open(vtep: &VtepConfig, remotes: &[IpAddr], workers: usize) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
     let netns = open_netns(&vtep.netns).map_err(UnderlayOpenError::Netns)?;
     let links = Links::open(&netns)?;
     let Some(link) = links.holding(vtep.address).await? else {
@@ -190,6 +211,6 @@ async fn open(vtep: &VtepConfig, workers: usize) -> Result<(OpenUnderlay, Vec<Un
     };
     let sockets = netns.within(|| UnderlaySockets::open(&settings(vtep, workers))).map_err(UnderlayOpenError::Netns)??;
     let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
-    let mtu = link.mtu;
+    let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
     Ok((OpenUnderlay { config: vtep.clone(), netns, link, mtu }, ends))
 }
