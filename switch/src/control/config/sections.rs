@@ -9,14 +9,13 @@ use std::{
 };
 
 use toml::de::DeTable;
-use weft_vxlan::{ecn::EcnMode, header::ReservedBits};
 
 use super::{
     origin::Places,
     reader::{Key, TableReader, Text, table, tables},
     types::{
-        BridgeConfig, Cidr, Config, Df, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName,
-        Peers, PortConfig, PortKind, Profile, SwitchConfig, Tos, Ttl, VtepConfig,
+        BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership,
+        NetnsName, Peers, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -159,21 +158,20 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     reader.require("address");
     let address = reader.string("address", values::vtep_ip);
     let mut vtep = VtepConfig::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-    if let Some(profile) = reader.word("profile", &[("kernel", Profile::Kernel), ("rfc7348", Profile::Rfc7348)]) {
+    if let Some(profile) = reader.word("profile", Profile::WORDS) {
         vtep.apply(profile);
     }
 
     set(&mut vtep.netns, reader.string("netns", values::netns));
     set(&mut vtep.port, reader.number("port", udp_port));
-    set(&mut vtep.peers, reader.word("peers", &[("known", Peers::Known), ("any", Peers::Any)]));
-    let reserved_bits = [("drop", ReservedBits::Drop), ("ignore", ReservedBits::Ignore)];
-    set(&mut vtep.reserved_bits, reader.word("reserved_bits", &reserved_bits));
-    set(&mut vtep.ecn, reader.word("ecn", &[("kernel", EcnMode::Kernel), ("rfc6040", EcnMode::Rfc6040)]));
-    set(&mut vtep.inner_vlan, reader.word("inner_vlan", &[("pass", InnerVlan::Pass), ("drop", InnerVlan::Drop)]));
+    set(&mut vtep.peers, reader.word("peers", Peers::WORDS));
+    set(&mut vtep.reserved_bits, reader.word("reserved_bits", RESERVED_BITS_WORDS));
+    set(&mut vtep.ecn, reader.word("ecn", ECN_WORDS));
+    set(&mut vtep.inner_vlan, reader.word("inner_vlan", InnerVlan::WORDS));
     set(&mut vtep.ttl, reader.number_or_word("ttl", values::ttl, ("inherit", Ttl::Inherit)));
     set(&mut vtep.tos, reader.number_or_word("tos", values::tos, ("inherit", Tos::Inherit)));
-    set(&mut vtep.df, reader.word("df", &[("set", Df::Set), ("unset", Df::Unset), ("inherit", Df::Inherit)]));
-    set(&mut vtep.gso, reader.word("gso", &[("auto", GsoMode::Auto), ("on", GsoMode::On), ("off", GsoMode::Off)]));
+    set(&mut vtep.df, reader.word("df", Df::WORDS));
+    set(&mut vtep.gso, reader.word("gso", GsoMode::WORDS));
     source_ports(&mut vtep, &mut reader);
     (vtep, reader.finish())
 }
@@ -224,7 +222,7 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     bridge.learning = reader.flag("learning", bridge.learning);
     set(&mut bridge.ageing, reader.string("ageing", values::ageing));
     set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));
-    set(&mut bridge.fdb_full, reader.word("fdb_full", &[("evict", FdbFull::Evict), ("refuse", FdbFull::Refuse)]));
+    set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));
     set(&mut bridge.group_fwd_mask, reader.number("group_fwd_mask", values::group_fwd_mask));
     (bridge, reader.finish())
 }
@@ -236,7 +234,7 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     let membership = membership(&mut reader);
     let mut port = PortConfig::new(netns, name, membership);
 
-    set(&mut port.kind, reader.word("kind", &[("tap", PortKind::Tap), ("packet", PortKind::Packet)]));
+    set(&mut port.kind, reader.word("kind", PortKind::WORDS));
     let addresses: Option<Vec<Cidr>> = reader.strings("address", values::cidr);
     set(&mut port.addresses, addresses);
     port.mac = reader.string("mac", values::station_mac);

@@ -179,6 +179,11 @@ pub enum Profile {
     Rfc7348,
 }
 
+impl Profile {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("kernel", Self::Kernel), ("rfc7348", Self::Rfc7348)];
+}
+
 /// `gso`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GsoMode {
@@ -190,6 +195,22 @@ pub enum GsoMode {
     Off,
 }
 
+impl GsoMode {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
+}
+
+/// How the configuration writes each [`ReservedBits`].
+pub const RESERVED_BITS_WORDS: &[(&str, ReservedBits)] =
+    &[("drop", ReservedBits::Drop), ("ignore", ReservedBits::Ignore)];
+/// How the configuration writes each [`EcnMode`].
+pub const ECN_WORDS: &[(&str, EcnMode)] = &[("kernel", EcnMode::Kernel), ("rfc6040", EcnMode::Rfc6040)];
+
+/// How the configuration writes `value`, by the list that it reads with; each list has all values.
+pub fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)
+}
+
 /// `peers`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peers {
@@ -199,6 +220,11 @@ pub enum Peers {
     Any,
 }
 
+impl Peers {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("known", Self::Known), ("any", Self::Any)];
+}
+
 /// `inner_vlan`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InnerVlan {
@@ -206,6 +232,11 @@ pub enum InnerVlan {
     Pass,
     /// `"drop"`: RFC 7348 section 6.1.
     Drop,
+}
+
+impl InnerVlan {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("pass", Self::Pass), ("drop", Self::Drop)];
 }
 
 /// `ttl`
@@ -235,6 +266,11 @@ pub enum Df {
     Unset,
     /// `"inherit"`: set for inner IPv6 and for inner IPv4 with DF.
     Inherit,
+}
+
+impl Df {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("set", Self::Set), ("unset", Self::Unset), ("inherit", Self::Inherit)];
 }
 
 /// `[[bridge]]`
@@ -284,6 +320,11 @@ pub enum FdbFull {
     Evict,
     /// `"refuse"`: it is not learned, as in the kernel.
     Refuse,
+}
+
+impl FdbFull {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("evict", Self::Evict), ("refuse", Self::Refuse)];
 }
 
 /// `[[port]]`
@@ -359,12 +400,12 @@ pub enum PortKind {
 }
 
 impl PortKind {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("tap", Self::Tap), ("packet", Self::Packet)];
+
     /// The value of `kind` that means it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tap => "tap",
-            Self::Packet => "packet",
-        }
+    pub fn name(self) -> &'static str {
+        word_of(Self::WORDS, &self)
     }
 }
 

@@ -18,8 +18,10 @@
 //! was flushed, so nothing can still mean the old one.
 
 mod build;
+mod changes;
 mod events;
 mod port;
+mod report;
 mod runtime;
 mod slots;
 mod underlay;
@@ -37,6 +39,7 @@ use self::{port::OpenPort, slots::Slots, underlay::OpenUnderlay, workers::Worker
 use crate::{
     bridge::Tables,
     control::{
+        api::model::Reloaded,
         config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig},
         link::LinkError,
     },
@@ -77,12 +80,6 @@ pub enum ApplyError {
     /// The underlay could not be opened.
     #[error("the underlay can't be opened")]
     Underlay(#[from] UnderlayOpenError),
-    /// Something that only a new process can change.
-    #[error("`{key}` can't change while weft runs: restart it")]
-    Fixed {
-        /// The configuration's key.
-        key: &'static str,
-    },
     /// More VTEPs than weft has numbers for.
     #[error(transparent)]
     Vteps(#[from] TableFull),
@@ -92,19 +89,6 @@ pub enum ApplyError {
     /// A thread could not be started.
     #[error("a worker can't be started")]
     Worker(#[source] std::io::Error),
-}
-
-/// What [`Switch::apply`] did.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Changes {
-    /// Full names of ports that were opened.
-    pub opened: Vec<String>,
-    /// Full names of ports that were closed.
-    pub closed: Vec<String>,
-    /// Full names of ports that stayed open and are different now.
-    pub changed: Vec<String>,
-    /// Whether the underlay's sockets were opened anew.
-    pub underlay: bool,
 }
 
 /// The running switch.
@@ -169,8 +153,11 @@ impl Switch {
     ///
     /// # Errors
     /// See [`ApplyError`]; the switch is as it was.
-    pub async fn apply(&mut self, wanted: Config) -> Result<Changes, ApplyError> {
-        self.refuse_fixed(&wanted)?;
+    pub async fn apply(&mut self, mut wanted: Config) -> Result<Reloaded, ApplyError> {
+        let changes = changes::between(&self.config, &wanted);
+        // These two are the process's: they wait for the next one.
+        wanted.switch.workers = self.config.switch.workers;
+        wanted.switch.socket.clone_from(&self.config.switch.socket);
         let plan = Plan::new(self, &wanted);
         let underlay = self.prepare_underlay(&wanted).await?;
         let underlay_mtu = underlay.mtu(self.underlay.as_ref());
@@ -181,24 +168,8 @@ impl Switch {
                 return Err(error);
             }
         };
-        let changes = Changes {
-            opened: opened.iter().map(|(port, _)| port.config.full_name()).collect(),
-            closed: plan.close.iter().filter_map(|id| Some(self.ports.get(*id)?.config.full_name())).collect(),
-            changed: plan.change.iter().map(|(_, port)| port.full_name()).collect(),
-            underlay: underlay.is_new(),
-        };
         self.commit(wanted, plan, opened, underlay).await?;
         Ok(changes)
-    }
-
-    fn refuse_fixed(&self, wanted: &Config) -> Result<(), ApplyError> {
-        if wanted.switch.workers != self.config.switch.workers {
-            return Err(ApplyError::Fixed { key: "switch.workers" });
-        }
-        if wanted.switch.socket != self.config.switch.socket {
-            return Err(ApplyError::Fixed { key: "switch.socket" });
-        }
-        Ok(())
     }
 
     /// Opens what is new and changes what stays. A port that must be closed before it can be opened again waits for the
@@ -403,7 +374,7 @@ impl Switch {
     }
 
     /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go.
-    pub async fn on_tick(&mut self) {
+    pub fn on_tick(&mut self) {
         let ageing = |id: BridgeId| {
             let bridge = self.bridges.get(id.0).and_then(|name| self.config.bridge(name));
             bridge.map_or(Duration::ZERO, |bridge: &BridgeConfig| bridge.ageing)

@@ -1,12 +1,13 @@
-//! Changes while the switch runs: a file applied again, single bridges, ports and FDB entries.
+//! Reloaded while the switch runs: a file applied again, single bridges, ports and FDB entries.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use serde_json::Value;
 use tracing::info;
 
-use super::{ApplyError, Changes, Switch};
+use super::{ApplyError, Switch};
 use crate::{
+    control::api::model::{FlushRequest, Reloaded},
     control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
     fdb::Flush,
     ids::{BridgeId, Endpoint, VtepId},
@@ -32,29 +33,15 @@ pub enum RuntimeError {
     },
 }
 
-/// Which FDB entries a user wants flushed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct FlushRequest {
-    /// Only of this bridge.
-    pub bridge: Option<String>,
-    /// Only at this port.
-    pub port: Option<String>,
-    /// Only at this VTEP.
-    pub vtep: Option<SocketAddr>,
-    /// Static ones too.
-    pub statics: bool,
-}
-
-impl FlushRequest {
-    fn matches(&self, entry: &FdbConfig) -> bool {
-        let (port, vtep) = match &entry.at {
-            FdbTarget::Port(port) => (Some(port), None),
-            FdbTarget::Vtep(vtep) => (None, Some(*vtep)),
-        };
-        self.bridge.as_ref().is_none_or(|name| *name == entry.bridge)
-            && (self.port.is_none() || self.port.as_ref() == port)
-            && self.vtep.is_none_or(|wanted| vtep.is_some_and(|at| matches_vtep(at, wanted)))
-    }
+/// Whether a static entry is among those that a flush names.
+fn asks_for(which: &FlushRequest, entry: &FdbConfig) -> bool {
+    let (port, vtep) = match &entry.at {
+        FdbTarget::Port(port) => (Some(port), None),
+        FdbTarget::Vtep(vtep) => (None, Some(vtep.ip())),
+    };
+    which.bridge.as_ref().is_none_or(|name| *name == entry.bridge)
+        && (which.port.is_none() || which.port.as_ref() == port)
+        && (which.vtep.is_none() || which.vtep == vtep)
 }
 
 impl Switch {
@@ -62,11 +49,11 @@ impl Switch {
     ///
     /// # Errors
     /// The file and what was added contradict each other, or see [`ApplyError`].
-    pub async fn reload(&mut self, file: Config) -> Result<Changes, RuntimeError> {
+    pub async fn reload(&mut self, file: Config) -> Result<Reloaded, RuntimeError> {
         let wanted = file.keeping(&self.config, &self.file)?;
         let changes = self.apply(wanted).await?;
         self.file = file;
-        info!(opened = ?changes.opened, closed = ?changes.closed, changed = ?changes.changed, "configuration applied");
+        info!(added = ?changes.added, removed = ?changes.removed, changed = ?changes.changed, "configuration applied");
         Ok(changes)
     }
 
@@ -81,32 +68,32 @@ impl Switch {
     ///
     /// # Errors
     /// See [`RuntimeError`]. So for all that follow.
-    pub async fn add_port(&mut self, request: &Value) -> Result<Changes, RuntimeError> {
+    pub async fn add_port(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_port(request)?;
         wanted.check_namespaces()?;
         Ok(self.apply(wanted).await?)
     }
 
     /// Removes a port by its full name, and the static entries behind it.
-    pub async fn remove_port(&mut self, full_name: &str) -> Result<Changes, RuntimeError> {
+    pub async fn remove_port(&mut self, full_name: &str) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.without_port(full_name)?;
         Ok(self.apply(wanted).await?)
     }
 
     /// Adds a bridge; `request` has the keys of `[[bridge]]`.
-    pub async fn add_bridge(&mut self, request: &Value) -> Result<Changes, RuntimeError> {
+    pub async fn add_bridge(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_bridge(request)?;
         Ok(self.apply(wanted).await?)
     }
 
     /// Removes a bridge that no port belongs to.
-    pub async fn remove_bridge(&mut self, name: &str) -> Result<Changes, RuntimeError> {
+    pub async fn remove_bridge(&mut self, name: &str) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.without_bridge(name)?;
         Ok(self.apply(wanted).await?)
     }
 
     /// Adds a static entry; `request` has the keys of `[[fdb]]`.
-    pub async fn add_entry(&mut self, request: &Value) -> Result<Changes, RuntimeError> {
+    pub async fn add_entry(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_fdb(request)?;
         Ok(self.apply(wanted).await?)
     }
@@ -135,10 +122,10 @@ impl Switch {
             None => vec![],
             Some(address) => self.vteps_at(address)?,
         };
-        if which.statics {
-            self.apply(self.config.without_entries(|entry| which.matches(entry))).await?;
+        if which.include_static {
+            self.apply(self.config.without_entries(|entry| asks_for(which, entry))).await?;
         }
-        let flush = |at| self.shared.fdb.flush(Flush { bridge, at, statics: which.statics });
+        let flush = |at| self.shared.fdb.flush(Flush { bridge, at, statics: which.include_static });
         Ok(if vteps.is_empty() {
             flush(port)
         } else {
@@ -150,17 +137,12 @@ impl Switch {
         self.bridge_id(name).ok_or_else(|| not_found("bridge", name))
     }
 
-    /// A VTEP that a user names by its address alone is meant at any port.
-    fn vteps_at(&self, wanted: SocketAddr) -> Result<Vec<VtepId>, RuntimeError> {
+    /// The VTEPs at an address, whatever their port.
+    fn vteps_at(&self, address: IpAddr) -> Result<Vec<VtepId>, RuntimeError> {
         let all = (0..).map(VtepId).zip(self.shared.vteps.all());
-        let found: Vec<_> = all.filter(|(_, at)| matches_vtep(*at, wanted)).map(|(id, _)| id).collect();
-        if found.is_empty() { Err(not_found("VTEP", &wanted.ip().to_string())) } else { Ok(found) }
+        let found: Vec<_> = all.filter(|(_, vtep)| vtep.ip() == address).map(|(id, _)| id).collect();
+        if found.is_empty() { Err(not_found("VTEP", &address.to_string())) } else { Ok(found) }
     }
-}
-
-/// Port 0 in `wanted` means any.
-fn matches_vtep(at: SocketAddr, wanted: SocketAddr) -> bool {
-    at.ip() == wanted.ip() && (wanted.port() == 0 || wanted.port() == at.port())
 }
 
 fn not_found(what: &'static str, name: &str) -> RuntimeError {

@@ -65,10 +65,6 @@ pub(super) enum Prepared {
 }
 
 impl Prepared {
-    pub(super) const fn is_new(&self) -> bool {
-        matches!(self, Self::Opened(..))
-    }
-
     /// The MTU of the underlay as it will be.
     pub(super) fn mtu(&self, current: Option<&OpenUnderlay>) -> Option<u32> {
         match self {
