@@ -59,6 +59,7 @@ fn main() -> ExitCode {
     let root = Needs::ROOT;
     let ping = Needs::ROOT.programs(&["ping"]);
     let ip = Needs::ROOT.programs(&["ip"]);
+    let tap = Needs::ROOT_AND_TUN.programs(&["ip"]);
     main_with(vec![
         trial("kernel_bridges_and_vxlan_devices_ping_over_an_ipv4_underlay", ping, || overlay_pings(Family::V4)),
         trial("kernel_bridges_and_vxlan_devices_ping_over_an_ipv6_underlay", ping, || overlay_pings(Family::V6)),
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
         trial("link_events_tell_of_up_down_mtu_and_deletion", root, link_events),
         trial("leaving_a_bridge_is_no_deletion", root, leaving_a_bridge),
         trial("lost_link_events_are_told", root, lost_events_are_told),
-        trial("a_tap_takes_mac_mtu_and_addresses", ip, a_tap_takes_settings),
+        trial("a_tap_takes_mac_mtu_and_addresses", tap, a_tap_takes_settings),
         trial("the_underlay_is_found_by_address_and_by_route", root, the_underlay_is_found),
         trial("vxlan_devices_are_listed_with_their_ports", root, vxlan_devices_are_listed),
         trial("device_options_reach_the_kernel", ip, options_reach_the_kernel),
