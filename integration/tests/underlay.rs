@@ -220,7 +220,9 @@ fn full_send_buffer() -> anyhow::Result<()> {
     let family = Family::V4;
     let (_lab, [host1, host2]) = two_hosts(family, 1500)?;
     // What waits in the queueing discipline is the socket's memory.
-    host1.run(&["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8kbit", "burst", "2k", "limit", "1g"])?.ok()?;
+    host1
+        .run(&["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8kbit", "burst", "2k", "limit", "1g"])?
+        .ok()?;
     let (mut a, _) = open(&host1, family.address(2, 1), |settings| settings.source_ports = 1)?;
     let (_b, to) = open(&host2, family.address(2, 2), |_| ())?;
     let started = Instant::now();
