@@ -84,7 +84,7 @@ impl SendArrays {
             header.msg_iov = &raw mut self.vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = (&raw mut self.controls[index]).cast();
-            header.msg_controllen = control_len as _;
+            header.msg_controllen = control_len;
             count = index + 1;
         }
         if count == 0 {
@@ -175,7 +175,7 @@ impl RecvArrays {
             header.msg_iov = &raw mut self.vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = (&raw mut self.controls[index]).cast();
-            header.msg_controllen = RECV_CONTROL_LEN as _;
+            header.msg_controllen = RECV_CONTROL_LEN;
             header.msg_flags = 0;
             count = index + 1;
         }
@@ -197,7 +197,7 @@ impl RecvArrays {
     /// What the last [`RecvArrays::recv`] said about the buffer with this index.
     pub(crate) fn received(&self, index: usize) -> Received {
         let header = &self.headers[index].msg_hdr;
-        let control_len = RECV_CONTROL_LEN.min(header.msg_controllen as usize);
+        let control_len = RECV_CONTROL_LEN.min(header.msg_controllen);
         let mut received = Received {
             len: self.headers[index].msg_len as usize,
             source: self.addresses[index].ip(),
@@ -384,7 +384,7 @@ mod tests {
         let mut bytes = [0; SEND_CONTROL_LEN];
         assert_eq!(push_control(&mut bytes, 0, 1, 2, &[0; 4]), space as usize);
         assert_eq!(push_control(&mut bytes, 0, 1, 2, &[0; 2]), space2 as usize);
-        assert_eq!(mem::align_of::<Control<8>>() % mem::align_of::<libc::cmsghdr>(), 0);
+        assert_eq!(align_of::<Control<8>>() % align_of::<libc::cmsghdr>(), 0);
     }
 
     #[test]
@@ -424,7 +424,9 @@ mod tests {
                     [libc::IPV6_TCLASS, libc::IPV6_HOPLIMIT],
                 ),
             };
-            options.map(|option| set_option(receiver.as_fd(), level, option, 1).unwrap());
+            for option in options {
+                set_option(receiver.as_fd(), level, option, 1).unwrap();
+            }
             let message = |tos, ttl| Outgoing { payload: &[1; 20], segment_len: None, address: to, tos, ttl };
             let messages = [message(0xb9, 7), message(0, 255), message(3, 0)];
             assert_eq!(SendArrays::new().send(sender.as_fd(), messages.into_iter()), Ok(3));

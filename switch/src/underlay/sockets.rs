@@ -173,7 +173,7 @@ impl UnderlaySockets {
     /// # Errors
     /// None is known; what the kernel says.
     pub fn source_ports(&self) -> io::Result<Vec<u16>> {
-        self.senders.sockets.iter().map(|sender| local_port(sender)).collect()
+        self.senders.sockets.iter().map(local_port).collect()
     }
 
     #[cfg(test)]

@@ -122,6 +122,39 @@ fn a_zero_checksum_over_ipv6_is_accepted() {
 }
 
 #[test]
+fn when_the_kernel_refuses_runs_their_datagrams_go_one_by_one_from_then_on() {
+    for gso in [Gso::Auto, Gso::On] {
+        let sockets = UnderlaySockets::open(&UnderlaySettings {
+            port: 0,
+            source_ports: 1,
+            workers: 2,
+            gso,
+            ..UnderlaySettings::new("::1".parse().unwrap())
+        })
+        .unwrap();
+        // The kernel sums up the segments of runs, so it refuses runs without checksums with EINVAL.
+        set_zero_checksums_sent(sockets.senders_for_test()[0].as_fd(), true).unwrap();
+        let mut a = sockets.into_ends();
+        let (mut b, to) = open("::1", |_| ());
+        for end in [0, 0, 1] {
+            for byte in 0..5 {
+                a[end].reserve(&target(to), 1, if byte == 4 { 70 } else { 100 }).fill(byte);
+            }
+            assert_eq!(flush(&mut a[end]), (5, 4 * 92 + 62, vec![]));
+        }
+        let (_, received) = receive(&mut b[0], 15);
+        assert!(received.iter().enumerate().all(|(index, content)| usize::from(content[0]) == index % 5));
+        assert_eq!(received.len(), 15);
+        let refused = [a[0].tx_counts().refused_runs, a[1].tx_counts().refused_runs];
+        if gso == Gso::Auto {
+            assert_eq!((a[0].uses_gso(), a[1].uses_gso(), refused), (false, false, [1, 0]));
+        } else {
+            assert_eq!((a[0].uses_gso(), a[1].uses_gso(), refused), (true, true, [2, 1]));
+        }
+    }
+}
+
+#[test]
 fn flows_have_their_own_source_ports_within_the_range() {
     let range = SourcePorts::new(50_000, 50_400).unwrap();
     let sockets = UnderlaySockets::open(&UnderlaySettings {
