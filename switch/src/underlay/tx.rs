@@ -306,7 +306,9 @@ fn settle(message: &Message<'_>, result: Result<(), DropReason>, report: &mut dy
 fn reason(error: Errno) -> DropReason {
     match error {
         Errno::MSGSIZE => DropReason::UnderlayMtu,
-        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::ADDRNOTAVAIL => DropReason::UnderlayUnreachable,
+        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::ADDRNOTAVAIL => {
+            DropReason::UnderlayUnreachable
+        }
         Errno::NOBUFS | Errno::NOMEM => DropReason::UnderlayQueueFull,
         _ => DropReason::UnderlayRefused,
     }
@@ -325,7 +327,10 @@ mod tests {
         for (vtep, hash) in [(1, 0), (2, 0), (1, 1), (1, 0), (2, 1)] {
             put(&mut tx, vtep, hash, 108);
         }
-        assert_eq!(flush(&mut tx), [(1, 2, 200, Ok(())), (2, 1, 100, Ok(())), (1, 1, 100, Ok(())), (2, 1, 100, Ok(()))]);
+        assert_eq!(
+            flush(&mut tx),
+            [(1, 2, 200, Ok(())), (2, 1, 100, Ok(())), (1, 1, 100, Ok(())), (2, 1, 100, Ok(()))]
+        );
         assert_eq!(
             kernel.borrow().calls,
             [(0, vec![(216, Some(108)), (108, None)]), (1, vec![(108, None), (108, None)])]
@@ -383,10 +388,7 @@ mod tests {
             put(&mut tx, vtep, hash, 108);
         }
         let full = Err(DropReason::UnderlayQueueFull);
-        assert_eq!(
-            flush(&mut tx),
-            [(1, 1, 100, Ok(())), (2, 2, 200, full), (3, 1, 100, full), (4, 1, 100, Ok(()))]
-        );
+        assert_eq!(flush(&mut tx), [(1, 1, 100, Ok(())), (2, 2, 200, full), (3, 1, 100, full), (4, 1, 100, Ok(()))]);
         assert_eq!(kernel.borrow().calls.len(), 3);
     }
 
