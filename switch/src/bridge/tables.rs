@@ -196,9 +196,7 @@ impl Tables {
                 Some(tag) => match tag.vid() {
                     0 => native.map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanUntagged),
                     4095 => Err(DropReason::VlanInvalid),
-                    vid => {
-                        by_vid[usize::from(vid)].map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanNotMember)
-                    }
+                    vid => by_vid[usize::from(vid)].map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanNotMember),
                 },
             },
         }

@@ -25,6 +25,7 @@
 
 use std::{
     cell::Cell,
+    io,
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -36,7 +37,10 @@ use crate::{
     bridge::DropReason,
     buffer::Buffer,
     offload::{VNET_HEADER_LEN, VnetHeader},
-    sys::packet_socket::{self, PacketSocket, RECV_MAX, Received},
+    sys::{
+        interface::LinkDrops,
+        packet_socket::{self, PacketSocket, RECV_MAX, Received},
+    },
     wire::vlan::TAG_LEN,
 };
 
@@ -56,15 +60,18 @@ const _: () = assert!(VNET_HEADER_LEN >= TAG_LEN && Buffer::HEADROOM >= VNET_HEA
 pub fn open(interface: &str, queues: usize, offload: bool) -> Result<Vec<PacketQueue>, PacketError> {
     // Writing super-frames needs no consent: what the device can't do, the kernel does before it (validate_xmit_skb).
     let offloads = Offloads { csum: offload, tso4: offload, tso6: offload, uso: offload };
+    let sockets = packet_socket::open(interface, queues)?;
+    let mut link_drops = sockets.first().and_then(|socket| LinkBaseline::new(socket.index).ok());
     let queue = |socket| PacketQueue {
         socket,
         offloads,
         writer: VnetWriter::new(),
         received: Box::new([Received::default(); RECV_MAX]),
         gone: false,
-        drop_count: Cell::new(0),
+        socket_drops: Cell::new(0),
+        link_drops: link_drops.take(),
     };
-    Ok(packet_socket::open(interface, queues)?.into_iter().map(queue).collect())
+    Ok(sockets.into_iter().map(queue).collect())
 }
 
 /// One worker's queue of an existing interface.
@@ -75,7 +82,32 @@ pub struct PacketQueue {
     received: Box<[Received; RECV_MAX]>,
     /// The kernel says only once that the interface went away.
     gone: bool,
-    drop_count: Cell<u64>,
+    socket_drops: Cell<u64>,
+    /// Only in the first queue, because the counter is the interface's.
+    link_drops: Option<LinkBaseline>,
+}
+
+/// The interface's drops, counted from the opening on.
+struct LinkBaseline {
+    drops: LinkDrops,
+    at_open: u64,
+    /// The last answer, which stands when the interface is gone.
+    known: Cell<u64>,
+}
+
+impl LinkBaseline {
+    fn new(index: u32) -> io::Result<Self> {
+        let drops = LinkDrops::new(index)?;
+        let at_open = drops.ask()?.receive;
+        Ok(Self { drops, at_open, known: Cell::new(0) })
+    }
+
+    fn count(&self) -> u64 {
+        if let Ok(now) = self.drops.ask() {
+            self.known.set(now.receive.saturating_sub(self.at_open));
+        }
+        self.known.get()
+    }
 }
 
 impl PacketQueue {
@@ -138,10 +170,11 @@ impl Port for PacketQueue {
         Some(self.socket.as_fd())
     }
 
-    /// One system call.
+    /// What found this queue's socket full, and on the first queue also what the interface dropped before any socket could
+    /// see it. Up to three system calls.
     fn kernel_drops(&self) -> u64 {
-        self.drop_count.update(|known| known + self.socket.take_drops().map_or(0, u64::from));
-        self.drop_count.get()
+        self.socket_drops.update(|known| known + self.socket.take_drops().map_or(0, u64::from));
+        self.socket_drops.get() + self.link_drops.as_ref().map_or(0, LinkBaseline::count)
     }
 }
 

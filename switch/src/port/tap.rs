@@ -142,8 +142,8 @@ impl Port for TapQueue {
 
 /// What the device counts now, or the last that it said.
 pub(super) fn latest(drops: Option<&LinkDrops>, known: &Cell<u64>) -> u64 {
-    if let Some(Ok(now)) = drops.map(LinkDrops::tx_dropped) {
-        known.set(now);
+    if let Some(Ok(now)) = drops.map(LinkDrops::ask) {
+        known.set(now.transmit);
     }
     known.get()
 }

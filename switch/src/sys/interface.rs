@@ -67,11 +67,8 @@ impl fmt::Display for InterfaceName {
     }
 }
 
-/// Asks the kernel for one interface's drop counter, in the namespace where this was made, whatever thread asks later and
-/// however the interface is called by then.
-///
-/// For a tap, `tx_dropped` is what the kernel had for weft and could not queue (`drivers/net/tun.c:tun_net_xmit`): the
-/// ring was full, or nobody had the queue open. The counter is the device's; there is none for each queue.
+/// Asks the kernel for one interface's drop counters, in the namespace where this was made, whatever thread asks later and
+/// however the interface is called by then. The counters are the interface's; there are none for each queue.
 #[derive(Debug)]
 pub struct LinkDrops {
     socket: OwnedFd,
@@ -90,18 +87,29 @@ impl LinkDrops {
         Ok(Self { socket, index })
     }
 
-    /// The interface's `tx_dropped` since it was made. Two system calls.
+    /// What the interface has dropped since it was made. Two system calls.
     ///
     /// # Errors
     /// The interface is gone (ENODEV), or what the kernel says; an answer that can't be read is
     /// [`io::ErrorKind::InvalidData`].
-    pub fn tx_dropped(&self) -> io::Result<u64> {
+    pub fn ask(&self) -> io::Result<Dropped> {
         send(&self.socket, &stats_request(self.index), SendFlags::empty())?;
         // rtnetlink answers within the send (net/netlink/af_netlink.c:netlink_unicast_kernel): there is nothing to wait for.
         let mut answer = [0; 1024];
         let (len, _) = recv(&self.socket, &mut answer, RecvFlags::empty())?;
-        tx_dropped_of(&answer[..len])
+        dropped_of(&answer[..len])
     }
+}
+
+/// Frames that the kernel dropped at an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Dropped {
+    /// Arrived, and dropped before anybody could read them: the card had no room, or the processor's backlog had none
+    /// (`net.core.netdev_max_backlog`, `net/core/dev.c:enqueue_to_backlog`).
+    pub receive: u64,
+    /// Were to be sent. For a tap, that is what the kernel had for its reader and could not queue: the ring was full, or
+    /// nobody had the queue open (`drivers/net/tun.c:tun_net_xmit`).
+    pub transmit: u64,
 }
 
 // include/uapi/linux/netlink.h, rtnetlink.h, if_link.h
@@ -113,6 +121,7 @@ const IFLA_STATS_LINK_64: u16 = 1;
 const NLMSG_HDR_LEN: usize = 16;
 const STATS_MSG_LEN: usize = 12;
 /// `struct rtnl_link_stats64`: packets, bytes, errors and dropped, each first received, then sent.
+const RX_DROPPED_AT: usize = 6 * 8;
 const TX_DROPPED_AT: usize = 7 * 8;
 
 /// `nlmsghdr` (length, type, flags, sequence, port) and `if_stats_msg` (family, padding, index, filter mask).
@@ -126,7 +135,7 @@ fn stats_request(index: u32) -> [u8; NLMSG_HDR_LEN + STATS_MSG_LEN] {
     message
 }
 
-fn tx_dropped_of(answer: &[u8]) -> io::Result<u64> {
+fn dropped_of(answer: &[u8]) -> io::Result<Dropped> {
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "netlink answer without link statistics");
     let kind = field(answer, 4).map(u16::from_ne_bytes).ok_or_else(unreadable)?;
     match kind {
@@ -139,7 +148,8 @@ fn tx_dropped_of(answer: &[u8]) -> io::Result<u64> {
             while let (Some(len), Some(kind)) = (field(attributes, 0), field(attributes, 2)) {
                 let (len, kind) = (usize::from(u16::from_ne_bytes(len)), u16::from_ne_bytes(kind));
                 if kind == IFLA_STATS_LINK_64 {
-                    return field(attributes, 4 + TX_DROPPED_AT).map(u64::from_ne_bytes).ok_or_else(unreadable);
+                    let counter = |at| field(attributes, 4 + at).map(u64::from_ne_bytes).ok_or_else(unreadable);
+                    return Ok(Dropped { receive: counter(RX_DROPPED_AT)?, transmit: counter(TX_DROPPED_AT)? });
                 }
                 attributes = attributes.get(len.next_multiple_of(4).max(4)..).unwrap_or_default();
             }
@@ -175,8 +185,8 @@ mod tests {
     fn loopback_has_index_one_and_no_drops_as_a_rule() {
         let lo = InterfaceName::new("lo").unwrap();
         assert_eq!(lo.index().unwrap(), Some(1));
-        LinkDrops::new(1).unwrap().tx_dropped().unwrap();
-        let none = LinkDrops::new(0x7fff_fff0).unwrap().tx_dropped().unwrap_err();
+        LinkDrops::new(1).unwrap().ask().unwrap();
+        let none = LinkDrops::new(0x7fff_fff0).unwrap().ask().unwrap_err();
         assert_eq!(none.raw_os_error(), Some(libc::ENODEV));
         assert_eq!(InterfaceName::new("no-such-port").unwrap().index().unwrap(), None);
     }
@@ -187,7 +197,7 @@ mod tests {
             if let Some(bytes) = answer.get_mut(4..6) {
                 bytes.copy_from_slice(&kind.to_ne_bytes());
             }
-            let _ = tx_dropped_of(&answer);
+            let _ = dropped_of(&answer);
         }
     }
 }

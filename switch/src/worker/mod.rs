@@ -230,11 +230,7 @@ impl Worker {
         }
     }
 
-    fn walk<'w>(
-        &'w mut self,
-        tables: &'w Tables,
-        now: Stamp,
-    ) -> (Walk<'w>, &'w mut RxBatch, &'w mut UnderlayBatch) {
+    fn walk<'w>(&'w mut self, tables: &'w Tables, now: Stamp) -> (Walk<'w>, &'w mut RxBatch, &'w mut UnderlayBatch) {
         let egress = Egress {
             tables,
             counters: &mut self.counters,

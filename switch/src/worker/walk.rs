@@ -210,8 +210,7 @@ impl<'w> Walk<'w> {
         }
         if let (Some(l3), 0) = (&dissected.l3, dissected.tag_count) {
             let before = Ecn::of_tos(l3.tos);
-            let after =
-                ecn::decapsulate(before, Ecn::of_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
+            let after = ecn::decapsulate(before, Ecn::of_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
             if after != before {
                 dissect::set_ecn(inner, l3, after.in_tos(0));
             }
@@ -280,13 +279,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn refuse<T>(
-        &mut self,
-        ingress: Endpoint,
-        bridge: Option<BridgeId>,
-        reason: DropReason,
-        frames: u64,
-    ) -> Option<T> {
+    fn refuse<T>(&mut self, ingress: Endpoint, bridge: Option<BridgeId>, reason: DropReason, frames: u64) -> Option<T> {
         self.counters().dropped_in(ingress, bridge, reason, frames);
         None
     }
