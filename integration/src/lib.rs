@@ -20,6 +20,8 @@
 //!
 //! The usual arguments of `cargo test` work: a filter, `--list`, `--test-threads`, `--ignored`.
 
+pub mod weft;
+
 use std::{
     ffi::OsStr,
     fs::{self, OpenOptions},
