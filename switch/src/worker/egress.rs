@@ -1,5 +1,7 @@
 //! The end of the walk: a frame leaves by a port, or behind a VXLAN header.
 
+use std::net::SocketAddr;
+
 use weft_vxlan::{
     Vni,
     ecn::{self, Ecn},
@@ -9,12 +11,12 @@ use weft_vxlan::{
 use super::{counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{Bridge, DropReason, Overlay, Tables},
-    ids::{Endpoint, PortId, VtepId},
+    ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{Gso, Segments, VnetHeader},
     port::{Offloads, Port, PortQueue, TxFrame},
     underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
     wire::{
-        dissect::dissect,
+        dissect::{L3, dissect},
         ethernet::{ETHER_TYPE_OFFSET, HEADER_LEN as ETHER_HEADER_LEN},
         flow,
         vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q},
@@ -89,17 +91,7 @@ impl Egress<'_> {
         if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
-        let inner = dissected.l3;
-        let outer_ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
-        let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos));
-        let target = Target {
-            bridge: staged.bridge,
-            vtep,
-            address,
-            tos: outer_ecn.in_tos(dscp),
-            ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
-            dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
-        };
+        let target = outer(overlay, staged.bridge, vtep, address, dissected.l3);
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         if HEADER_LEN + segments.len(0) > MAX_DATAGRAM_LEN {
             return Err(DropReason::UnderlayMtu);
@@ -132,6 +124,21 @@ impl Egress<'_> {
     }
 }
 
+/// The outer header of a frame with this IP header inside, if it is IP.
+#[inline]
+fn outer(overlay: &Overlay, bridge: BridgeId, vtep: VtepId, address: SocketAddr, inner: Option<L3>) -> Target {
+    let ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
+    let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos));
+    Target {
+        bridge,
+        vtep,
+        address,
+        tos: ecn.in_tos(dscp),
+        ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
+        dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
+    }
+}
+
 #[inline]
 fn encapsulate(vni: Vni, segments: &Segments<'_>, index: usize, datagram: &mut [u8]) {
     let (header, inner) = datagram.split_at_mut(HEADER_LEN);
@@ -161,4 +168,65 @@ fn max_len(mtu: u16, frame: &[u8]) -> usize {
         _ => 0,
     };
     usize::from(mtu) + ETHER_HEADER_LEN + TAG_LEN + opaque_tag
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_vxlan::ecn::EcnMode;
+
+    use super::*;
+    use crate::worker::tests::scene::{A, B, BLUE, frame, overlay, udp4, udp6};
+
+    fn outer_of(overlay: &Overlay, frame: &[u8]) -> (u8, u8, bool) {
+        let target = outer(overlay, BLUE, VtepId(0), overlay.local, dissect(frame).l3);
+        assert_eq!((target.bridge, target.vtep, target.address), (BLUE, VtepId(0), overlay.local));
+        (target.tos, target.ttl, target.dont_fragment)
+    }
+
+    fn local_overlay() -> Overlay {
+        overlay("192.0.2.1:4789".parse().unwrap())
+    }
+
+    #[test]
+    fn fixed_outer_fields_hold_for_every_frame_but_the_ecn_bits_are_carried_out() {
+        let fixed = Overlay { tos: Some(0xb8), ttl: Some(100), dont_fragment: Some(false), ..local_overlay() };
+        assert_eq!(outer_of(&fixed, &frame(B, A, 60)), (0xb8, 100, false));
+        assert_eq!(outer_of(&fixed, &udp4(B, A, 0x28, 10)), (0xb8, 100, false));
+        assert_eq!(outer_of(&fixed, &udp6(B, A, 0x2a, 10)), (0xba, 100, false));
+    }
+
+    #[test]
+    fn inherited_outer_fields_are_the_inner_packets() {
+        let inherited = Overlay { tos: None, ttl: None, dont_fragment: None, ..local_overlay() };
+        assert_eq!(outer_of(&inherited, &frame(B, A, 60)), (0, Overlay::DEFAULT_TTL, false));
+        assert_eq!(outer_of(&inherited, &udp4(B, A, 0x29, 10)), (0x29, 9, true));
+        assert_eq!(outer_of(&inherited, &udp6(B, A, 0x2a, 10)), (0x2a, 9, true));
+
+        let mut dying = udp4(B, A, 0, 10);
+        dying[20] = 0; // without DF
+        dying[22] = 0; // TTL
+        assert_eq!(outer_of(&inherited, &dying), (0, 1, false));
+    }
+
+    /// The kernel's rows 11 to 14 of vxlan_bridge_1d: inner 0, 1, 2, 3 becomes outer 0, 1, 2, 2.
+    #[test]
+    fn congestion_inside_is_capability_outside_unless_rfc_6040_is_asked_for() {
+        let ecn = |mode| {
+            let overlay = Overlay { ecn: mode, ..local_overlay() };
+            [0, 1, 2, 3].map(|inner| outer_of(&overlay, &udp4(B, A, inner, 10)).0)
+        };
+        assert_eq!(ecn(EcnMode::Kernel), [0, 1, 2, 2]);
+        assert_eq!(ecn(EcnMode::Rfc6040), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_port_lets_out_its_mtu_and_one_tag() {
+        assert_eq!(max_len(1400, &frame(B, A, 60)), 1400 + 18);
+        let mut tagged = frame(B, A, 60);
+        for tpid in [[0x81, 0], [0x88, 0xa8]] {
+            tagged[12..14].copy_from_slice(&tpid);
+            assert_eq!(max_len(1400, &tagged), 1400 + 22);
+        }
+        assert_eq!(max_len(1400, &[0; 12]), 1400 + 18);
+    }
 }

@@ -245,3 +245,6 @@ impl Worker {
         (walk, &mut self.received, &mut self.arrived)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! The walk over ports and an underlay in memory: no thread, no clock, no root.
+
+mod overlay;
+mod ports;
+pub(super) mod scene;
