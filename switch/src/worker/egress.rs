@@ -8,12 +8,12 @@ use weft_vxlan::{
     header::{HEADER_LEN, Header},
 };
 
-use super::{counters::Counters, vteps::VtepCache, walk::Staged};
+use super::{Slot, counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{Bridge, DropReason, Overlay, Tables},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{Gso, Segments, VnetHeader},
-    port::{Offloads, Port, PortQueue, TxFrame},
+    port::{Offloads, Port, TxFrame},
     underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
     wire::{
         dissect::{L3, dissect},
@@ -27,7 +27,7 @@ use crate::{
 pub(super) struct Egress<'w> {
     pub(super) tables: &'w Tables,
     pub(super) counters: &'w mut Counters,
-    pub(super) ports: &'w mut [Option<PortQueue>],
+    pub(super) ports: &'w mut [Option<Slot>],
     /// Ports that were sent to in this batch and want a flush at its end.
     pub(super) touched: &'w mut Vec<PortId>,
     pub(super) underlay: Option<&'w mut Underlay>,
@@ -56,10 +56,15 @@ impl Egress<'_> {
         if staged.vnet.gso.is_none() && staged.bytes.len() > max_len(entry.mtu, staged.bytes) {
             return Err(DropReason::EgressMtu);
         }
-        let queue = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
-        if self.touched.last() != Some(&port) {
-            self.touched.push(port);
+        let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
+        if slot.sent_for != Some(staged.bridge) {
+            if slot.sent_for.is_none() {
+                self.touched.push(port);
+            }
+            flush_port(self.counters, port, slot);
+            slot.sent_for = Some(staged.bridge);
         }
+        let queue = &mut slot.queue;
         if takes(queue.offloads(), &staged.vnet) {
             queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
             let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * staged.frames);
@@ -107,8 +112,8 @@ impl Egress<'_> {
     /// Sends what ports and underlay kept back, and counts what became of it.
     pub(super) fn flush(&mut self) {
         for port in self.touched.drain(..) {
-            if let Some(queue) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
-                queue.flush();
+            if let Some(slot) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+                flush_port(self.counters, port, slot);
             }
         }
         let counters = &mut *self.counters;
@@ -121,6 +126,15 @@ impl Egress<'_> {
                 }
             });
         }
+    }
+}
+
+/// What a port was given is all of one bridge between two flushes, so that a loss can be counted where it belongs.
+#[inline]
+fn flush_port(counters: &mut Counters, port: PortId, slot: &mut Slot) {
+    let Some(bridge) = slot.sent_for.take() else { return };
+    if let Some((reason, frames, bytes)) = slot.queue.flush().lost {
+        counters.lost(Endpoint::Port(port), bridge, reason, frames, bytes);
     }
 }
 

@@ -110,6 +110,25 @@ fn a_full_queue_drops_its_own_copy_only() {
 }
 
 #[test]
+fn what_a_port_loses_after_all_is_a_drop_of_its_bridge_and_not_delivered() {
+    let mut scene = Scene::access(&[NO_OFFLOADS]);
+    let (port, mut host) = MemoryPort::pair(1, NO_OFFLOADS);
+    // Every frame waits for its successor, so its sending fails when its sender has gone on.
+    let hold = Faults { reorder: 1.0, ..Faults::default() };
+    let (port, faults) = FaultPort::new(PortQueue::Memory(port), 1, Faults::default(), hold);
+    let late = scene.add_queue(Membership::Access(BLUE), PortQueue::Fault(Box::new(port)));
+    for _ in 0..4 {
+        scene.send(P0, &frame(B, A, 60));
+    }
+    assert_eq!((faults.send().passed, faults.send().refused, faults.send().held), (1, 2, 1));
+    assert_eq!(scene.tally(late).frames_out, 2, "one is there, one is on its way");
+    assert_eq!(scene.drops(), [(DropReason::PortQueueFull, 2)]);
+    assert_eq!(scene.tally(late).bytes_out, 120);
+    assert_eq!(scene.counters().bridges[BLUE.index()].frames_out, 2);
+    assert!(host.try_recv().is_some() && host.try_recv().is_none());
+}
+
+#[test]
 fn a_trunk_puts_tags_on_and_takes_them_off_and_keeps_the_priority() {
     let mut scene = Scene::access(&[NO_OFFLOADS]);
     scene.add_port(trunk(&[(10, BLUE), (20, GREEN)], None), NO_OFFLOADS);
