@@ -3,3 +3,4 @@
 mod overlay;
 mod ports;
 pub(super) mod scene;
+mod storm;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, bounded};
-use etherparse::{IpEcn, Ipv4Dscp, PacketBuilder};
+use etherparse::{IpDscp, IpEcn, PacketBuilder};
 use weft_vxlan::{
     Vni,
     ecn::EcnMode,
@@ -273,7 +273,7 @@ pub(in crate::worker) fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8
 pub(in crate::worker) fn udp4(dst: MacAddr, src: MacAddr, tos: u8, payload_len: usize) -> Vec<u8> {
     let mut header = etherparse::Ipv4Header { time_to_live: 9, ..Default::default() };
     (header.source, header.destination) = ([10, 0, 0, 1], [10, 0, 0, 2]);
-    header.dscp = Ipv4Dscp::try_new(tos >> 2).unwrap();
+    header.dscp = IpDscp::try_new(tos >> 2).unwrap();
     header.ecn = IpEcn::try_new(tos & 3).unwrap();
     let packet = PacketBuilder::ethernet2(src.0, dst.0)
         .ip(etherparse::IpHeaders::Ipv4(header, Default::default()))
