@@ -29,7 +29,7 @@ const BAD_USAGE: u8 = 2;
 
 /// A userspace virtual switch and VXLAN overlay gateway.
 #[derive(Parser, Debug)]
-#[command(name = "weft", version, max_term_width = 100)]
+#[command(name = "weft", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
