@@ -1,1 +1,166 @@
-//! x
+//! The harness of the namespace tests: what a test needs from the machine, and what happens when the machine lacks it.
+//!
+//! A test that can't run here is **ignored with the reason printed**, never silently green. With `WEFT_REQUIRE_ALL=1` in
+//! the environment it fails instead: that is how the one machine that has everything makes sure that nothing was skipped.
+//!
+//! A test file is a binary of its own (`harness = false` in a `[[test]]` section of `Cargo.toml`), because the standard
+//! harness has no way to say "ignored" from inside a test:
+//!
+//! ```no_run
+//! use weft_integration::{Needs, main_with, trial};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     main_with(vec![trial("two_hosts_ping", Needs::ROOT.programs(&["ping"]), two_hosts_ping)])
+//! }
+//!
+//! fn two_hosts_ping() -> anyhow::Result<()> {
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The usual arguments of `cargo test` work: a filter, `--list`, `--test-threads`, `--ignored`.
+
+pub mod weft;
+
+use std::{
+    ffi::OsStr,
+    fs::{self, OpenOptions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// Set to anything but nothing or `0`: a test that can't run fails instead of being ignored.
+pub const REQUIRE_ALL: &str = "WEFT_REQUIRE_ALL";
+
+/// What a test needs from the machine it runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Needs {
+    /// User id 0 with CAP_SYS_ADMIN and CAP_NET_ADMIN: named network namespaces, mounts, anything in them.
+    pub root: bool,
+    /// CAP_NET_ADMIN: changing interfaces in the namespace the test was started in.
+    pub net_admin: bool,
+    /// `/dev/net/tun` can be opened.
+    pub tun: bool,
+    /// Programs that must be on `PATH`.
+    pub programs: &'static [&'static str],
+}
+
+impl Needs {
+    /// Nothing.
+    pub const NONE: Self = Self { root: false, net_admin: false, tun: false, programs: &[] };
+    /// Named network namespaces, as `weft::lab::Lab` makes them.
+    pub const ROOT: Self = Self { root: true, ..Self::NONE };
+    /// Named network namespaces and taps in them.
+    pub const ROOT_AND_TUN: Self = Self { root: true, tun: true, ..Self::NONE };
+
+    /// The same, and these programs on `PATH`.
+    pub const fn programs(self, programs: &'static [&'static str]) -> Self {
+        Self { programs, ..self }
+    }
+}
+
+/// Whether this machine has what a test needs; the error is the reason why not, in words for the test's report.
+pub fn require(needs: &Needs) -> Result<(), String> {
+    if needs.root {
+        if effective_uid() != Some(0) {
+            return Err("needs root".to_owned());
+        }
+        capability(CAP_SYS_ADMIN, "CAP_SYS_ADMIN")?;
+    }
+    if needs.root || needs.net_admin {
+        capability(CAP_NET_ADMIN, "CAP_NET_ADMIN")?;
+    }
+    if needs.tun {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")
+            .map_err(|error| format!("needs /dev/net/tun: {error}"))?;
+    }
+    for program in needs.programs {
+        find_program(program).ok_or_else(|| format!("needs the program {program} on PATH"))?;
+    }
+    Ok(())
+}
+
+/// A test of this name, run if the machine has what it needs. An error is printed with its whole chain of causes.
+pub fn trial(name: &str, needs: Needs, test: fn() -> anyhow::Result<()>) -> Trial {
+    Trial::ignorable_test(name, move || match require(&needs) {
+        Ok(()) => test().map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}"))),
+        Err(reason) if require_all() => Err(Failed::from(format!("{reason}, and {REQUIRE_ALL} is set"))),
+        Err(reason) => Ok(Completion::ignored_with(reason)),
+    })
+}
+
+/// Runs the tests with the arguments of `cargo test`; the result is for `main` to return.
+pub fn main_with(tests: Vec<Trial>) -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+/// Where a program is, as a shell would find it.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    // Root's PATH in a container or a cron job often lacks the directories where the network tools live.
+    let extra = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(extra).map(|folder| folder.join(name)).find(|path| is_executable(path))
+}
+
+fn require_all() -> bool {
+    std::env::var_os(REQUIRE_ALL).is_some_and(|value| !value.is_empty() && value != OsStr::new("0"))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+// Bits of the capability sets, `include/uapi/linux/capability.h`.
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// A capability is asked for besides the user id, since root in a container may lack it.
+fn capability(bit: u32, name: &str) -> Result<(), String> {
+    let held = status_field("CapEff:").and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(0);
+    if held & (1 << bit) == 0 { Err(format!("needs {name}")) } else { Ok(()) }
+}
+
+fn effective_uid() -> Option<u32> {
+    // The second number of "Uid: real effective saved filesystem", proc_pid_status(5).
+    status_field("Uid:")?.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn status_field(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_needed_of_any_machine() {
+        assert_eq!(require(&Needs::NONE), Ok(()));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let needs = Needs::NONE.programs(&["sh", "weft-no-such-program"]);
+        assert_eq!(require(&needs), Err("needs the program weft-no-such-program on PATH".to_owned()));
+    }
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        assert!(find_program("sh").is_some());
+        assert_eq!(find_program("etc"), None, "a folder is no program");
+    }
+
+    #[test]
+    fn the_user_is_the_one_who_runs_the_tests() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(folder.path()).unwrap());
+        assert_eq!(effective_uid(), Some(owner));
+    }
+}

@@ -97,6 +97,8 @@ drop_reasons! {
     VxlanReservedBits = "vxlan_reserved_bits",
     /// from a VTEP that nobody named, and `peers = "known"`
     VtepUnknown = "vtep_unknown",
+    /// from a new VTEP when the table of VTEPs is full
+    VtepTableFull = "vtep_table_full",
     /// the source has a static entry at another VTEP or port
     SourceStatic = "source_static",
     /// no room for an inner Ethernet header

@@ -1,13 +1,14 @@
 //! `weft run`: the switch in the foreground.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::control::config::{Config, ConfigErrors};
+use crate::control::{
+    self,
+    config::{Config, ConfigErrors},
+};
 
 /// Where the configuration is if nobody says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/weft/weft.toml";
@@ -47,12 +48,21 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr(args.log_format);
     let config = args.load()?;
-    let path: &Path = &args.config;
-    anyhow::bail!(
-        "{} is good ({} ports, log {:?}), but this build has no engine to run it",
-        path.display(),
-        config.ports.len(),
-        args.log_format
-    )
+    // The control plane has little to do; forwarding has threads of its own.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).thread_name("weft-control").enable_all().build()?;
+    runtime.block_on(control::run::run(config, &args.config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs as `RUST_LOG` says (`info` if it says nothing): `RUST_LOG=weft=debug` shows every address that is learned.
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
 }

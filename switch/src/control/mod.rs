@@ -2,3 +2,6 @@
 
 pub mod api;
 pub mod config;
+pub mod link;
+pub mod run;
+pub mod switch;

@@ -1,1 +1,420 @@
-//! Forwarding database.
+//! The forwarding database: (bridge, MAC) -> port or VTEP. Learning, moves, ageing, static entries, limits.
+//!
+//! # Theory of operation
+//!
+//! Every frame asks twice: is its source known where it came from, and where is its destination? Both are one look-up in
+//! a lock-sharded map ([`dashmap`]), and in the steady state nothing else happens: an entry's `updated` stamp is renewed
+//! in place, at most once every [`REFRESH_GRANULARITY`], so that a busy address does not pull a cache line back and forth
+//! between workers.
+//!
+//! Only what *changes* the table (a new address, a move, an age-out, a flush) takes the one lock of the [`Books`], which
+//! know for every bridge and endpoint which learned entries it holds, oldest first. They answer the two questions that a
+//! hash map can't: which entries are due, without walking the table, and who holds most, when room must be made.
+//! An entry's place in the books is not moved when its stamp is renewed; whoever reads the books looks at the real stamp
+//! and files the entry anew if it is younger. So the order is exact when it matters and free when it does not.
+//!
+//! # Fairness
+//!
+//! A bridge that reached its limit evicts the least recently used entry of the endpoint that holds most of them (as
+//! OVS's `mac-learning.c` does): whoever floods the table with addresses evicts its own.
+//!
+//! # What is the kernel's
+//!
+//! A newer port wins at once; a static entry moves too and stays static, only a sticky one stays; a frame towards an
+//! address does not keep its entry alive (`net/bridge/br_fdb.c`: `br_fdb_update`, `br_fdb_cleanup`). A source with a
+//! static entry at one VTEP that shows up behind another is an intruder (`vxlan_core.c`: `vxlan_snoop`).
+//!
+//! # Locks
+//!
+//! Order: books, then a shard. The fast path takes a shard only. No guard of the map leaves this module.
+
+mod books;
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+
+use crate::{
+    ids::{BridgeId, Endpoint, VtepId},
+    wire::MacAddr,
+};
+use books::Books;
+
+/// How stale an entry's stamp may become before a frame renews it; ageing is exact to this.
+pub const REFRESH_GRANULARITY: Duration = Duration::from_millis(250);
+
+/// How many entries [`Fdb::age`] looks at before it lets others at the books.
+const AGE_CHUNK: usize = 1024;
+
+/// Shards of the map: enough that a few workers seldom meet, few enough that an empty table is small.
+const SHARDS: usize = 64;
+
+/// Milliseconds on the caller's monotonic clock, which this module never reads itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Stamp(pub u64);
+
+impl Stamp {
+    /// The time from `earlier` to this; zero if it is not earlier.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// How an entry came to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// From a frame's source address. Ages, counts against the limit.
+    Learned,
+    /// Named by a user. Does not age; moves when its address is seen elsewhere, and stays static.
+    Static,
+    /// Static, and does not move.
+    Sticky,
+}
+
+impl Origin {
+    /// The name in `weft show fdb`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Static => "static",
+            Self::Sticky => "sticky",
+        }
+    }
+}
+
+/// What a bridge allows its learned entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Most learned entries of the bridge; 0: no limit.
+    pub max_learned: usize,
+    /// At the limit: make room (true) or learn nothing (false, the kernel's way).
+    pub evict: bool,
+}
+
+/// What became of a frame's source address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Learned {
+    /// Known here already.
+    Known,
+    /// New; `evicted` had to make room for it.
+    New {
+        /// The address that lost its entry.
+        evicted: Option<MacAddr>,
+    },
+    /// Was known elsewhere until now.
+    Moved {
+        /// Where.
+        from: Endpoint,
+    },
+    /// A sticky entry holds it elsewhere; nothing changed.
+    Sticky,
+    /// A static entry holds it at another VTEP; nothing changed, and the frame is to be dropped.
+    StaticAtOtherVtep,
+    /// The table is full; nothing changed.
+    Full,
+}
+
+/// One entry, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryView {
+    /// Its bridge.
+    pub bridge: BridgeId,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Where it points.
+    pub at: Endpoint,
+    /// How it came to be.
+    pub origin: Origin,
+    /// Last seen as a source, or when a user named it.
+    pub updated: Stamp,
+}
+
+/// Which entries a flush takes. `None` matches all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flush {
+    /// Only entries of this bridge.
+    pub bridge: Option<BridgeId>,
+    /// Only entries that point here.
+    pub at: Option<Endpoint>,
+    /// Static and sticky ones too.
+    pub statics: bool,
+}
+
+/// Bridge in the high 16 bits, MAC in the low 48.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+struct Key(u64);
+
+impl Key {
+    #[inline]
+    const fn new(bridge: BridgeId, mac: MacAddr) -> Self {
+        Self((bridge.0 as u64) << 48 | mac.to_u64())
+    }
+
+    const fn bridge(self) -> BridgeId {
+        BridgeId((self.0 >> 48) as u16)
+    }
+
+    const fn mac(self) -> MacAddr {
+        MacAddr::from_u64(self.0)
+    }
+}
+
+struct Entry {
+    at: Endpoint,
+    origin: Origin,
+    /// Under which stamp the books hold it (learned entries only). Changes only while the books are locked.
+    filed: Stamp,
+    /// Milliseconds, see [`Stamp`]. Renewed by the fast path under the shard's shared lock.
+    updated: AtomicU64,
+}
+
+impl Entry {
+    fn updated(&self) -> Stamp {
+        Stamp(self.updated.load(Ordering::Relaxed))
+    }
+}
+
+/// The table. Shared by all workers and the control plane.
+pub struct Fdb {
+    map: DashMap<Key, Entry, RandomState>,
+    books: Mutex<Books>,
+}
+
+impl Default for Fdb {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fdb {
+    /// An empty table with a hash seed of its own, so that nobody can choose addresses that collide.
+    pub fn new() -> Self {
+        Self {
+            map: DashMap::with_capacity_and_hasher_and_shard_amount(0, RandomState::default(), SHARDS),
+            books: Mutex::new(Books::default()),
+        }
+    }
+
+    /// Where `mac` is, if it is known.
+    #[inline]
+    pub fn lookup(&self, bridge: BridgeId, mac: MacAddr) -> Option<Endpoint> {
+        self.map.get(&Key::new(bridge, mac)).map(|entry| entry.at)
+    }
+
+    /// Takes note that a frame from `mac` entered `bridge` at `at`.
+    #[inline]
+    pub fn learn(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
+        let key = Key::new(bridge, mac);
+        if let Some(entry) = self.map.get(&key)
+            && entry.at == at
+        {
+            if now.since(entry.updated()) >= REFRESH_GRANULARITY {
+                entry.updated.store(now.0, Ordering::Relaxed);
+            }
+            return Learned::Known;
+        }
+        self.learn_change(key, at, now, limit)
+    }
+
+    #[cold]
+    fn learn_change(&self, key: Key, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
+        let mut books = self.books();
+        if let Some(mut entry) = self.map.get_mut(&key) {
+            let from = entry.at;
+            if from == at {
+                return Learned::Known; // another worker was faster
+            }
+            match entry.origin {
+                Origin::Static | Origin::Sticky if matches!((from, at), (Endpoint::Vtep(_), Endpoint::Vtep(_))) => {
+                    return Learned::StaticAtOtherVtep;
+                }
+                Origin::Sticky => return Learned::Sticky,
+                Origin::Static => {}
+                Origin::Learned => {
+                    books.remove(key, from, entry.filed);
+                    books.insert(key, at, now);
+                    entry.filed = now;
+                }
+            }
+            entry.at = at;
+            entry.updated.store(now.0, Ordering::Relaxed);
+            return Learned::Moved { from };
+        }
+        let mut evicted = None;
+        if limit.max_learned > 0 && books.learned_count(key.bridge()) >= limit.max_learned {
+            if !limit.evict {
+                return Learned::Full;
+            }
+            let Some(victim) = self.evict(&mut books, key.bridge()) else { return Learned::Full };
+            evicted = Some(victim.mac());
+        }
+        books.insert(key, at, now);
+        self.map.insert(key, Entry { at, origin: Origin::Learned, filed: now, updated: AtomicU64::new(now.0) });
+        Learned::New { evicted }
+    }
+
+    /// Removes the least recently used entry of whoever holds most in `bridge`.
+    fn evict(&self, books: &mut Books, bridge: BridgeId) -> Option<Key> {
+        let at = books.greediest(bridge)?;
+        loop {
+            let (filed, key) = books.oldest(bridge, at)?;
+            let updated = self.map.get(&key).map(|entry| entry.updated())?;
+            if updated > filed {
+                self.refile(books, key, at, filed, updated);
+                continue;
+            }
+            books.remove(key, at, filed);
+            self.map.remove(&key);
+            return Some(key);
+        }
+    }
+
+    fn refile(&self, books: &mut Books, key: Key, at: Endpoint, filed: Stamp, updated: Stamp) {
+        books.remove(key, at, filed);
+        books.insert(key, at, updated);
+        if let Some(mut entry) = self.map.get_mut(&key) {
+            entry.filed = updated;
+        }
+    }
+
+    /// Makes or replaces an entry that a user named.
+    pub fn add_static(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, sticky: bool, now: Stamp) {
+        let key = Key::new(bridge, mac);
+        let origin = if sticky { Origin::Sticky } else { Origin::Static };
+        let mut books = self.books();
+        let old = self.map.insert(key, Entry { at, origin, filed: now, updated: AtomicU64::new(now.0) });
+        if let Some(old) = old
+            && old.origin == Origin::Learned
+        {
+            books.remove(key, old.at, old.filed);
+        }
+    }
+
+    /// Removes one entry of any origin and says what it was.
+    pub fn remove(&self, bridge: BridgeId, mac: MacAddr) -> Option<EntryView> {
+        let mut books = self.books();
+        self.remove_key(&mut books, Key::new(bridge, mac))
+    }
+
+    fn remove_key(&self, books: &mut Books, key: Key) -> Option<EntryView> {
+        let (_, entry) = self.map.remove(&key)?;
+        if entry.origin == Origin::Learned {
+            books.remove(key, entry.at, entry.filed);
+        }
+        Some(view(key, &entry))
+    }
+
+    /// Removes the entries that `which` matches and says how many they were.
+    pub fn flush(&self, which: Flush) -> usize {
+        let matches = |key: &Key, entry: &Entry| {
+            which.bridge.is_none_or(|bridge| key.bridge() == bridge)
+                && which.at.is_none_or(|at| entry.at == at)
+                && (which.statics || entry.origin == Origin::Learned)
+        };
+        let keys: Vec<Key> = self.map.iter().filter(|entry| matches(entry.key(), entry)).map(|e| *e.key()).collect();
+        let mut flushed = 0;
+        for chunk in keys.chunks(AGE_CHUNK) {
+            let mut books = self.books();
+            for key in chunk {
+                // Looked at again under the books' lock: it may have moved away meanwhile.
+                if self.map.get(key).is_some_and(|entry| matches(key, &entry)) {
+                    flushed += usize::from(self.remove_key(&mut books, *key).is_some());
+                }
+            }
+        }
+        flushed
+    }
+
+    /// Removes the learned entries that were not seen for their bridge's ageing time, and says how many.
+    ///
+    /// Costs in proportion to what is due, not to the table.
+    pub fn age(&self, now: Stamp, ageing: impl Fn(BridgeId) -> Duration) -> usize {
+        let mut aged = 0;
+        let holders = self.books().holders();
+        for (bridge, at) in holders {
+            let ageing = ageing(bridge);
+            loop {
+                let mut books = self.books();
+                let (looked_at, gone) = self.age_chunk(&mut books, bridge, at, now, ageing);
+                aged += gone;
+                if looked_at < AGE_CHUNK {
+                    break;
+                }
+            }
+        }
+        aged
+    }
+
+    fn age_chunk(
+        &self,
+        books: &mut Books,
+        bridge: BridgeId,
+        at: Endpoint,
+        now: Stamp,
+        ageing: Duration,
+    ) -> (usize, usize) {
+        let mut gone = 0;
+        for looked_at in 0..AGE_CHUNK {
+            let Some((filed, key)) = books.oldest(bridge, at) else { return (looked_at, gone) };
+            if now.since(filed) < ageing {
+                return (looked_at, gone);
+            }
+            let updated = self.map.get(&key).map_or(filed, |entry| entry.updated());
+            if now.since(updated) < ageing {
+                self.refile(books, key, at, filed, updated);
+            } else {
+                self.remove_key(books, key);
+                gone += 1;
+            }
+        }
+        (AGE_CHUNK, gone)
+    }
+
+    /// All entries, in no order.
+    pub fn entries(&self) -> Vec<EntryView> {
+        self.map.iter().map(|entry| view(*entry.key(), &entry)).collect()
+    }
+
+    /// How many entries there are, of any origin.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// How many learned entries a bridge has.
+    pub fn learned_count(&self, bridge: BridgeId) -> usize {
+        self.books().learned_count(bridge)
+    }
+
+    /// The VTEPs that learned entries of `bridge` point at.
+    pub fn vteps_learned(&self, bridge: BridgeId) -> Vec<VtepId> {
+        let of_bridge = |(b, at)| match at {
+            Endpoint::Vtep(vtep) if b == bridge => Some(vtep),
+            Endpoint::Vtep(_) | Endpoint::Port(_) => None,
+        };
+        self.books().holders().into_iter().filter_map(of_bridge).collect()
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Nothing that runs under this lock can panic half-way through a change.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn view(key: Key, entry: &Entry) -> EntryView {
+    EntryView { bridge: key.bridge(), mac: key.mac(), at: entry.at, origin: entry.origin, updated: entry.updated() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,289 @@
-//! Namespace topologies as code.
+//! Namespace topologies as code: hosts, cables, kernel bridges and kernel vxlan devices, for `weft demo`, comparisons with
+//! the kernel, and tests.
+//!
+//! ```no_run
+//! use weft::lab::Lab;
+//!
+//! # fn main() -> Result<(), weft::lab::LabError> {
+//! let lab = Lab::new("weft-demo");
+//! let (left, right) = (lab.namespace("left")?, lab.namespace("right")?);
+//! lab.veth((&left, "eth0"), (&right, "eth0"), 1500)?;
+//! left.address("eth0", "10.0.0.1/24")?;
+//! right.address("eth0", "10.0.0.2/24")?;
+//! left.run(&["ping", "-c1", "10.0.0.2"])?.ok()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Theory of operation
+//! **Nothing stays behind.** All that a lab makes lives in namespaces of its own, so that taking those away takes
+//! everything away: interfaces, addresses, routes, and the processes inside, which are killed first. That happens when
+//! the [`Lab`] is dropped (a panic drops it too), on [`Remover::remove`] from elsewhere, and on a signal after
+//! [`Lab::remove_on_signals`]. Against SIGKILL no process can help itself; so each living lab holds a lock on each of its
+//! namespaces, which the kernel lets go of with the process, and [`Lab::remove_stale`] takes away what nobody holds. A
+//! process id in the name would not do: ids are reused.
+//!
+//! **Labs don't meet.** Names carry the process id and a number, so that any number of labs can live side by side, and no
+//! interface of a lab is ever, not even for a moment, in the namespace the program was started in.
+//!
+//! **Callers are synchronous**, tests above all. Each change is a short visit: a fresh thread, a small runtime, a netlink
+//! socket in the namespace, gone again before the call returns. Nothing is held open, and it works inside a runtime too.
+
+mod devices;
+mod error;
+mod namespace;
+mod process;
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use rustix::process::Signal;
+
+pub use self::{
+    devices::{BridgeOptions, BridgePortFlag, VxlanOptions},
+    error::LabError,
+    namespace::Namespace,
+    process::{Command, Output, Process},
+};
+use crate::sys::netns::{self, Netns};
+
+/// A set of network namespaces that vanishes with this value, and everything in them.
+#[derive(Debug)]
+pub struct Lab {
+    remover: Remover,
+    name: String,
+}
+
+/// Takes a lab away from somewhere else than its owner: a signal handler, another thread.
+#[derive(Clone, Debug)]
+pub struct Remover {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: Vec<Namespace>,
+    removed: bool,
+    /// A signal has come, and its handler is about to end the process.
+    ending: bool,
+}
+
+impl Lab {
+    /// An empty lab. Its namespaces are named `PREFIX-PID-N-NAME`, N counting the labs of this process.
+    pub fn new(prefix: &str) -> Self {
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        Self { remover: Remover { state: Arc::default() }, name: format!("{prefix}-{}-{number}", std::process::id()) }
+    }
+
+    /// Makes a namespace: loopback up, and no looking for duplicate IPv6 addresses, so that addresses can be used at once.
+    ///
+    /// # Errors
+    /// Needs CAP_SYS_ADMIN and CAP_NET_ADMIN; the name is taken, or can't be a file's name.
+    pub fn namespace(&self, name: &str) -> Result<Namespace, LabError> {
+        let full_name = format!("{}-{name}", self.name);
+        // Held while the name appears, so that a removal meanwhile can't overlook it.
+        let mut state = self.remover.state();
+        if state.removed {
+            return Err(LabError::Invalid(format!("namespace {full_name} comes too late, the lab was removed")));
+        }
+        let failed = |error| LabError::step(format!("make namespace {full_name}"), error);
+        let netns = Netns::create().map_err(failed)?.labelled(&format!("namespace {full_name}"));
+        netns.try_lock().map_err(failed)?;
+        netns.bind_name(&full_name).map_err(failed)?;
+        let namespace = Namespace::new(name, &full_name, netns);
+        state.namespaces.push(namespace.clone());
+        drop(state);
+        namespace.prepare()?;
+        Ok(namespace)
+    }
+
+    /// Lays a cable: a veth pair with an end in each namespace, both of this MTU and up.
+    pub fn veth(&self, one: (&Namespace, &str), other: (&Namespace, &str), mtu: u32) -> Result<(), LabError> {
+        one.0.veth(one.1, other, mtu)
+    }
+
+    /// Removes everything now. Removing twice is no error.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed; the rest is removed nevertheless.
+    pub fn remove(&self) -> Result<(), LabError> {
+        self.remover.remove()
+    }
+
+    /// A handle that removes the lab from elsewhere.
+    pub fn remover(&self) -> Remover {
+        self.remover.clone()
+    }
+
+    /// Removes the lab and ends the process with status 130 on SIGINT, SIGTERM or SIGHUP, from now on and for good. A
+    /// lab dropped meanwhile waits for that end, so that its owner doesn't come to report the failures it causes.
+    ///
+    /// # Errors
+    /// No signal handler can be installed.
+    pub fn remove_on_signals(&self) -> Result<(), LabError> {
+        const STATUS: i32 = 130;
+        let remover = self.remover();
+        let (ready, installed) = mpsc::sync_channel::<io::Result<()>>(1);
+        let wait = move || -> io::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+            runtime.block_on(async {
+                let mut interrupt = signal(SignalKind::interrupt())?;
+                let mut terminate = signal(SignalKind::terminate())?;
+                let mut hangup = signal(SignalKind::hangup())?;
+                let _ = ready.send(Ok(()));
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                remover.state().ending = true;
+                if let Err(error) = remover.remove() {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the lab could not be removed whole");
+                }
+                std::process::exit(STATUS)
+            })
+        };
+        let failed = |error| LabError::step("wait for signals", error);
+        let waiting = thread::Builder::new().name("lab-signals".into()).spawn(wait).map_err(failed)?;
+        match installed.recv() {
+            Ok(_) => Ok(()),
+            // The thread ended without a word; its result says why.
+            Err(_) => waiting.join().unwrap_or_else(|_| Err(io::Error::other("it panicked"))).map_err(failed),
+        }
+    }
+
+    /// Takes away what labs of this prefix left behind whose process no longer lives; gives the namespaces' names.
+    /// Labs that live, of this process or any other, are not touched.
+    ///
+    /// # Errors
+    /// The first namespace that could not be removed; the rest is removed nevertheless.
+    pub fn remove_stale(prefix: &str) -> Result<Vec<String>, LabError> {
+        let names = netns::names().map_err(|error| LabError::step("look for stale namespaces", error))?;
+        let mut removed = Vec::new();
+        let mut outcome = Ok(());
+        for name in names {
+            let Some(pid) = creator(&name, prefix) else { continue };
+            match remove_if_stale(&name, pid) {
+                Ok(true) => removed.push(name),
+                Ok(false) => {}
+                Err(error) if outcome.is_ok() => {
+                    outcome = Err(LabError::step(format!("remove namespace {name}"), error));
+                }
+                Err(_) => {}
+            }
+        }
+        outcome.map(|()| removed)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a lab could not be removed whole");
+        }
+        // The removal makes everything fail that its owner is doing; that must not decide how the process ends.
+        while self.remover.state().ending {
+            thread::park();
+        }
+    }
+}
+
+impl Remover {
+    /// As [`Lab::remove`].
+    ///
+    /// # Errors
+    /// As [`Lab::remove`].
+    pub fn remove(&self) -> Result<(), LabError> {
+        let mut state = self.state();
+        state.removed = true;
+        let mut outcome = Ok(());
+        for namespace in state.namespaces.drain(..) {
+            kill_processes(namespace.netns());
+            let name = namespace.full_name();
+            let removed =
+                netns::remove_name(name).map_err(|error| LabError::step(format!("remove namespace {name}"), error));
+            outcome = outcome.and(removed);
+        }
+        outcome
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere must not keep a lab from being removed; the list is whole after each step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The process id in a lab's namespace name, `PREFIX-PID-N-NAME`; `None`: not of this prefix.
+fn creator(name: &str, prefix: &str) -> Option<u32> {
+    let mut parts = name.strip_prefix(prefix)?.strip_prefix('-')?.splitn(3, '-');
+    let pid = parts.next()?.parse().ok()?;
+    parts.next()?.parse::<u32>().ok()?;
+    parts.next().map(|_| pid)
+}
+
+fn remove_if_stale(name: &str, creator: u32) -> io::Result<bool> {
+    match Netns::named(name) {
+        Ok(netns) => {
+            if !netns.try_lock()? {
+                return Ok(false);
+            }
+            kill_processes(&netns);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // A plain file: its maker is about to mount the namespace on it, or was killed just before.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            if std::path::Path::new(&format!("/proc/{creator}")).exists() {
+                return Ok(false);
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    netns::remove_name(name)?;
+    Ok(true)
+}
+
+/// Kills what runs inside a namespace and waits until it is gone, for a second at most.
+fn kill_processes(netns: &Netns) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(2);
+    let start = Instant::now();
+    while netns.kill_processes() > 0 && start.elapsed() < PATIENCE {
+        thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_very_prefix_are_recognised() {
+        assert_eq!(creator("weft-12-0-host1", "weft"), Some(12));
+        assert_eq!(creator("weft-12-0-host-1", "weft"), Some(12));
+        assert_eq!(creator("weft-demo-12-0-host1", "weft"), None, "another prefix that begins alike");
+        assert_eq!(creator("weft-demo-12-0-host1", "weft-demo"), Some(12));
+        for name in ["weft", "weft-", "weft-12", "weft-12-0", "weft-x-0-a", "weft-12-x-a", "other-12-0-a"] {
+            assert_eq!(creator(name, "weft"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn removing_an_empty_lab_twice_is_no_error() {
+        let lab = Lab::new("weft-empty");
+        lab.remove().unwrap();
+        lab.remove().unwrap();
+        let error = lab.namespace("late").unwrap_err().to_string();
+        assert!(error.contains("comes too late"), "{error}");
+    }
+}

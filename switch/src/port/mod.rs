@@ -5,6 +5,7 @@
 //! and completes everything else before ([`crate::offload`]).
 
 pub mod fault;
+mod gather;
 pub mod memory;
 pub mod packet;
 pub mod plain_tap;
@@ -84,6 +85,14 @@ pub struct Flushed {
     pub lost: Option<(DropReason, u64, u64)>,
 }
 
+impl Flushed {
+    /// Adds to the losses. Of several reasons the last one's name stands for all.
+    fn add(&mut self, reason: DropReason, frame_count: u64, byte_count: u64) {
+        let (frames, bytes) = self.lost.map_or((0, 0), |(_, frames, bytes)| (frames, bytes));
+        self.lost = Some((reason, frames + frame_count, bytes + byte_count));
+    }
+}
+
 /// One frame on its way out, always held untagged; the tag to put on travels beside it, so that a flooded frame is
 /// written tagged and untagged from the same bytes.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +156,12 @@ impl RxBatch {
     /// The next free buffer, if there is one; [`RxBatch::push`] makes it part of the batch.
     pub fn next_buffer(&mut self) -> Option<&mut Buffer> {
         self.buffers.get_mut(self.len)
+    }
+
+    /// All free buffers, for a reader that fills several at once; each [`RxBatch::push`] makes the next of them part of the
+    /// batch.
+    fn free_buffers(&mut self) -> &mut [Buffer] {
+        &mut self.buffers[self.len..]
     }
 
     /// Adds the buffer that [`RxBatch::next_buffer`] gave out. `None`: its virtio-net header made no sense; the worker

@@ -1,1 +1,10 @@
-//! The only unsafe code.
+//! System calls that need unsafe code, and the few safe ones that go with them.
+//!
+//! Everything here takes typed arguments and returns owned descriptors, values or [`std::io::Error`]; no raw descriptor and
+//! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
+
+pub mod interface;
+pub mod netns;
+pub mod packet_socket;
+pub mod tun;
+pub(crate) mod udp;

@@ -63,3 +63,99 @@ impl Tag {
         [a, b, c, d]
     }
 }
+
+/// Bytes of the two addresses that stand before a tag.
+const ADDRESSES_LEN: usize = 12;
+
+/// Takes the outermost 802.1Q tag (protocol identifier 0x8100) off `frame`, in place: the addresses move towards the
+/// end, and the returned frame begins [`TAG_LEN`] bytes later. `None`, and `frame` as it was, if there is no such tag
+/// or if it is cut off.
+///
+/// ```text
+/// before  | dst | src | 8100 tci | type | ...
+/// after   | unused    | dst | src | type | ...
+/// ```
+#[inline]
+pub fn pop(frame: &mut [u8]) -> Option<(Tag, &mut [u8])> {
+    let head = frame.first_chunk::<{ ADDRESSES_LEN + TAG_LEN + 2 }>()?;
+    let [.., p0, p1, t0, t1, _, _] = *head;
+    if u16::from_be_bytes([p0, p1]) != TPID_8021Q {
+        return None;
+    }
+    frame.copy_within(..ADDRESSES_LEN, TAG_LEN);
+    Some((Tag(u16::from_be_bytes([t0, t1])), &mut frame[TAG_LEN..]))
+}
+
+/// The inverse of [`pop`]: puts `tag` on the frame that begins [`TAG_LEN`] bytes behind the start of `room`; the tagged
+/// frame then fills all of `room`.
+///
+/// `None`, and `room` as it was, if it is too short to hold a tag's room, two addresses and a type.
+#[inline]
+pub fn push(room: &mut [u8], tag: Tag) -> Option<&mut [u8]> {
+    if room.len() < ADDRESSES_LEN + TAG_LEN + 2 {
+        return None;
+    }
+    room.copy_within(TAG_LEN..TAG_LEN + ADDRESSES_LEN, 0);
+    room[ADDRESSES_LEN..ADDRESSES_LEN + TAG_LEN].copy_from_slice(&tag.to_bytes());
+    Some(room)
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{Ethernet2Slice, SingleVlanSlice};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[test]
+    fn identifiers_0_and_4095_name_no_vlan() {
+        assert_eq!((VlanId::new(0), VlanId::new(4095), VlanId::new(4096)), (None, None, None));
+        assert_eq!(VlanId::new(4094).map(VlanId::get), Some(4094));
+    }
+
+    #[test]
+    fn another_identifier_keeps_the_priority() {
+        let tag = Tag(0xb064);
+        assert_eq!(tag.with_vid(VlanId::new(7).unwrap()), Tag(0xb007));
+        assert_eq!((tag.vid(), tag.priority_bits()), (0x064, 0xb000));
+    }
+
+    #[test]
+    fn a_service_tag_and_a_cut_off_tag_stay_on() {
+        let mut service = [0; 22];
+        service[12..14].copy_from_slice(&TPID_8021AD.to_be_bytes());
+        assert_eq!(pop(&mut service), None);
+        let mut short = [0; 17];
+        short[12..14].copy_from_slice(&TPID_8021Q.to_be_bytes());
+        assert_eq!(pop(&mut short), None);
+        assert_eq!(push(&mut short, Tag(1)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn pop_is_the_inverse_of_push(tci in any::<u16>(), frame in vec(any::<u8>(), 14..200)) {
+            let mut room = vec![0xee; TAG_LEN];
+            room.extend(&frame);
+
+            let tagged = push(&mut room, Tag(tci)).unwrap();
+            let ethernet = Ethernet2Slice::from_slice_without_fcs(tagged).unwrap();
+            let vlan = SingleVlanSlice::from_slice(ethernet.payload_slice()).unwrap();
+            prop_assert_eq!(vlan.vlan_identifier().value(), tci & 0x0fff);
+            prop_assert_eq!(vlan.ether_type().0.to_be_bytes(), [frame[12], frame[13]]);
+            prop_assert_eq!(vlan.payload_slice(), &frame[14..]);
+            prop_assert_eq!(&tagged[..12], &frame[..12]);
+
+            let (tag, untagged) = pop(tagged).unwrap();
+            prop_assert_eq!(tag, Tag(tci));
+            prop_assert_eq!(untagged, &frame[..]);
+        }
+
+        #[test]
+        fn any_bytes_are_popped_or_left_alone(mut bytes in vec(any::<u8>(), 0..40)) {
+            let before = bytes.clone();
+            if pop(&mut bytes).is_none() {
+                prop_assert_eq!(bytes, before);
+            }
+        }
+    }
+}

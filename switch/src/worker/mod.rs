@@ -1,1 +1,247 @@
-//! Workers.
+//! Workers: threads that carry frames from where they come in to where they leave, to completion.
+//!
+//! A [`Worker`] has a queue of every port, an end of the underlay, and its own counters; it shares two things with the
+//! others, the tables (an immutable snapshot, loaded once a batch) and the FDB. [`Worker::turn_port`] and
+//! [`Worker::turn_underlay`] carry one batch; [`thread`] calls them when the poller says that something waits, and tests
+//! call them directly, without threads, clocks or root.
+//!
+//! What a worker finds out goes up on one bounded channel as a [`Fact`]; when it is full the fact is dropped and counted.
+
+pub mod counters;
+mod egress;
+pub mod thread;
+pub mod vteps;
+mod walk;
+
+use std::{io, sync::Arc};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::Sender;
+
+use self::{counters::Counters, egress::Egress, vteps::VtepCache, walk::Walk};
+use crate::{
+    bridge::Tables,
+    buffer::MAX_FRAME_LEN,
+    fdb::{Fdb, Stamp},
+    ids::{BridgeId, Endpoint, PortId},
+    port::{Port, PortError, PortQueue, RxBatch},
+    underlay::{Underlay, UnderlayBatch, UnderlayEnd},
+    wire::MacAddr,
+};
+
+pub use vteps::SharedVteps;
+
+/// Something that a worker found out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// An address is new.
+    Learned {
+        /// Its bridge.
+        bridge: BridgeId,
+        /// The address.
+        mac: MacAddr,
+        /// Where it is.
+        at: Endpoint,
+    },
+    /// An address was seen elsewhere than before.
+    Moved {
+        /// Its bridge.
+        bridge: BridgeId,
+        /// The address.
+        mac: MacAddr,
+        /// Where it was.
+        from: Endpoint,
+        /// Where it is.
+        to: Endpoint,
+    },
+    /// A port can't be read and is no longer polled by this worker until it is told to ([`thread::Command::Rearm`]).
+    PortFailed {
+        /// The port.
+        port: PortId,
+        /// Whether its interface is gone for good.
+        gone: bool,
+        /// What the kernel said.
+        message: String,
+    },
+}
+
+/// The way up for facts.
+#[derive(Clone)]
+pub struct Facts {
+    sender: Sender<Fact>,
+    lost: u64,
+}
+
+impl Facts {
+    /// Facts go to `sender`.
+    pub fn new(sender: Sender<Fact>) -> Self {
+        Self { sender, lost: 0 }
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        self.lost += u64::from(self.sender.try_send(fact).is_err());
+    }
+}
+
+/// What all workers of a switch share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The tables' current snapshot.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// The forwarding database.
+    pub fdb: Arc<Fdb>,
+    /// The numbers of VTEPs.
+    pub vteps: SharedVteps,
+    /// Makes the source ports of this switch's tunnels unpredictable.
+    pub flow_seed: u64,
+}
+
+impl Shared {
+    /// An empty switch.
+    pub fn new(flow_seed: u64) -> Self {
+        Self { tables: Arc::default(), fdb: Arc::default(), vteps: SharedVteps::default(), flow_seed }
+    }
+}
+
+/// One worker's state.
+pub struct Worker {
+    shared: Shared,
+    facts: Facts,
+    vteps: VtepCache,
+    /// By [`PortId`].
+    ports: Vec<Option<PortQueue>>,
+    underlay: Option<Underlay>,
+    counters: Counters,
+    received: RxBatch,
+    arrived: UnderlayBatch,
+    touched: Vec<PortId>,
+    scratch: Box<[u8]>,
+}
+
+/// A copy of what a worker counted, made between two batches.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Its share of the ledger.
+    pub counters: Counters,
+    /// What the kernel dropped before the worker could read it, by [`PortId`].
+    pub kernel_drops: Vec<u64>,
+    /// The same for the underlay's socket.
+    pub underlay_kernel_drops: u64,
+    /// Facts that nobody had room for.
+    pub facts_lost: u64,
+}
+
+impl Worker {
+    /// A worker without ports.
+    pub fn new(shared: Shared, facts: Facts) -> Self {
+        Self {
+            vteps: VtepCache::new(shared.vteps.clone()),
+            shared,
+            facts,
+            ports: Vec::new(),
+            underlay: None,
+            counters: Counters::default(),
+            received: RxBatch::new(),
+            arrived: UnderlayBatch::new(),
+            touched: Vec::with_capacity(64),
+            scratch: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
+        }
+    }
+
+    /// Gives the worker its queue of a port.
+    pub fn add_port(&mut self, id: PortId, queue: PortQueue) {
+        if self.ports.len() <= id.index() {
+            self.ports.resize_with(id.index() + 1, || None);
+        }
+        self.ports[id.index()] = Some(queue);
+    }
+
+    /// Takes the queue away again; the counts stay in the ledger.
+    pub fn remove_port(&mut self, id: PortId) -> Option<PortQueue> {
+        let queue = self.ports.get_mut(id.index())?.take();
+        self.counters.retire_port(id);
+        queue
+    }
+
+    /// Moves the counts of a bridge that is gone, so that its id can be another's.
+    pub fn retire_bridge(&mut self, id: BridgeId) {
+        self.counters.retire_bridge(id);
+    }
+
+    /// Gives the worker its end of the underlay, or takes it away.
+    pub fn set_underlay(&mut self, underlay: Option<Underlay>) -> Option<Underlay> {
+        std::mem::replace(&mut self.underlay, underlay)
+    }
+
+    /// The worker's queue of a port.
+    pub fn port(&self, id: PortId) -> Option<&PortQueue> {
+        self.ports.get(id.index())?.as_ref()
+    }
+
+    /// The worker's end of the underlay.
+    pub fn underlay(&self) -> Option<&Underlay> {
+        self.underlay.as_ref()
+    }
+
+    /// Carries one batch of a port's frames to their fates. Returns how many were read: less than
+    /// [`RxBatch::CAPACITY`] means that nothing waits any more.
+    ///
+    /// # Errors
+    /// What [`Port::recv`] says.
+    pub fn turn_port(&mut self, id: PortId, now: Stamp) -> Result<usize, PortError> {
+        let Some(Some(queue)) = self.ports.get_mut(id.index()) else { return Ok(0) };
+        self.received.clear();
+        let count = queue.recv(&mut self.received)?;
+        if count > 0 {
+            let tables = self.shared.tables.load();
+            let (mut walk, received, _) = self.walk(&tables, now);
+            walk.from_port(id, received);
+            walk.egress.flush();
+        }
+        Ok(count)
+    }
+
+    /// Carries one batch of datagrams to their fates. Returns how many buffers were filled: less than
+    /// [`UnderlayBatch::CAPACITY`] means that nothing waits any more.
+    ///
+    /// # Errors
+    /// What [`UnderlayEnd::recv`] says.
+    pub fn turn_underlay(&mut self, now: Stamp) -> io::Result<usize> {
+        let Some(underlay) = &mut self.underlay else { return Ok(0) };
+        let count = underlay.recv(&mut self.arrived)?;
+        if count > 0 {
+            let tables = self.shared.tables.load();
+            let (mut walk, _, arrived) = self.walk(&tables, now);
+            for (arrival, bytes) in arrived.iter_mut() {
+                walk.from_underlay(arrival, bytes);
+            }
+            walk.egress.flush();
+        }
+        Ok(count)
+    }
+
+    /// A copy of what the worker counted so far.
+    pub fn report(&self) -> Report {
+        Report {
+            counters: self.counters.clone(),
+            kernel_drops: self.ports.iter().map(|port| port.as_ref().map_or(0, Port::kernel_drops)).collect(),
+            underlay_kernel_drops: self.underlay.as_ref().map_or(0, UnderlayEnd::kernel_drops),
+            facts_lost: self.facts.lost,
+        }
+    }
+
+    fn walk<'w>(&'w mut self, tables: &'w Tables, now: Stamp) -> (Walk<'w>, &'w mut RxBatch, &'w mut UnderlayBatch) {
+        let egress = Egress {
+            tables,
+            counters: &mut self.counters,
+            ports: &mut self.ports,
+            touched: &mut self.touched,
+            underlay: self.underlay.as_mut(),
+            vteps: &mut self.vteps,
+            flow_seed: self.shared.flow_seed,
+            scratch: &mut self.scratch,
+        };
+        let walk = Walk { tables, fdb: &self.shared.fdb, now, facts: &mut self.facts, egress };
+        (walk, &mut self.received, &mut self.arrived)
+    }
+}

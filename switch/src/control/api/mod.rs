@@ -22,3 +22,4 @@
 //! are not there.
 
 pub mod model;
+pub mod server;

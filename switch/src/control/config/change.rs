@@ -15,7 +15,7 @@ use super::{
     mistake::{ConfigErrors, Mistake},
     reader::{Text, list},
     sections,
-    types::{Config, FdbTarget},
+    types::{Config, FdbConfig, FdbTarget},
     values::nearest,
 };
 use crate::wire::MacAddr;
@@ -58,7 +58,7 @@ impl Config {
         };
         let mut config = self.clone();
         remove(&mut config.ports, &mut config.origin.ports, index);
-        config.drop_entries(|at, _| matches!(at, FdbTarget::Port(name) if name == full_name));
+        config.drop_entries(|entry| matches!(&entry.at, FdbTarget::Port(name) if name == full_name));
         Ok(config)
     }
 
@@ -78,7 +78,7 @@ impl Config {
         }
         let mut config = self.clone();
         remove(&mut config.bridges, &mut config.origin.bridges, index);
-        config.drop_entries(|_, bridge| bridge == name);
+        config.drop_entries(|entry| entry.bridge == name);
         Ok(config)
     }
 
@@ -93,6 +93,40 @@ impl Config {
         };
         let mut config = self.clone();
         remove(&mut config.fdb, &mut config.origin.fdb, index);
+        Ok(config)
+    }
+
+    /// This configuration without the static FDB entries that `gone` names.
+    pub fn without_entries(&self, gone: impl Fn(&FdbConfig) -> bool) -> Self {
+        let mut config = self.clone();
+        config.drop_entries(gone);
+        config
+    }
+
+    /// This file, and what `running` has besides the file `before` that it was started from and besides this one: what
+    /// was added while it ran.
+    ///
+    /// # Errors
+    /// What was added and this file do not go together.
+    pub fn keeping(&self, running: &Self, before: &Self) -> Result<Self, ConfigErrors> {
+        let mut config = self.clone();
+        let is_named = |name: &str| self.bridge(name).or_else(|| before.bridge(name)).is_some();
+        for (index, bridge) in running.bridges.iter().enumerate().filter(|(_, bridge)| !is_named(&bridge.name)) {
+            config.bridges.push(bridge.clone());
+            config.origin.bridges.push(running.origin.bridge(index).clone());
+        }
+        let is_named = |name: &str| self.port(name).or_else(|| before.port(name)).is_some();
+        for (index, port) in running.ports.iter().enumerate().filter(|(_, port)| !is_named(&port.full_name())) {
+            config.ports.push(port.clone());
+            config.origin.ports.push(running.origin.port(index).clone());
+        }
+        let same = |a: &FdbConfig, b: &FdbConfig| a.bridge == b.bridge && a.mac == b.mac;
+        let is_named = |entry: &FdbConfig| self.fdb.iter().chain(&before.fdb).any(|other| same(entry, other));
+        for (index, entry) in running.fdb.iter().enumerate().filter(|(_, entry)| !is_named(entry)) {
+            config.fdb.push(entry.clone());
+            config.origin.fdb.push(running.origin.fdb(index).clone());
+        }
+        ConfigErrors::check(checks::all(&config))?;
         Ok(config)
     }
 
@@ -120,10 +154,9 @@ impl Config {
         Ok(config)
     }
 
-    fn drop_entries(&mut self, gone: impl Fn(&FdbTarget, &str) -> bool) {
+    fn drop_entries(&mut self, gone: impl Fn(&FdbConfig) -> bool) {
         for index in (0..self.fdb.len()).rev() {
-            let entry = &self.fdb[index];
-            if gone(&entry.at, &entry.bridge) {
+            if gone(&self.fdb[index]) {
                 remove(&mut self.fdb, &mut self.origin.fdb, index);
             }
         }

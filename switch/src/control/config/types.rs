@@ -402,6 +402,11 @@ pub enum PortKind {
 impl PortKind {
     /// How the configuration writes each.
     pub const WORDS: &[(&str, Self)] = &[("tap", Self::Tap), ("packet", Self::Packet)];
+
+    /// The value of `kind` that means it.
+    pub fn name(self) -> &'static str {
+        word_of(Self::WORDS, &self)
+    }
 }
 
 /// Which bridges a port belongs to, and with which tag.

@@ -1,0 +1,168 @@
+//! A running `weft` as a test's subject: started as a user would, asked over its own command line.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use weft::lab::{Namespace, Output, Process};
+
+/// How long weft may take to start, to stop, or to become what a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The `weft` binary that was built together with this test.
+///
+/// # Errors
+/// It is not there: the test was run alone and never built it.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let test = env::current_exe()?;
+    let directory = test.parent().and_then(Path::parent).context("a test lies in target/PROFILE/deps")?;
+    let binary = directory.join("weft");
+    ensure!(binary.exists(), "{} is missing: `cargo build` (or `cargo test --workspace`) makes it", binary.display());
+    Ok(binary)
+}
+
+/// A weft in a namespace, with its configuration and its control socket in a directory of its own. It is killed when this
+/// is dropped.
+pub struct Weft {
+    namespace: Namespace,
+    process: Process,
+    directory: TempDir,
+}
+
+impl Weft {
+    /// Starts `weft run` in `namespace` and waits until it runs.
+    ///
+    /// # Errors
+    /// It ends instead; the error carries its log.
+    pub fn start(namespace: &Namespace, config: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        fs::write(directory.path().join("weft.toml"), config)?;
+        let process = spawn(namespace, directory.path())?;
+        let mut weft = Self { namespace: namespace.clone(), process, directory };
+        weft.wait_until_it_runs()?;
+        Ok(weft)
+    }
+
+    fn wait_until_it_runs(&mut self) -> anyhow::Result<()> {
+        let waited = self.process.wait_for("weft runs", PATIENCE);
+        waited.with_context(|| format!("weft did not start:\n{}", self.log()))
+    }
+
+    /// Runs a `weft` command against this one and returns what happened, whatever that was.
+    ///
+    /// # Errors
+    /// The command could not be run at all.
+    pub fn command(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let socket = self.socket();
+        Ok(self.namespace.command(binary()?).args(args).arg("--socket").arg(&socket).output()?)
+    }
+
+    /// The same, for a command that must succeed; returns its standard output.
+    ///
+    /// # Errors
+    /// The command failed; the error carries what it printed.
+    pub fn succeed(&self, args: &[&str]) -> anyhow::Result<String> {
+        Ok(self.command(args)?.ok().with_context(|| format!("weft {}", args.join(" ")))?.stdout)
+    }
+
+    /// `weft show WHAT --json`.
+    ///
+    /// # Errors
+    /// The command failed, or did not print JSON.
+    pub fn show(&self, what: &str) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.succeed(&["show", what, "--json"])?)?)
+    }
+
+    /// Where an address is, as `weft show fdb` says: a port's full name or a VTEP's address.
+    ///
+    /// # Errors
+    /// As [`Weft::show`].
+    pub fn whereabouts(&self, bridge: &str, mac: &str) -> anyhow::Result<Option<String>> {
+        let fdb = self.show("fdb")?;
+        let entries = fdb.as_array().context("the FDB is a list")?;
+        let entry = entries.iter().find(|entry| entry["bridge"] == bridge && entry["mac"] == mac);
+        Ok(entry.and_then(|entry| entry["port"].as_str().or_else(|| entry["vtep"].as_str())).map(str::to_owned))
+    }
+
+    /// Frames dropped for `reason`, over all places.
+    ///
+    /// # Errors
+    /// As [`Weft::show`].
+    pub fn dropped(&self, reason: &str) -> anyhow::Result<u64> {
+        let drops = self.show("drops")?;
+        let drops = drops.as_array().context("drops are a list")?.iter();
+        // A bridge counts again what its ports and VTEPs count.
+        let of_reason = drops.filter(|drop| drop["reason"] == reason && drop["kind"] != "bridge");
+        Ok(of_reason.filter_map(|drop| drop["frames"].as_u64()).sum())
+    }
+
+    /// Fails unless every frame is accounted for; returns the totals.
+    ///
+    /// # Errors
+    /// The ledger does not balance.
+    pub fn ledger_balances(&self) -> anyhow::Result<Value> {
+        let ledger = self.show("ledger")?;
+        ensure!(ledger["totals"]["balanced"] == true, "the ledger does not balance: {ledger:#}");
+        Ok(ledger["totals"].clone())
+    }
+
+    /// Writes the configuration anew; `weft reload` or SIGHUP makes weft read it.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn rewrite(&self, config: &str) -> anyhow::Result<()> {
+        Ok(fs::write(self.directory.path().join("weft.toml"), config)?)
+    }
+
+    /// Starts weft again with the same configuration, after it was stopped or killed.
+    ///
+    /// # Errors
+    /// As [`Weft::start`].
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        self.process = spawn(&self.namespace, self.directory.path())?;
+        self.wait_until_it_runs()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("weft.sock")
+    }
+}
+
+fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {
+    let command = namespace.command(binary()?).arg("run").arg(directory.join("weft.toml"));
+    let command = command.arg("--socket").arg(directory.join("weft.sock")).env("RUST_LOG", "weft=debug");
+    Ok(command.spawn()?)
+}
+
+/// Asks again and again until `so` says yes.
+///
+/// # Errors
+/// It never does within `patience`, or asking fails.
+pub fn eventually(
+    what: &str,
+    patience: Duration,
+    mut so: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while !so()? {
+        ensure!(started.elapsed() < patience, "{what}: not within {patience:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! What happens to a frame.
+
+use super::{Bridge, DropReason, PortEntry, Tables};
+use crate::{
+    ids::{BridgeId, Endpoint},
+    wire::MacAddr,
+};
+
+/// Whether a frame may enter a bridge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// It may.
+    Enter,
+    /// The bridge keeps it, but its source is learned (`br_input.c`: `__br_handle_local_finish`).
+    KeepAndLearn(DropReason),
+    /// It ends here and teaches nothing.
+    Refuse(DropReason),
+}
+
+/// The checks before anything is learned (`br_input.c`: `br_handle_frame`).
+///
+/// Of the reserved groups (IEEE 802.1D 7.12.6), ..-00 (spanning tree) is flooded since this bridge speaks no spanning
+/// tree, ..-01 (pause) never passes, the others pass if their bit of `group_fwd_mask` is set.
+#[inline]
+pub fn admit(bridge: &Bridge, dst: MacAddr, src: MacAddr) -> Admission {
+    if !src.is_valid_source() {
+        return Admission::Refuse(DropReason::SourceInvalid);
+    }
+    match dst.reserved_group() {
+        None | Some(0) => Admission::Enter,
+        Some(1) => Admission::Refuse(DropReason::ReservedGroup),
+        Some(group) if bridge.group_fwd_mask & (1 << group) != 0 => Admission::Enter,
+        Some(_) => Admission::KeepAndLearn(DropReason::ReservedGroup),
+    }
+}
+
+/// What is to be done with a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nothing, and why.
+    Drop(DropReason),
+    /// It goes to one place.
+    Unicast(Endpoint),
+    /// A copy goes to everybody whom [`Tables::flood`] names.
+    Flood(FloodKind),
+}
+
+/// Why a frame is flooded: each kind has a gate of its own at every port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FloodKind {
+    /// The destination is not in the FDB.
+    UnknownUnicast,
+    /// The destination is a group.
+    Multicast,
+    /// The destination is everybody.
+    Broadcast,
+}
+
+impl Tables {
+    /// What happens to a frame that entered `bridge` at `ingress`. `known` is what the FDB says of `dst`.
+    ///
+    /// A known destination that may not be reached is dropped, never flooded (`br_forward.c`: `br_forward`).
+    #[inline]
+    pub fn decide(&self, bridge: &Bridge, ingress: Endpoint, dst: MacAddr, known: Option<Endpoint>) -> Verdict {
+        if dst.is_multicast() {
+            return Verdict::Flood(if dst.is_broadcast() { FloodKind::Broadcast } else { FloodKind::Multicast });
+        }
+        if bridge.local_macs.contains(&dst) {
+            return Verdict::Drop(DropReason::LocalDestination);
+        }
+        let Some(egress) = known else { return Verdict::Flood(FloodKind::UnknownUnicast) };
+        match self.may_deliver(ingress, egress) {
+            Ok(()) => Verdict::Unicast(egress),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Whether a frame from `ingress` may go to `egress` (`br_forward.c`: `should_deliver`; RFC 7432 section 8.3.1 for
+    /// split horizon: what came over the overlay does not go back into it).
+    #[inline]
+    fn may_deliver(&self, ingress: Endpoint, egress: Endpoint) -> Result<(), DropReason> {
+        let Endpoint::Port(to) = egress else {
+            return match ingress {
+                Endpoint::Vtep(_) => Err(DropReason::SplitHorizon),
+                Endpoint::Port(_) => Ok(()),
+            };
+        };
+        let to_entry = self.port(to).ok_or(DropReason::PortRemoved)?;
+        if let Endpoint::Port(from) = ingress {
+            if from == to && !to_entry.options.hairpin {
+                return Err(DropReason::SameEndpoint);
+            }
+            if to_entry.options.isolated && self.port(from).is_some_and(|from| from.options.isolated) {
+                return Err(DropReason::Isolated);
+            }
+        }
+        if to_entry.up { Ok(()) } else { Err(DropReason::PortDown) }
+    }
+
+    /// Everybody who gets a copy of a flooded frame: the bridge's ports whose gate for this kind is open, then, if it
+    /// came from a port, the flood list (head-end replication).
+    #[inline]
+    pub fn flood<'t>(
+        &'t self,
+        bridge: &'t Bridge,
+        ingress: Endpoint,
+        kind: FloodKind,
+    ) -> impl Iterator<Item = Endpoint> + 't {
+        let gate_is_open = move |port: &PortEntry| match kind {
+            FloodKind::UnknownUnicast => port.options.flood,
+            FloodKind::Multicast => port.options.mcast_flood,
+            FloodKind::Broadcast => port.options.bcast_flood,
+        };
+        let ports = bridge.ports.iter().filter(move |id| self.port(**id).is_some_and(gate_is_open));
+        let ports = ports.map(|id| Endpoint::Port(*id)).filter(move |to| self.may_deliver(ingress, *to).is_ok());
+        let remotes = match ingress {
+            Endpoint::Port(_) => bridge.flood_list.as_slice(),
+            Endpoint::Vtep(_) => &[],
+        };
+        ports.chain(remotes.iter().map(|id| Endpoint::Vtep(*id)))
+    }
+
+    /// Whether frames that enter `bridge` at `ingress` teach the FDB their source.
+    #[inline]
+    pub fn learns(&self, bridge: &Bridge, ingress: Endpoint, src: MacAddr) -> bool {
+        let port_learns = match ingress {
+            Endpoint::Port(id) => self.port(id).is_some_and(|port| port.options.learning),
+            Endpoint::Vtep(_) => true,
+        };
+        // The host's own address on a port is somebody's mistake or a loop: forwarded, not believed (`br_fdb_update`).
+        bridge.learning && port_learns && !bridge.local_macs.contains(&src)
+    }
+
+    /// The bridges that exist.
+    pub fn bridge_ids(&self) -> impl Iterator<Item = (BridgeId, &Bridge)> {
+        let id = |index| BridgeId(u16::try_from(index).expect("bridge indices are made from BridgeIds"));
+        self.bridges.iter().enumerate().filter_map(move |(index, bridge)| Some((id(index), bridge.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The tables: everything about bridges and ports that forwarding needs, built by the control plane, never changed.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
+
+use super::DropReason;
+use crate::{
+    fdb::Limit,
+    ids::{BridgeId, PortId, VtepId},
+    wire::{MacAddr, Tag, VlanId, ethernet::EtherHeader},
+};
+
+/// One snapshot of the switch's tables. Workers load it once a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// By [`PortId`].
+    pub ports: Vec<Option<PortEntry>>,
+    /// By [`BridgeId`].
+    pub bridges: Vec<Option<Bridge>>,
+    /// Which bridge a VXLAN header means.
+    pub by_vni: HashMap<Vni, BridgeId, foldhash::fast::RandomState>,
+    /// How the overlay is spoken; `None`: no underlay.
+    pub overlay: Option<Overlay>,
+}
+
+/// A port as forwarding sees it.
+#[derive(Clone, Debug)]
+pub struct PortEntry {
+    /// The bridges it belongs to.
+    pub membership: Membership,
+    /// Its switches.
+    pub options: PortOptions,
+    /// Its interface's MTU in bytes: the largest IP packet.
+    pub mtu: u16,
+    /// Whether its interface is up.
+    pub up: bool,
+}
+
+/// What can be switched on a port, by the kernel's names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortOptions {
+    /// Learns source addresses.
+    pub learning: bool,
+    /// Gets frames to unknown unicast addresses.
+    pub flood: bool,
+    /// Gets multicast.
+    pub mcast_flood: bool,
+    /// Gets broadcast.
+    pub bcast_flood: bool,
+    /// May get its own frames back.
+    pub hairpin: bool,
+    /// Does not talk to other isolated ports.
+    pub isolated: bool,
+}
+
+impl Default for PortOptions {
+    fn default() -> Self {
+        Self { learning: true, flood: true, mcast_flood: true, bcast_flood: true, hairpin: false, isolated: false }
+    }
+}
+
+/// Which bridges a port belongs to.
+#[derive(Clone, Debug)]
+pub enum Membership {
+    /// One; tags are payload.
+    Access(BridgeId),
+    /// One for each VLAN, and perhaps one for untagged frames.
+    Trunk {
+        /// By VLAN identifier; 4096 of them.
+        by_vid: Box<[Option<BridgeId>]>,
+        /// For untagged and priority-tagged frames.
+        native: Option<BridgeId>,
+        /// The same the other way round, for frames that leave.
+        tags: Vec<(BridgeId, VlanId)>,
+    },
+}
+
+impl Membership {
+    /// A trunk of these VLANs.
+    pub fn trunk(vlans: &[(VlanId, BridgeId)], native: Option<BridgeId>) -> Self {
+        let mut by_vid = vec![None; 4096].into_boxed_slice();
+        for (vid, bridge) in vlans {
+            by_vid[usize::from(vid.get())] = Some(*bridge);
+        }
+        Self::Trunk { by_vid, native, tags: vlans.iter().map(|(vid, bridge)| (*bridge, *vid)).collect() }
+    }
+
+    /// Whether frames of `bridge` pass here.
+    pub fn carries(&self, bridge: BridgeId) -> bool {
+        match self {
+            Self::Access(own) => *own == bridge,
+            Self::Trunk { native, tags, .. } => {
+                *native == Some(bridge) || tags.iter().any(|(tagged, _)| *tagged == bridge)
+            }
+        }
+    }
+}
+
+impl PortEntry {
+    /// The tag that a frame of `bridge` carries when it leaves here; `Err` if the port is not in that bridge.
+    ///
+    /// `priority` is what the frame's tag said when it came in: it is kept if there is a tag to keep it in.
+    #[inline]
+    pub fn egress_tag(&self, bridge: BridgeId, priority: Tag) -> Result<Option<Tag>, DropReason> {
+        match &self.membership {
+            Membership::Access(own) if *own == bridge => Ok(None),
+            Membership::Access(_) => Err(DropReason::PortRemoved),
+            Membership::Trunk { native, .. } if *native == Some(bridge) => Ok(None),
+            Membership::Trunk { tags, .. } => match tags.iter().find(|(tagged, _)| *tagged == bridge) {
+                Some((_, vid)) => Ok(Some(priority.with_vid(*vid))),
+                None => Err(DropReason::PortRemoved),
+            },
+        }
+    }
+}
+
+/// A bridge as forwarding sees it.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    /// Its network identifier; `None`: it never leaves the host.
+    pub vni: Option<Vni>,
+    /// Its ports.
+    pub ports: Vec<PortId>,
+    /// Its flood list, each VTEP once.
+    pub flood_list: Vec<VtepId>,
+    /// Every VTEP that somebody named for this bridge, by underlay address.
+    pub known_vteps: HashMap<IpAddr, VtepId, foldhash::fast::RandomState>,
+    /// Whether it learns at all (ageing 0 learns nothing).
+    pub learning: bool,
+    /// After what time without traffic an address is forgotten.
+    pub ageing: Duration,
+    /// How much it may learn.
+    pub limit: Limit,
+    /// Bit X: 01-80-C2-00-00-0X is forwarded.
+    pub group_fwd_mask: u16,
+    /// Addresses of the interfaces under its packet ports: the host's own, never learned, never forwarded to.
+    pub local_macs: Vec<MacAddr>,
+}
+
+/// How the overlay is spoken: the rulings of `[vtep]`.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// Our own underlay address and port.
+    pub local: SocketAddr,
+    /// Whether frames are taken from VTEPs that nobody named.
+    pub any_peer: bool,
+    /// What happens to VXLAN headers with reserved bits.
+    pub reserved_bits: ReservedBits,
+    /// How the outer ECN field follows the inner one.
+    pub ecn: EcnMode,
+    /// Whether frames with an 802.1Q tag of their own may cross.
+    pub inner_vlan_passes: bool,
+    /// Outer TTL; `None`: the inner packet's, or [`Overlay::DEFAULT_TTL`] if it is not IP.
+    pub ttl: Option<u8>,
+    /// Outer DSCP in place, ECN bits zero; `None`: the inner packet's, or 0 if it is not IP.
+    pub tos: Option<u8>,
+    /// Outer DF; `None`: the inner packet's (IPv6 counts as set).
+    pub dont_fragment: Option<bool>,
+}
+
+impl Overlay {
+    /// What the kernel sends by itself (`net.ipv4.ip_default_ttl`).
+    pub const DEFAULT_TTL: u8 = 64;
+}
+
+impl Tables {
+    /// The port, if there is one.
+    #[inline]
+    pub fn port(&self, id: PortId) -> Option<&PortEntry> {
+        self.ports.get(id.index())?.as_ref()
+    }
+
+    /// The bridge, if there is one.
+    #[inline]
+    pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
+        self.bridges.get(id.index())?.as_ref()
+    }
+
+    /// Which bridge a frame enters that came in at `port`, and whether its outermost tag belongs to the port (and is to
+    /// be taken off) rather than to the frame.
+    ///
+    /// As a bridge with VLAN filtering (`net/bridge/br_vlan.c`: `__allowed_ingress`): VLAN 0 is a priority without a
+    /// VLAN, and tags of other protocols (802.1ad) are payload.
+    #[inline]
+    pub fn classify(&self, port: PortId, header: &EtherHeader) -> Result<(BridgeId, Option<Tag>), DropReason> {
+        let port = self.port(port).ok_or(DropReason::PortRemoved)?;
+        match &port.membership {
+            Membership::Access(bridge) => Ok((*bridge, None)),
+            Membership::Trunk { by_vid, native, .. } => match header.tag {
+                None => native.map(|bridge| (bridge, None)).ok_or(DropReason::VlanUntagged),
+                Some(tag) => match tag.vid() {
+                    0 => native.map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanUntagged),
+                    4095 => Err(DropReason::VlanInvalid),
+                    vid => by_vid[usize::from(vid)].map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanNotMember),
+                },
+            },
+        }
+    }
+}
