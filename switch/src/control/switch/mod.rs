@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! tables without what goes -> workers close it, all have said so -> FDB flushed -> ids free
-//! workers have what comes  -> tables with it
+//! tables with what comes   -> workers open it
 //! ```
 //!
 //! Numbers ([`PortId`], [`BridgeId`]) are given out again only after every worker has passed a batch boundary and the FDB
@@ -239,15 +239,19 @@ impl Switch {
         }
         self.refresh_links().await;
         self.number_bridges()?;
-        self.install_underlay(underlay);
-        for (port, queues) in opened {
+        let mut queues = Vec::new();
+        for (port, port_queues) in opened {
             self.watch(&port.netns);
             let id = self.ports.next_id().ok_or(ApplyError::Numbers("ports"))?;
-            self.workers.each_gets(queues, |queue| Command::AddPort(PortId(id), queue));
             self.ports.insert(id, port);
+            queues.push((PortId(id), port_queues));
+        }
+        self.publish()?;
+        self.install_underlay(underlay);
+        for (id, queues) in queues {
+            self.workers.each_gets(queues, |queue| Command::AddPort(id, queue));
         }
         self.workers.barrier();
-        self.publish()?;
         self.forget_what_is_not(&old);
         self.set_static_entries(&old)?;
         failed.map_or(Ok(()), Err)

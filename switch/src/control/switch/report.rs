@@ -38,7 +38,7 @@ impl Switch {
             ports: self.config.ports.iter().filter(|p| p.membership.contains(&bridge.name)).map(|p| p.full_name()).collect(),
             remotes: bridge.remotes.clone(),
             learning: bridge.learning && !bridge.ageing.is_zero(),
-            ageing_s: bridge.ageing.as_secs(),
+            ageing_s: bridge.ageing.as_secs_f64().ceil() as u64,
             learned: self.bridge_id(&bridge.name).map_or(0, |id| self.shared.fdb.learned_count(id) as u64),
             limit: (bridge.fdb_max_learned > 0).then_some(bridge.fdb_max_learned as u64),
         };
