@@ -199,13 +199,18 @@ fn remotes(config: &Config) -> Vec<IpAddr> {
     config.bridges.iter().flat_map(|bridge| &bridge.remotes).map(SocketAddr::ip).collect()
 }
 
-async fn open(vtep: &VtepConfig, remotes: &[IpAddr], workers: usize) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
+async fn open(
+    vtep: &VtepConfig,
+    remotes: &[IpAddr],
+    workers: usize,
+) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
     let netns = open_netns(&vtep.netns).map_err(UnderlayOpenError::Netns)?;
     let links = Links::open(&netns)?;
     let Some(link) = links.holding(vtep.address).await? else {
         return Err(UnderlayOpenError::NoAddress { address: vtep.address, netns: netns.to_string() });
     };
-    let sockets = netns.within(|| UnderlaySockets::open(&settings(vtep, workers))).map_err(UnderlayOpenError::Netns)??;
+    let sockets =
+        netns.within(|| UnderlaySockets::open(&settings(vtep, workers))).map_err(UnderlayOpenError::Netns)??;
     let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
     let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
     Ok((OpenUnderlay { config: vtep.clone(), netns, link, mtu }, ends))
