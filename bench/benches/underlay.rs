@@ -49,10 +49,10 @@ fn loopback(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SMALL_COUNT as u64));
     for clock in [Clock::Reserve, Clock::Flush, Clock::Receive] {
         group.bench_function(format!("{} 32 small frames to 32 VTEPs", clock.name()), |b| {
-            ends.bench(b, clock, |a, to| flood(a, to));
+            ends.bench(b, clock, flood);
         });
         group.bench_function(format!("{} 32 small frames of 32 flows", clock.name()), |b| {
-            ends.bench(b, clock, |a, to| flows(a, to));
+            ends.bench(b, clock, flows);
         });
     }
     group.finish();
