@@ -119,7 +119,8 @@ impl Switch {
         let (events, receiver) = mpsc::channel(64);
         let shared = Shared::new(fastrand::u64(..));
         let clock = Clock::start();
-        let workers = Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
+        let workers =
+            Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
         let mut empty = Config::empty();
         empty.switch = config.switch.clone();
         let mut switch = Self {

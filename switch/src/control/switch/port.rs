@@ -61,10 +61,8 @@ impl OpenPort {
     /// Whether the namespace that the port was opened in still goes by the name it was given. A namespace lives as long
     /// as weft has a tap in it, so its end must be asked for.
     pub(super) fn namespace_is_there(&self) -> bool {
-        match &self.config.netns {
-            NetnsName::Own => true,
-            name => open_netns(name).is_ok_and(|found| found.same_as(&self.netns)),
-        }
+        let name = &self.config.netns;
+        *name == NetnsName::Own || open_netns(name).is_ok_and(|found| found.same_as(&self.netns))
     }
 }
 
