@@ -14,7 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use weft::{
     offload::{Segments, VnetHeader, wire_frames},
-    port::{Port, PortQueue, RxBatch, TxFrame},
+    port::{
+        Port, PortQueue, RxBatch, TxFrame,
+        tap::{self, TapQueue},
+    },
     sys::netns::Netns,
 };
 
@@ -247,6 +250,23 @@ pub(crate) fn events(port: &impl Port) -> PollFlags {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).expect("poll works");
     fds[0].revents()
+}
+
+/// A stack behind the tap `t0` that `open` makes, in a namespace of its own.
+pub(crate) fn host<T: Send>(namespace: &Netns, address: &str, open: impl FnOnce() -> T + Send) -> T {
+    let make = || {
+        quiet();
+        let tap = open();
+        ip(&format!("addr add {address}/24 dev t0"));
+        up("t0");
+        tap
+    };
+    namespace.within(make).expect("the namespace is there")
+}
+
+/// A [`host`] behind a tap with offloads.
+pub(crate) fn tap_host(namespace: &Netns, address: &str) -> TapQueue {
+    host(namespace, address, || tap::open("t0", 1).expect("a tap").remove(0))
 }
 
 /// Carries frames between two ports as the worker would: whole where the receiver takes them, finished and cut where not.
