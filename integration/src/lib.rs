@@ -87,7 +87,7 @@ pub fn require(needs: &Needs) -> Result<(), String> {
 /// A test of this name, run if the machine has what it needs. An error is printed with its whole chain of causes.
 pub fn trial(name: &str, needs: Needs, test: fn() -> anyhow::Result<()>) -> Trial {
     Trial::ignorable_test(name, move || match require(&needs) {
-        Ok(()) => test().map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:?}"))),
+        Ok(()) => test().map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}"))),
         Err(reason) if require_all() => Err(Failed::from(format!("{reason}, and {REQUIRE_ALL} is set"))),
         Err(reason) => Ok(Completion::ignored_with(reason)),
     })

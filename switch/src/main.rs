@@ -1,3 +1,7 @@
 //! The `weft` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weft::cli::main()
+}

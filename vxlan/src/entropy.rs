@@ -82,6 +82,7 @@ impl SourcePorts {
     }
 
     /// How far the port lies behind `min`.
+    #[inline]
     const fn offset(self, hash: u32) -> u32 {
         // "Since this is being sent on the wire obfuscate hash a bit to minimize possibility that any useful information
         // to an attacker is leaked. Only upper 16 bits are relevant in the computation for 16 bit port value"
@@ -110,6 +111,7 @@ impl SourcePorts {
         (self.min + begin(index), self.min + (begin(index + 1) - 1))
     }
 
+    #[inline]
     fn bucket_count(self, count: usize) -> NonZeroUsize {
         NonZeroUsize::new(count.min(usize::from(self.distinct_count()))).unwrap_or(NonZeroUsize::MIN)
     }

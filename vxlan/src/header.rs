@@ -94,6 +94,7 @@ impl Header {
         }
     }
 
+    #[inline]
     const fn from_bytes(bytes: [u8; HEADER_LEN]) -> Result<Self, HeaderError> {
         let bits = u64::from_be_bytes(bytes);
         if bits & VNI_FLAG == 0 { Err(HeaderError::NoVniFlag) } else { Ok(Self(bits)) }
@@ -102,11 +103,7 @@ impl Header {
     /// The network that the inner frame belongs to.
     #[inline]
     pub const fn vni(self) -> Vni {
-        match Vni::new(((self.0 & VNI_MASK) >> VNI_SHIFT) as u32) {
-            Some(vni) => vni,
-            // 24 bits after the mask
-            None => Vni::MAX,
-        }
+        Vni::from_low_bits((self.0 >> VNI_SHIFT) as u32)
     }
 
     /// Whether any of the 39 bits is set that RFC 7348 reserves, those that extensions use (Group Policy, GPE) included.

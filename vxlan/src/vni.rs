@@ -19,6 +19,12 @@ impl Vni {
         if vni <= Self::MAX.0 { Some(Self(vni)) } else { None }
     }
 
+    /// The identifier in the low 24 bits of a field; the bits above belong to something else.
+    #[inline]
+    pub(crate) const fn from_low_bits(field: u32) -> Self {
+        Self(field & Self::MAX.0)
+    }
+
     /// The identifier as a number.
     #[inline]
     pub const fn get(self) -> u32 {

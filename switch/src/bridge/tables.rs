@@ -22,7 +22,7 @@ pub struct Tables {
     pub ports: Vec<Option<PortEntry>>,
     /// By [`BridgeId`].
     pub bridges: Vec<Option<Bridge>>,
-    /// By [`VtepId`]: the VTEPs that the configuration or a user named, and those learned before this snapshot was built.
+    /// Which bridge a VXLAN header means.
     pub by_vni: HashMap<Vni, BridgeId, foldhash::fast::RandomState>,
     /// How the overlay is spoken; `None`: no underlay.
     pub overlay: Option<Overlay>,
@@ -88,6 +88,16 @@ impl Membership {
             by_vid[usize::from(vid.get())] = Some(*bridge);
         }
         Self::Trunk { by_vid, native, tags: vlans.iter().map(|(vid, bridge)| (*bridge, *vid)).collect() }
+    }
+
+    /// Whether frames of `bridge` pass here.
+    pub fn carries(&self, bridge: BridgeId) -> bool {
+        match self {
+            Self::Access(own) => *own == bridge,
+            Self::Trunk { native, tags, .. } => {
+                *native == Some(bridge) || tags.iter().any(|(tagged, _)| *tagged == bridge)
+            }
+        }
     }
 }
 

@@ -1,1 +1,172 @@
 //! The command line: one file per verb.
+//!
+//! A verb parses its arguments, does its work and prints; what needs a running switch goes through [`client`]. Exit codes
+//! are the same everywhere: 0 all well; 1 it ran, and what it looked for is not so; 2 bad usage or bad configuration.
+
+mod bridge;
+mod check;
+pub mod client;
+mod demo;
+mod fdb;
+mod output;
+mod port;
+mod reload;
+mod run;
+mod show;
+mod tables;
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::client::{Client, ClientError};
+use crate::control::config::{ConfigErrors, default_socket};
+
+/// It ran, and what it looked for is not so.
+const NOT_SO: u8 = 1;
+/// Bad usage or bad configuration.
+const BAD_USAGE: u8 = 2;
+
+/// A userspace virtual switch and VXLAN overlay gateway.
+#[derive(Parser, Debug)]
+#[command(name = "weft", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the switch in the foreground
+    Run(run::RunArgs),
+    /// Validate a configuration and print what would be built
+    Check(check::CheckArgs),
+    /// Build two hosts with an overlay between them, show what happens, and remove everything again
+    Demo(demo::DemoArgs),
+    /// Show the state of the running switch
+    Show(show::ShowArgs),
+    /// Change the forwarding database of the running switch
+    Fdb(fdb::FdbArgs),
+    /// Add ports to the running switch, or take them out
+    Port(port::PortArgs),
+    /// Add bridges to the running switch, or take them out
+    Bridge(bridge::BridgeArgs),
+    /// Make the running switch read its configuration again
+    Reload(reload::ReloadArgs),
+}
+
+/// Parses the arguments of this process, does what they say and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version are "errors" too, with code 0; nothing is left to do if they can't be printed
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { BAD_USAGE } else { 0 });
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Fdb(args) => fdb::run(&args),
+        Command::Port(args) => port::run(&args),
+        Command::Bridge(args) => bridge::run(&args),
+        Command::Reload(args) => reload::run(&args),
+    };
+    done.unwrap_or_else(|error| complain(&error))
+}
+
+/// Prints an error, with its place if it is one of the configuration.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        output::complain(&errors.render(std::io::stderr().is_terminal()));
+        return ExitCode::from(BAD_USAGE);
+    }
+    output::complain(&format!("weft: {error:#}"));
+    if error.is::<UsageError>() {
+        return ExitCode::from(BAD_USAGE);
+    }
+    let refused = error.downcast_ref::<ClientError>();
+    ExitCode::from(refused.map_or(NOT_SO, ClientError::exit_code))
+}
+
+/// Arguments that contradict each other in a way that clap can't see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// Where the running switch is.
+#[derive(Args, Debug)]
+struct SocketArg {
+    /// The control socket of the running switch [default: /run/weft/weft.sock for root, else in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArg {
+    fn client(&self) -> Client {
+        Client::new(self.socket.clone().unwrap_or_else(default_socket))
+    }
+}
+
+/// Runs what asks the switch to its end.
+fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn refusal(line: &str) -> ErrorKind {
+        Cli::try_parse_from(line.split(' ')).unwrap_err().kind()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_is_understood() {
+        for line in [
+            "weft run",
+            "weft run weft.toml --socket /tmp/s --log-format json",
+            "weft check weft.toml --json",
+            "weft demo",
+            "weft show bridges --json",
+            "weft show fdb --bridge blue --socket /tmp/s",
+            "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --port left/eth0 --sticky",
+            "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --vtep 192.0.2.2:8472",
+            "weft fdb del --bridge blue --mac 02:00:00:00:00:01",
+            "weft fdb flush",
+            "weft fdb flush --bridge blue --port left/eth0 --static",
+            "weft port add left/eth0 --bridge blue --mtu 1400 --address 10.0.0.1/24 --address fd00::1/64",
+            "weft port add router/t0 --trunk 10=blue,20=green --native blue --no-offload",
+            "weft port del left/eth0",
+            "weft bridge add blue --vni 42 --remote 192.0.2.2 --remote 192.0.2.3",
+            "weft bridge del blue",
+            "weft reload --socket /tmp/s",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert_eq!(refusal("weft check"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft show cables"), ErrorKind::InvalidSubcommand);
+        assert_eq!(refusal("weft port add a"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft port add a --bridge b --trunk 10=b"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft port add a --bridge b --native b"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft port add a --trunk 10"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft fdb add --bridge b --mac 02:00:00:00:00:01"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft fdb add --bridge b --mac 02:00 --port p"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft run --log-format xml"), ErrorKind::InvalidValue);
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rtnetlink::{
-    LinkBridge, LinkBridgePort, LinkDummy, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
+    LinkBridge, LinkBridgePort, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
     packet_route::link::{InfoData, InfoVeth, LinkMessage, MacVlanMode, VxlanDf},
 };
 use weft_vxlan::Vni;
@@ -135,19 +135,18 @@ impl Namespace {
     /// Lays a cable to another namespace (or within this one).
     pub(super) fn veth(&self, name: &str, other: (&Self, &str), mtu: u32) -> Result<(), LabError> {
         let (other, other_name) = other;
-        // The other end is made in its place: it never shows up here.
+        // The other end is made in its place: it never shows up here. Up they can be only when both are there
+        // (ENOTCONN, `drivers/net/veth.c:veth_open`).
         let far_end = LinkMessageBuilder::<LinkUnspec>::new()
             .name(other_name)
             .mtu(mtu)
-            .up()
             .setns_by_fd(other.netns().as_fd().as_raw_fd())
             .build();
-        let message = LinkVeth::new(name, other_name)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(far_end)))
-            .mtu(mtu)
-            .up()
-            .build();
-        self.make(name, message, format!("lay a cable to {other_name} in {}", other.name()))
+        let message =
+            LinkVeth::new(name, other_name).set_info_data(InfoData::Veth(InfoVeth::Peer(far_end))).mtu(mtu).build();
+        self.make(name, message, format!("lay a cable to {other_name} in {}", other.name()))?;
+        self.up(name)?;
+        other.up(other_name)
     }
 
     /// Makes a kernel bridge, with netfilter kept off it ([`Namespace::bridge_nf_off`]).
@@ -244,11 +243,6 @@ impl Namespace {
     pub fn macvlan(&self, name: &str, parent: &str) -> Result<(), LabError> {
         let message = LinkMacVlan::new(name, self.link(parent)?.index, MacVlanMode::Bridge).up().build();
         self.make(name, message, format!("make a macvlan on {parent}"))
-    }
-
-    /// Makes an interface that leads nowhere, to carry addresses.
-    pub fn dummy(&self, name: &str) -> Result<(), LabError> {
-        self.make(name, LinkDummy::new(name).up().build(), "make a dummy".to_owned())
     }
 
     fn make(&self, name: &str, message: LinkMessage, attempt: String) -> Result<(), LabError> {

@@ -74,6 +74,8 @@ pub struct Remover {
 struct State {
     namespaces: Vec<Namespace>,
     removed: bool,
+    /// A signal has come, and its handler is about to end the process.
+    ending: bool,
 }
 
 impl Lab {
@@ -124,7 +126,8 @@ impl Lab {
         self.remover.clone()
     }
 
-    /// Removes the lab and ends the process with status 130 on SIGINT, SIGTERM or SIGHUP, from now on and for good.
+    /// Removes the lab and ends the process with status 130 on SIGINT, SIGTERM or SIGHUP, from now on and for good. A
+    /// lab dropped meanwhile waits for that end, so that its owner doesn't come to report the failures it causes.
     ///
     /// # Errors
     /// No signal handler can be installed.
@@ -144,6 +147,7 @@ impl Lab {
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
                 }
+                remover.state().ending = true;
                 if let Err(error) = remover.remove() {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the lab could not be removed whole");
                 }
@@ -173,7 +177,10 @@ impl Lab {
             match remove_if_stale(&name, pid) {
                 Ok(true) => removed.push(name),
                 Ok(false) => {}
-                Err(error) => outcome = outcome.and(Err(LabError::step(format!("remove namespace {name}"), error))),
+                Err(error) if outcome.is_ok() => {
+                    outcome = Err(LabError::step(format!("remove namespace {name}"), error));
+                }
+                Err(_) => {}
             }
         }
         outcome.map(|()| removed)
@@ -184,6 +191,10 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
             tracing::warn!(error = &error as &dyn std::error::Error, "a lab could not be removed whole");
+        }
+        // The removal makes everything fail that its owner is doing; that must not decide how the process ends.
+        while self.remover.state().ending {
+            thread::park();
         }
     }
 }

@@ -103,9 +103,11 @@ impl Netns {
             // A name can be anything on disk; opening a FIFO must not wait for a writer.
             .custom_flags(libc::O_NONBLOCK)
             .open(path)
-            .map_err(|error| match error.kind() {
-                ErrorKind::NotFound => io::Error::new(ErrorKind::NotFound, format!("there is no {label}")),
-                _ => explain(&format!("can't open {label}"), error),
+            .map_err(|error| {
+                if error.kind() == ErrorKind::NotFound {
+                    return io::Error::new(ErrorKind::NotFound, format!("there is no {label}"));
+                }
+                explain(&format!("can't open {label}"), error)
             })?;
         if namespace_type(&file) != Some(libc::CLONE_NEWNET) {
             return Err(io::Error::new(ErrorKind::InvalidInput, format!("{label} is not a network namespace")));
@@ -173,7 +175,7 @@ impl Netns {
             .read(true)
             .create_new(true)
             .write(true)
-            .mode(0)
+            .mode(0o000)
             .open(&path)
             .map_err(|error| explain(&format!("can't make {}", path.display()), error))?;
         rustix::mount::mount_bind(format!("/proc/self/fd/{}", self.fd.as_raw_fd()), &path).map_err(|error| {

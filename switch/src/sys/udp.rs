@@ -84,7 +84,7 @@ impl SendArrays {
             header.msg_iov = &raw mut self.vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = (&raw mut self.controls[index]).cast();
-            header.msg_controllen = control_len as _;
+            header.msg_controllen = control_len;
             count = index + 1;
         }
         if count == 0 {
@@ -171,11 +171,11 @@ impl RecvArrays {
             self.vectors[index] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             let header = &mut self.headers[index].msg_hdr;
             header.msg_name = (&raw mut self.addresses[index]).cast();
-            header.msg_namelen = mem::size_of::<Address>() as u32;
+            header.msg_namelen = size_of::<Address>() as u32;
             header.msg_iov = &raw mut self.vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = (&raw mut self.controls[index]).cast();
-            header.msg_controllen = RECV_CONTROL_LEN as _;
+            header.msg_controllen = RECV_CONTROL_LEN;
             header.msg_flags = 0;
             count = index + 1;
         }
@@ -197,7 +197,7 @@ impl RecvArrays {
     /// What the last [`RecvArrays::recv`] said about the buffer with this index.
     pub(crate) fn received(&self, index: usize) -> Received {
         let header = &self.headers[index].msg_hdr;
-        let control_len = RECV_CONTROL_LEN.min(header.msg_controllen as usize);
+        let control_len = RECV_CONTROL_LEN.min(header.msg_controllen);
         let mut received = Received {
             len: self.headers[index].msg_len as usize,
             source: self.addresses[index].ip(),
@@ -245,7 +245,7 @@ pub(crate) fn has_udp_segment(socket: BorrowedFd<'_>) -> bool {
 /// together counts once.
 pub(crate) fn receive_drops(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut values = [0u32; SK_MEMINFO_VARS];
-    let mut len = mem::size_of_val(&values) as libc::socklen_t;
+    let mut len = size_of_val(&values) as libc::socklen_t;
     // SAFETY: `len` is the size of `values`, and both outlive the call.
     let result = unsafe {
         libc::getsockopt(
@@ -273,7 +273,7 @@ fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Resu
             level,
             name,
             (&raw const value).cast(),
-            mem::size_of::<i32>() as libc::socklen_t,
+            size_of::<i32>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(last_error()) }
@@ -333,16 +333,16 @@ impl Address {
 struct Control<const LEN: usize>([u8; LEN]);
 
 /// `struct cmsghdr`: its own length with the data (native `size_t`), level and type (native `int`).
-const CONTROL_HEADER_LEN: usize = mem::size_of::<usize>() + 8;
+const CONTROL_HEADER_LEN: usize = size_of::<usize>() + 8;
 
 /// `CMSG_ALIGN`
 const fn align(len: usize) -> usize {
-    len.next_multiple_of(mem::size_of::<usize>())
+    len.next_multiple_of(size_of::<usize>())
 }
 
 /// Appends a control message behind the first `len` bytes; returns the length of all.
 fn push_control(control: &mut [u8], len: usize, level: i32, kind: i32, data: &[u8]) -> usize {
-    const WORD: usize = mem::size_of::<usize>();
+    const WORD: usize = size_of::<usize>();
     let message = &mut control[len..];
     let message_len = CONTROL_HEADER_LEN + data.len();
     message[..WORD].copy_from_slice(&message_len.to_ne_bytes());
@@ -354,7 +354,7 @@ fn push_control(control: &mut [u8], len: usize, level: i32, kind: i32, data: &[u
 
 /// Level, type and data of each control message.
 fn control_messages(mut bytes: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
-    const WORD: usize = mem::size_of::<usize>();
+    const WORD: usize = size_of::<usize>();
     std::iter::from_fn(move || {
         let (len, rest) = bytes.split_first_chunk::<WORD>()?;
         let len = usize::from_ne_bytes(*len);
@@ -372,6 +372,8 @@ fn int(data: &[u8]) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -382,7 +384,7 @@ mod tests {
         let mut bytes = [0; SEND_CONTROL_LEN];
         assert_eq!(push_control(&mut bytes, 0, 1, 2, &[0; 4]), space as usize);
         assert_eq!(push_control(&mut bytes, 0, 1, 2, &[0; 2]), space2 as usize);
-        assert_eq!(mem::align_of::<Control<8>>() % mem::align_of::<libc::cmsghdr>(), 0);
+        assert_eq!(align_of::<Control<8>>() % align_of::<libc::cmsghdr>(), 0);
     }
 
     #[test]
@@ -408,16 +410,55 @@ mod tests {
     }
 
     #[test]
+    fn tos_and_ttl_leave_in_the_ip_header() {
+        for address in ["127.0.0.1", "::1"] {
+            let [sender, receiver] = [(); 2].map(|()| std::net::UdpSocket::bind((address, 0)).unwrap());
+            let to = receiver.local_addr().unwrap();
+            let (level, options, kinds) = match to {
+                SocketAddr::V4(_) => {
+                    (libc::IPPROTO_IP, [libc::IP_RECVTOS, libc::IP_RECVTTL], [libc::IP_TOS, libc::IP_TTL])
+                }
+                SocketAddr::V6(_) => (
+                    libc::IPPROTO_IPV6,
+                    [libc::IPV6_RECVTCLASS, libc::IPV6_RECVHOPLIMIT],
+                    [libc::IPV6_TCLASS, libc::IPV6_HOPLIMIT],
+                ),
+            };
+            for option in options {
+                set_option(receiver.as_fd(), level, option, 1).unwrap();
+            }
+            let message = |tos, ttl| Outgoing { payload: &[1; 20], segment_len: None, address: to, tos, ttl };
+            let messages = [message(0xb9, 7), message(0, 255), message(3, 0)];
+            assert_eq!(SendArrays::new().send(sender.as_fd(), messages.into_iter()), Ok(3));
+
+            let mut arrays = RecvArrays::new(4);
+            let mut buffers = [[0; 64]; 4];
+            let count = arrays.recv(receiver.as_fd(), buffers.iter_mut().map(|buffer| &mut buffer[..]));
+            assert_eq!(count, Ok(3));
+            for (index, (tos, ttl)) in [(0xb9, 7), (0, 255), (3, 64)].into_iter().enumerate() {
+                let value = |wanted| {
+                    let mut all = control_messages(&arrays.controls[index].0);
+                    all.find(|(_, kind, _)| *kind == wanted).map(|(_, _, data)| data[0])
+                };
+                assert_eq!(kinds.map(value), [Some(tos), Some(ttl)], "{address}");
+                let expected = Received { len: 20, source: to.ip(), tos, segment_len: None, truncated: false };
+                assert_eq!(arrays.received(index), expected);
+            }
+            assert_eq!(
+                arrays.recv(receiver.as_fd(), buffers.iter_mut().map(|buffer| &mut buffer[..])),
+                Err(Errno::AGAIN)
+            );
+        }
+    }
+
+    #[test]
     fn addresses_are_read_as_they_were_written() {
         for text in ["192.0.2.1:4789", "[2001:db8::7]:65535"] {
             let address: SocketAddr = text.parse().unwrap();
             let mut bytes = Address([0xff; 28]);
             let len = bytes.set(address) as usize;
-            let expected = if address.is_ipv4() {
-                mem::size_of::<libc::sockaddr_in>()
-            } else {
-                mem::size_of::<libc::sockaddr_in6>()
-            };
+            let expected =
+                if address.is_ipv4() { size_of::<libc::sockaddr_in>() } else { size_of::<libc::sockaddr_in6>() };
             assert_eq!(len, expected);
             assert_eq!(bytes.ip(), address.ip());
         }

@@ -22,6 +22,7 @@ use std::{
 };
 
 use rustix::event::{EventfdFlags, eventfd};
+use weft_vxlan::header::HEADER_LEN;
 
 use super::{Arrival, MAX_DATAGRAM_LEN, Sent, Target, UnderlayBatch, UnderlayEnd};
 use crate::bridge::DropReason;
@@ -301,7 +302,7 @@ impl UnderlayEnd for MemoryUnderlay {
             let payload = &self.bytes[reserved.start..reserved.start + reserved.len];
             let result = state.cross(self.address, &reserved, payload);
             let Target { bridge, vtep, .. } = reserved.target;
-            let bytes = (reserved.len as u64).saturating_sub(VXLAN_HEADER_LEN);
+            let bytes = (reserved.len as u64).saturating_sub(HEADER_LEN as u64);
             match self.outcomes.last_mut() {
                 Some(last) if (last.bridge, last.vtep, last.result) == (bridge, vtep, result) => {
                     last.frames += 1;
@@ -326,9 +327,6 @@ impl UnderlayEnd for MemoryUnderlay {
 /// Datagrams that the kernel's UDP_GRO puts into one buffer at most: net/ipv4/udp_offload.c, UDP_GRO_CNT_MAX.
 const AGGREGATE_COUNT: usize = 64;
 
-/// Bytes of a payload that are not the inner frame's: RFC 7348 section 5.
-const VXLAN_HEADER_LEN: u64 = 8;
-
 fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
@@ -343,5 +341,191 @@ impl Drop for MemoryUnderlay {
                 state.ends.remove(&self.address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BridgeId, VtepId};
+
+    #[test]
+    fn what_is_flushed_arrives_with_its_source_and_tos() {
+        let (_, mut a, mut b) = pair(Conditions::default());
+        let target = Target { tos: 0x2b, ..target_of(&b) };
+        a.reserve(&target, 7, 100).fill(5);
+        assert_eq!(recv(&mut b), [], "not before it is flushed");
+        assert_eq!(flush(&mut a), [(1, 92, Ok(()))]);
+        let source = "192.0.2.1".parse().unwrap();
+        assert_eq!(recv(&mut b), [(Arrival { source, tos: 0x2b, stride: 100 }, vec![5; 100])]);
+        assert_eq!(recv(&mut b), []);
+    }
+
+    #[test]
+    fn nobody_at_the_address_is_unreachable() {
+        let (net, mut a, b) = pair(Conditions::default());
+        let target = target_of(&b);
+        drop(b);
+        send(&mut a, &target, &[100]);
+        assert_eq!(flush(&mut a), [(1, 92, Err(DropReason::UnderlayUnreachable))]);
+        assert_eq!(net.counts(), Counts { refused: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn too_long_is_refused_with_df_and_passes_without() {
+        let (_, mut a, mut b) = pair(Conditions { mtu: 1500, ..Conditions::default() });
+        let target = target_of(&b);
+        send(&mut a, &target, &[1472, 1473]);
+        send(&mut a, &Target { dont_fragment: false, ..target }, &[1473]);
+        let mtu = Err(DropReason::UnderlayMtu);
+        assert_eq!(flush(&mut a), [(1, 1464, Ok(())), (1, 1465, mtu), (1, 1465, Ok(()))]);
+        assert_eq!(recv(&mut b).len(), 2);
+    }
+
+    #[test]
+    fn an_ipv6_header_takes_20_bytes_more() {
+        let net = MemoryNet::new(1);
+        net.set_conditions(Conditions { mtu: 1500, ..Conditions::default() });
+        let mut a = net.attach("[2001:db8::1]:4789".parse().unwrap()).unwrap();
+        let target = target_of(&a);
+        send(&mut a, &target, &[1452, 1453]);
+        assert_eq!(flush(&mut a), [(1, 1444, Ok(())), (1, 1445, Err(DropReason::UnderlayMtu))]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_until_it_is_read() {
+        let (_, mut a, mut b) = pair(Conditions { queue_len: 2, ..Conditions::default() });
+        let target = target_of(&b);
+        send(&mut a, &target, &[8, 8, 8]);
+        assert_eq!(flush(&mut a), [(2, 0, Ok(())), (1, 0, Err(DropReason::UnderlayQueueFull))]);
+        recv(&mut b);
+        send(&mut a, &target, &[8]);
+        assert_eq!(flush(&mut a), [(1, 0, Ok(()))]);
+    }
+
+    #[test]
+    fn equal_neighbours_of_one_flow_share_a_buffer_if_asked_for() {
+        let (_, mut a, mut b) = pair(Conditions { aggregate: true, ..Conditions::default() });
+        let target = target_of(&b);
+        send(&mut a, &target, &[100, 100, 40, 100, 200, 0, 0]);
+        a.reserve(&target, u32::MAX, 200);
+        a.reserve(&Target { tos: 1, ..target }, u32::MAX, 200);
+        flush(&mut a);
+        let shapes: Vec<_> = recv(&mut b).into_iter().map(|(arrival, bytes)| (arrival.stride, bytes.len())).collect();
+        assert_eq!(shapes, [(100, 240), (100, 100), (200, 200), (1, 0), (1, 0), (200, 200), (200, 200)]);
+    }
+
+    #[test]
+    fn more_than_a_batch_waits_for_the_next() {
+        let (_, mut a, mut b) = pair(Conditions::default());
+        let target = target_of(&b);
+        send(&mut a, &target, &[8; UnderlayBatch::CAPACITY + 1]);
+        flush(&mut a);
+        assert_eq!(recv(&mut b).len(), UnderlayBatch::CAPACITY);
+        assert!(is_readable(&b));
+        assert_eq!(recv(&mut b).len(), 1);
+        assert!(!is_readable(&b));
+    }
+
+    #[test]
+    fn a_sleeper_is_woken() {
+        let (_, mut a, mut b) = pair(Conditions::default());
+        let target = target_of(&b);
+        assert!(!is_readable(&b));
+        send(&mut a, &target, &[8]);
+        flush(&mut a);
+        assert!(is_readable(&b));
+        recv(&mut b);
+        assert!(!is_readable(&b));
+    }
+
+    #[test]
+    fn the_account_of_a_bad_net_balances_and_a_seed_repeats_it() {
+        let conditions =
+            Conditions { loss: 0.1, duplication: 0.1, reorder: 0.2, queue_len: 500, ..Conditions::default() };
+        let run = |seed| {
+            let net = MemoryNet::new(seed);
+            net.set_conditions(conditions);
+            let mut a = net.attach("192.0.2.1:4789".parse().unwrap()).unwrap();
+            let mut b = net.attach("192.0.2.2:4789".parse().unwrap()).unwrap();
+            let target = target_of(&b);
+            for number in 0..1000u32 {
+                a.reserve(&target, 0, 12)[8..].copy_from_slice(&number.to_ne_bytes());
+            }
+            let sent: u64 = flush(&mut a).iter().filter(|sent| sent.2.is_ok()).map(|sent| sent.0).sum();
+            let mut numbers = Vec::new();
+            loop {
+                let batch = recv(&mut b);
+                if batch.is_empty() {
+                    break;
+                }
+                numbers.extend(batch.iter().map(|(_, bytes)| u32::from_ne_bytes(bytes[8..].try_into().unwrap())));
+            }
+            (net.counts(), sent, numbers)
+        };
+        let (counts, sent, numbers) = run(7);
+        assert_eq!(counts.accepted, sent);
+        assert_eq!(counts.accepted + counts.refused, 1000);
+        assert_eq!(counts.accepted + counts.duplicated, counts.lost + counts.arrived);
+        assert_eq!(counts.received, counts.arrived);
+        assert_eq!(numbers.len() as u64, counts.received);
+        assert!(counts.lost > 0 && counts.duplicated > 0 && counts.reordered > 0 && counts.refused > 0, "{counts:?}");
+        assert!(!numbers.is_sorted());
+        assert_eq!(run(7), (counts, sent, numbers));
+        assert_ne!(run(8).0, counts);
+    }
+
+    #[test]
+    fn ends_with_one_address_share_its_flows() {
+        let net = MemoryNet::new(1);
+        let address = "192.0.2.2:4789".parse().unwrap();
+        let mut a = net.attach("192.0.2.1:4789".parse().unwrap()).unwrap();
+        let mut workers = [net.attach(address).unwrap(), net.attach(address).unwrap()];
+        let target = target_of(&workers[0]);
+        for flow in 0..16u32 {
+            for _ in 0..2 {
+                a.reserve(&target, flow << 28, 9).fill(flow as u8);
+            }
+        }
+        flush(&mut a);
+        let shares = workers.each_mut().map(|worker| recv(worker).into_iter().map(|(_, bytes)| bytes[0]).collect());
+        let [first, second]: [Vec<u8>; 2] = shares;
+        assert_eq!((first.len(), second.len()), (16, 16));
+        assert!(first.iter().all(|flow| !second.contains(flow)), "a flow stays with one end");
+    }
+
+    fn pair(conditions: Conditions) -> (MemoryNet, MemoryUnderlay, MemoryUnderlay) {
+        let net = MemoryNet::new(1);
+        net.set_conditions(conditions);
+        let a = net.attach("192.0.2.1:4789".parse().unwrap()).unwrap();
+        let b = net.attach("192.0.2.2:4789".parse().unwrap()).unwrap();
+        (net, a, b)
+    }
+
+    fn target_of(end: &MemoryUnderlay) -> Target {
+        let address = end.address();
+        Target { bridge: BridgeId(1), vtep: VtepId(1), address, tos: 0, ttl: 64, dont_fragment: true }
+    }
+
+    fn send(end: &mut MemoryUnderlay, target: &Target, lens: &[usize]) {
+        lens.iter().for_each(|&len| end.reserve(target, 0, len).fill(1));
+    }
+
+    fn flush(end: &mut MemoryUnderlay) -> Vec<(u64, u64, Result<(), DropReason>)> {
+        let mut sent = Vec::new();
+        end.flush(&mut |report| sent.push((report.frames, report.bytes, report.result)));
+        sent
+    }
+
+    fn recv(end: &mut MemoryUnderlay) -> Vec<(Arrival, Vec<u8>)> {
+        let mut batch = UnderlayBatch::new();
+        end.recv(&mut batch).unwrap();
+        batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())).collect()
+    }
+
+    fn is_readable(end: &MemoryUnderlay) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let fd = end.poll_fd().unwrap();
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
     }
 }

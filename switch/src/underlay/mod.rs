@@ -8,10 +8,12 @@
 //! equal-sized neighbours to one VTEP leave as one `sendmsg` with UDP_SEGMENT, everything of a batch as one `sendmmsg`.
 
 pub mod memory;
+pub mod mib;
+mod owner;
 mod queue;
-pub mod rx;
+mod rx;
 pub mod sockets;
-pub mod tx;
+mod tx;
 pub mod udp;
 
 use std::{
@@ -69,7 +71,8 @@ pub trait UnderlayEnd {
     /// A place of exactly `len` bytes for one datagram's payload, which the caller must fill. `hash` is the inner
     /// flow's; equal hashes take the same source port.
     ///
-    /// `len` is at most [`MAX_DATAGRAM_LEN`].
+    /// `len` is at most a frame of [`MAX_FRAME_LEN`](crate::buffer::MAX_FRAME_LEN) and its VXLAN header; what exceeds
+    /// [`MAX_DATAGRAM_LEN`] comes back as [`DropReason::UnderlayMtu`]. The place may hold old bytes.
     fn reserve(&mut self, target: &Target, hash: u32, len: usize) -> &mut [u8];
 
     /// Sends everything reserved so far and says what became of it.
@@ -78,7 +81,8 @@ pub trait UnderlayEnd {
     /// What to poll for readability; `None` if there is no descriptor.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Datagrams that the kernel dropped on this socket before weft could read them (SO_RXQ_OVFL).
+    /// Datagrams that the kernel dropped on this socket before weft could read them, up to this moment; a run that it had
+    /// put together counts once. Costs a system call: for the ledger, not for every batch.
     fn kernel_drops(&self) -> u64 {
         0
     }
@@ -95,7 +99,8 @@ pub struct Arrival {
     pub source: IpAddr,
     /// Outer TOS or traffic class as received.
     pub tos: u8,
-    /// Length of each datagram.
+    /// Length of each datagram, the last perhaps shorter; at least 1, so that it is safe to cut by. A datagram without
+    /// payload is an empty buffer: cutting yields nothing, and the caller counts it as truncated.
     pub stride: usize,
 }
 
@@ -142,7 +147,8 @@ impl Default for UnderlayBatch {
     }
 }
 
-/// One worker's end of any kind of underlay.
+/// One worker's end of any kind of underlay. There is one a worker, so the variants' sizes don't matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Underlay {
     /// UDP sockets.
     Udp(udp::UdpUnderlay),

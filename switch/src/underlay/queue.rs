@@ -26,7 +26,7 @@ use crate::{buffer::MAX_FRAME_LEN, sys::udp::Outgoing};
 /// still be in the cache when it is sent. The places cost address space only, until something is written there.
 pub(super) const GROUP_COUNT: usize = crate::sys::udp::SEND_COUNT;
 
-/// Datagrams of one run at most: UDP_MAX_SEGMENTS of Linux 4.18 to 6.8 (include/linux/udp.h); newer kernels take 128.
+/// Datagrams of one run at most: UDP_MAX_SEGMENTS (include/linux/udp.h) since Linux 4.18; newer kernels take 128.
 const RUN_COUNT: usize = 64;
 
 /// Bytes from one group's place to the next. The largest run fits, and so does one datagram with the largest frame that a

@@ -1,21 +1,50 @@
 //! Opening the underlay's sockets.
+//!
+//! **Receivers**: one for each worker, all bound to the VTEP's address and port with SO_REUSEPORT, so that the kernel
+//! spreads what arrives over them by a hash of the outer addresses and ports: one outer flow always reaches the same worker.
+//! SO_REUSEPORT alone would also let a second weft of the same user join unnoticed and take half of the traffic. So the first
+//! receiver is bound *without* it, which fails if anybody is there, and gets it afterwards; the kernel makes it the first
+//! member of the group when the second one is bound (`net/core/sock_reuseport.c`, reuseport_add_sock).
+//!
+//! **Senders**: the outer source port carries the entropy of the inner flow (RFC 7348 section 5). A process can't write any
+//! source port it likes, so there is a socket for each bucket of the port range ([`SourcePorts::bucket`]), shared by all
+//! workers: the kernel locks nothing for long while it sends. Nothing is expected to arrive there; a filter that takes nothing
+//! keeps strangers from filling memory.
+//!
+//! All functions work in the network namespace of the calling thread; the sockets stay in it wherever they are used.
 
-use std::net::IpAddr;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, atomic::AtomicBool},
+};
 
-use super::udp::UdpUnderlay;
+use rustix::{
+    io::Errno,
+    net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
+};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use weft_vxlan::{entropy::SourcePorts, header::DEFAULT_PORT};
+
+use super::{
+    owner::port_owner,
+    udp::{Senders, UdpUnderlay},
+};
+use crate::sys::udp::{has_udp_segment, set_udp_gro, set_zero_checksums_accepted};
 
 /// What the underlay's sockets are to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnderlaySettings {
     /// The VTEP's own address: source of what is sent, and the only one that is listened on.
     pub address: IpAddr,
-    /// The UDP port that is listened on.
+    /// The UDP port that is listened on; 0: one that is free.
     pub port: u16,
-    /// How many ends are wanted, one a worker; at least 1.
+    /// How many ends are wanted, one a worker; 0 counts as 1.
     pub workers: usize,
-    /// Outer source ports: from the first to the second, which, as in the kernel, is itself never used.
-    pub source_port_range: (u16, u16),
-    /// How many different source ports are used, one socket each; at least 1.
+    /// Range of the outer source ports.
+    pub source_port_range: SourcePorts,
+    /// How many different source ports are used, one socket each; at least 1, at most what the range has.
     pub source_ports: u16,
     /// The outer DF bit.
     pub dont_fragment: DontFragment,
@@ -28,9 +57,9 @@ impl UnderlaySettings {
     pub const fn new(address: IpAddr) -> Self {
         Self {
             address,
-            port: 4789,
+            port: DEFAULT_PORT,
             workers: 1,
-            source_port_range: (49_152, 65_535),
+            source_port_range: SourcePorts::RECOMMENDED,
             source_ports: 16,
             dont_fragment: DontFragment::Set,
             gso: Gso::Auto,
@@ -64,7 +93,7 @@ pub enum Gso {
 #[derive(Debug, thiserror::Error)]
 pub enum UnderlayError {
     /// Somebody listens there already.
-    #[error("{address} port {port} is taken by {}", owner.as_deref().unwrap_or("somebody else"))]
+    #[error("{} is taken by {}", SocketAddr::new(*.address, *.port), .owner.as_deref().unwrap_or("a socket that is gone by now"))]
     PortTaken {
         /// The address that was asked for.
         address: IpAddr,
@@ -73,22 +102,233 @@ pub enum UnderlayError {
         /// Who has it, if that could be found out: a process with its number, or the kernel.
         owner: Option<String>,
     },
+    /// No interface of the network namespace has the address.
+    #[error(
+        "{address} is no address of this network namespace{}",
+        if .address.is_ipv6() { ", or the kernel is still looking for duplicates of it" } else { "" }
+    )]
+    AddressNotLocal {
+        /// The address that was asked for.
+        address: IpAddr,
+    },
+    /// The address means nothing without an interface, or is not one of a single host.
+    #[error("{address} can't be a VTEP's address: link-local and multicast addresses can't")]
+    AddressUnfit {
+        /// The address that was asked for.
+        address: IpAddr,
+    },
+    /// All ports of one bucket of the source port range are in use.
+    #[error("no source port from {first} to {last} is free on {address}")]
+    SourcePortsTaken {
+        /// The address that was asked for.
+        address: IpAddr,
+        /// The bucket's first port.
+        first: u16,
+        /// The bucket's last port.
+        last: u16,
+    },
+    /// Anything else that the kernel says.
+    #[error("can't {doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
 }
 
-/// All sockets of an underlay: a receiver for each worker, and the senders, which all share.
-pub struct UnderlaySockets {}
+/// All sockets of an underlay: a receiver for each worker, and the senders.
+pub struct UnderlaySockets {
+    receivers: Vec<Socket>,
+    senders: Arc<Senders>,
+    local_address: SocketAddr,
+}
 
 impl UnderlaySockets {
     /// Opens everything in the network namespace of the calling thread.
     ///
     /// # Errors
-    /// See [`UnderlayError`].
+    /// See [`UnderlayError`]. Nothing stays open then.
     pub fn open(settings: &UnderlaySettings) -> Result<Self, UnderlayError> {
-        Err(UnderlayError::PortTaken { address: settings.address, port: settings.port, owner: None })
+        let address = settings.address;
+        let is_link_local = match address {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        if is_link_local || address.is_multicast() {
+            return Err(UnderlayError::AddressUnfit { address });
+        }
+        let (receivers, local_address) = open_receivers(settings)?;
+        let senders = Arc::new(open_senders(settings)?);
+        Ok(Self { receivers, senders, local_address })
+    }
+
+    /// Address and port that are listened on.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// The source ports of everything that is sent, those for datagrams that may be fragmented last.
+    ///
+    /// # Errors
+    /// None is known; what the kernel says.
+    pub fn source_ports(&self) -> io::Result<Vec<u16>> {
+        self.senders.sockets.iter().map(local_port).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn senders_for_test(&self) -> &[Socket] {
+        &self.senders.sockets
     }
 
     /// One end for each worker.
     pub fn into_ends(self) -> Vec<UdpUnderlay> {
-        Vec::new()
+        let Self { receivers, senders, .. } = self;
+        receivers.into_iter().map(|receiver| UdpUnderlay::new(receiver, Arc::clone(&senders))).collect()
     }
+}
+
+/// Receive buffer that is asked for; the kernel doubles it for its own book-keeping, in which a datagram of 1,500 bytes
+/// takes some 2,300. So 7,000 of them find room: what arrives at a million a second while a worker is off its core for 7 ms,
+/// two or three time slices of the scheduler. More would only hide for how long a worker can't keep up.
+const RECEIVE_BUFFER_LEN: usize = 8 << 20;
+
+/// Send buffer that is asked for. The kernel's default of 208 KiB holds three runs of 64 KiB; a batch can make sixty for one
+/// socket.
+const SEND_BUFFER_LEN: usize = 4 << 20;
+
+fn open_receivers(settings: &UnderlaySettings) -> Result<(Vec<Socket>, SocketAddr), UnderlayError> {
+    let UnderlaySettings { address, port, workers, .. } = *settings;
+    let first = new_receiver(address)?;
+    first.bind(&SockAddr::from(SocketAddr::new(address, port))).map_err(|error| bind_error(settings, error))?;
+    let bound_port = local_port(&first).map_err(because("read a socket's address"))?;
+    first.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
+
+    let mut receivers = vec![first];
+    let bound = SocketAddr::new(address, bound_port);
+    while receivers.len() < workers {
+        let next = new_receiver(address)?;
+        next.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
+        next.bind(&SockAddr::from(bound)).map_err(|error| bind_error(settings, error))?;
+        receivers.push(next);
+    }
+    Ok((receivers, bound))
+}
+
+/// A receiver with all its options, not yet bound, so that nothing reaches it while it lacks one.
+fn new_receiver(address: IpAddr) -> Result<Socket, UnderlayError> {
+    let socket = new_socket(address)?;
+    let fd = socket.as_fd();
+    set_udp_gro(fd, true).or_else(unless_unknown).map_err(because("set UDP_GRO"))?;
+    match address {
+        IpAddr::V4(_) => socket.set_recv_tos_v4(true).map_err(because("set IP_RECVTOS"))?,
+        IpAddr::V6(_) => {
+            socket.set_recv_tclass_v6(true).map_err(because("set IPV6_RECVTCLASS"))?;
+            // RFC 7348 section 5: a zero UDP checksum "MUST be accepted for decapsulation". RFC 6936 allows it for tunnels.
+            set_zero_checksums_accepted(fd, true).map_err(because("set UDP_NO_CHECK6_RX"))?;
+        }
+    }
+    // As root of the namespace's owner regardless of net.core.rmem_max; else as much as that allows.
+    sockopt::set_socket_recv_buffer_size_force(fd, RECEIVE_BUFFER_LEN)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(fd, RECEIVE_BUFFER_LEN))
+        .map_err(because("set SO_RCVBUF"))?;
+    Ok(socket)
+}
+
+fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
+    let UnderlaySettings { address, source_port_range, source_ports, dont_fragment, gso, .. } = *settings;
+    let bucket_count = usize::from(source_ports.clamp(1, source_port_range.distinct_count()));
+    let mut sockets = Vec::new();
+    let sets: &[bool] = match dont_fragment {
+        DontFragment::Set => &[true],
+        DontFragment::Unset => &[false],
+        DontFragment::Inherit => &[true, false],
+    };
+    for &dont_fragment in sets {
+        for bucket in 0..bucket_count {
+            let sender = new_sender(address, dont_fragment)?;
+            let (first, last) = source_port_range.bucket_ports(bucket, bucket_count);
+            bind_to_one_of(&sender, address, first, last)?;
+            sockets.push(sender);
+        }
+    }
+    let knows_runs = sockets.first().is_some_and(|sender| has_udp_segment(sender.as_fd()));
+    Ok(Senders {
+        sockets: sockets.into_boxed_slice(),
+        bucket_count,
+        source_ports: source_port_range,
+        dont_fragment,
+        gso,
+        takes_runs: AtomicBool::new(gso != Gso::Off && knows_runs),
+    })
+}
+
+fn new_sender(address: IpAddr, dont_fragment: bool) -> Result<Socket, UnderlayError> {
+    let socket = new_socket(address)?;
+    let fd = socket.as_fd();
+    // "Return 0": no byte of any datagram is to be kept. Attached before the socket can be reached.
+    socket.attach_filter(&[SockFilter::new(BPF_RET_K, 0, 0, 0)]).map_err(because("attach a filter"))?;
+    set_dont_fragment(fd, address, dont_fragment).map_err(because("set the policy of path MTU discovery"))?;
+    sockopt::set_socket_send_buffer_size_force(fd, SEND_BUFFER_LEN)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(fd, SEND_BUFFER_LEN))
+        .map_err(because("set SO_SNDBUF"))?;
+    Ok(socket)
+}
+
+/// `include/uapi/linux/bpf_common.h`: BPF_RET | BPF_K
+const BPF_RET_K: u16 = 0x06;
+
+/// Either way the kernel heeds what it knows of the path: refusing with EMSGSIZE, or fragmenting.
+fn set_dont_fragment(fd: BorrowedFd<'_>, address: IpAddr, dont_fragment: bool) -> Result<(), Errno> {
+    match (address, dont_fragment) {
+        (IpAddr::V4(_), true) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::DO),
+        (IpAddr::V4(_), false) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::DONT),
+        (IpAddr::V6(_), true) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::DO),
+        (IpAddr::V6(_), false) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::DONT),
+    }
+}
+
+fn bind_to_one_of(socket: &Socket, address: IpAddr, first: u16, last: u16) -> Result<(), UnderlayError> {
+    for port in first..=last {
+        match socket.bind(&SockAddr::from(SocketAddr::new(address, port))) {
+            Ok(()) => return Ok(()),
+            // Taken, or below net.ipv4.ip_unprivileged_port_start.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRINUSE | Errno::ACCESS)) => {}
+            Err(source) => return Err(UnderlayError::Io { doing: "bind a sending socket", source }),
+        }
+    }
+    Err(UnderlayError::SourcePortsTaken { address, first, last })
+}
+
+fn new_socket(address: IpAddr) -> Result<Socket, UnderlayError> {
+    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket =
+        Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(because("open a socket"))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true).map_err(because("set IPV6_V6ONLY"))?;
+    }
+    Ok(socket)
+}
+
+fn local_port(socket: &Socket) -> io::Result<u16> {
+    let address = socket.local_addr()?.as_socket();
+    Ok(address.map_or(0, |address| address.port()))
+}
+
+fn bind_error(settings: &UnderlaySettings, source: io::Error) -> UnderlayError {
+    let UnderlaySettings { address, port, .. } = *settings;
+    match Errno::from_io_error(&source) {
+        Some(Errno::ADDRINUSE) => UnderlayError::PortTaken { address, port, owner: port_owner(address, port) },
+        Some(Errno::ADDRNOTAVAIL) => UnderlayError::AddressNotLocal { address },
+        _ => UnderlayError::Io { doing: "bind the underlay's socket", source },
+    }
+}
+
+/// An option that an older kernel does not know is done without.
+fn unless_unknown(error: Errno) -> Result<(), Errno> {
+    if error == Errno::NOPROTOOPT { Ok(()) } else { Err(error) }
+}
+
+fn because<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> UnderlayError {
+    move |source| UnderlayError::Io { doing, source: source.into() }
 }

@@ -14,8 +14,8 @@
 //! | EPERM, EACCES (a firewall), all others | `underlay_refused` |
 //!
 //! A refused *run* may be the run's fault and not its datagrams': the kernel does not segment for this device or through
-//! this IPsec policy (EIO, EINVAL), or will not fragment the segments of a socket that may fragment (EMSGSIZE; EINVAL before
-//! Linux 6.14). Then its datagrams are sent one by one. If the first of them passes though EIO or EINVAL was said of the run
+//! this IPsec policy (EIO, EINVAL), or will not fragment the segments of a socket that may fragment (EMSGSIZE; EINVAL in older
+//! kernels). Then its datagrams are sent one by one. If the first of them passes though EIO or EINVAL was said of the run
 //! and fragmenting can't explain it, segmenting is given up ([`Transmit::give_up_runs`]).
 //!
 //! What a queueing discipline drops after the kernel has taken it is not reported to the sender: the kernel does so only
@@ -135,8 +135,11 @@ impl<T: Transmit> Tx<T> {
 /// bridges, VTEPs and reasons meet, and they are kept, so a steady state does not allocate.
 #[derive(Default)]
 struct Outcomes {
-    totals: HashMap<(BridgeId, VtepId, Result<(), DropReason>), (u64, u64), foldhash::fast::RandomState>,
+    totals: HashMap<Outcome, (u64, u64), foldhash::fast::RandomState>,
 }
+
+/// What frames and bytes are summed up by.
+type Outcome = (BridgeId, VtepId, Result<(), DropReason>);
 
 impl Outcomes {
     fn add(&mut self, sent: Sent) {
@@ -182,7 +185,7 @@ impl<T: Transmit> Sending<T> {
             let cut = if self.transmit.takes_runs() { Cut::Runs } else { Cut::Singles };
             let step = match self.send_some(queue, socket, &mut at, cut, false, report) {
                 Step::Refused(error) => self.after_refusal(queue, socket, &mut at, cut, error, report),
-                other => other,
+                step @ (Step::Sent | Step::Full) => step,
             };
             if matches!(step, Step::Full) {
                 let reason = DropReason::UnderlayQueueFull;

@@ -11,6 +11,9 @@
 //! Every error says which interface, in which namespace, what was tried, and (as its source) the kernel's own words,
 //! which the kernel sends only to sockets that ask for them (NETLINK_EXT_ACK).
 
+// Matches here are on the hundreds of things that the kernel may say, of which weft wants a few.
+#![allow(clippy::wildcard_enum_match_arm)]
+
 mod error;
 mod parse;
 mod watch;

@@ -1,0 +1,114 @@
+//! `weft bridge add` and `del`: bridges of the running switch.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{SocketArg, output, wait};
+use crate::control::api::model::BridgeRequest;
+
+#[derive(Args, Debug)]
+pub(super) struct BridgeArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Add a bridge
+    Add(AddArgs),
+    /// Take a bridge out that has no ports any more
+    Del {
+        /// The bridge
+        name: String,
+        #[command(flatten)]
+        socket: SocketArg,
+    },
+}
+
+#[derive(Args, Debug)]
+struct AddArgs {
+    /// The new bridge
+    name: String,
+    /// Its VXLAN network identifier; without one it never leaves the host
+    #[arg(long)]
+    vni: Option<u32>,
+    /// A VTEP of its flood list, perhaps with a port; can be given several times
+    #[arg(long = "remote", value_name = "ADDRESS", requires = "vni")]
+    remotes: Vec<String>,
+    /// Do not learn source addresses
+    #[arg(long)]
+    no_learning: bool,
+    /// How long a learned address lives without traffic from it, such as 300s
+    #[arg(long, value_name = "DURATION")]
+    ageing: Option<String>,
+    /// Most learned entries; 0 for no limit
+    #[arg(long, value_name = "COUNT")]
+    fdb_max_learned: Option<u64>,
+    /// What happens at that limit
+    #[arg(long, value_parser = ["evict", "refuse"])]
+    fdb_full: Option<String>,
+    /// Reserved groups 01-80-C2-00-00-0X that are forwarded, a bit each
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    group_fwd_mask: Option<u16>,
+    #[command(flatten)]
+    socket: SocketArg,
+}
+
+pub(super) fn run(args: &BridgeArgs) -> anyhow::Result<ExitCode> {
+    match &args.verb {
+        Verb::Add(args) => {
+            wait(args.socket.client().add_bridge(&request(args)))?;
+            output::print(&format!("added bridge {}", args.name))?;
+        }
+        Verb::Del { name, socket } => {
+            wait(socket.client().del_bridge(name))?;
+            output::print(&format!("removed bridge {name}"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &AddArgs) -> BridgeRequest {
+    BridgeRequest {
+        name: args.name.clone(),
+        vni: args.vni,
+        remotes: args.remotes.clone(),
+        learning: args.no_learning.then_some(false),
+        ageing: args.ageing.clone(),
+        fdb_max_learned: args.fdb_max_learned,
+        fdb_full: args.fdb_full.clone(),
+        group_fwd_mask: args.group_fwd_mask,
+    }
+}
+
+/// A mask, also as 0x4000.
+fn mask(text: &str) -> Result<u16, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u16::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        add: AddArgs,
+    }
+
+    #[test]
+    fn a_line_becomes_a_request_with_the_keys_of_the_file() {
+        let line =
+            "weft blue --vni 42 --remote 192.0.2.2 --remote 192.0.2.3:8472 --no-learning --group-fwd-mask 0x4000";
+        let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).unwrap();
+        let expected = json!({"name": "blue", "vni": 42, "remotes": ["192.0.2.2", "192.0.2.3:8472"], "learning": false,
+            "group_fwd_mask": 0x4000});
+        assert_eq!(to_value(request(&line.add)).unwrap(), expected);
+    }
+}

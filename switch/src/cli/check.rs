@@ -1,0 +1,306 @@
+//! `weft check`: what a configuration would build, or everything that is wrong with it. Changes nothing.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    BAD_USAGE, output,
+    tables::{
+        Column::{Left, Right},
+        lines, or_dash, table,
+    },
+};
+use crate::control::{
+    api::model::{BridgeRequest, FdbRequest, PortRequest},
+    config::{
+        Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers,
+        PortConfig, PortKind, RESERVED_BITS_WORDS, Tos, Ttl, VtepConfig, word_of,
+    },
+};
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// The configuration
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Only look at the file: it may be for another machine, with other namespaces and directories
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON: {"good": true, "plan": {...}, "mistakes": []}
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    match (read(args), args.json) {
+        (Ok(config), false) => output::print(&plan(&args.config.display().to_string(), &config))?,
+        (Ok(config), true) => {
+            output::print_json(&json!({"good": true, "plan": plan_json(&config), "mistakes": []}))?;
+        }
+        (Err(errors), false) => return Err(errors.into()),
+        (Err(errors), true) => {
+            output::print_json(&json!({"good": false, "plan": null, "mistakes": errors.reports()}))?;
+            return Ok(ExitCode::from(BAD_USAGE));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(args: &CheckArgs) -> Result<Config, ConfigErrors> {
+    let config = Config::load(&args.config)?;
+    if !args.offline {
+        config.check_system()?;
+    }
+    Ok(config)
+}
+
+/// What would be built, for people.
+fn plan(name: &str, config: &Config) -> String {
+    let workers = config.switch.workers;
+    let threads = if workers == 1 { "worker" } else { "workers" };
+    let mut parts = vec![
+        format!("{name} is good. It builds:"),
+        format!("switch  {workers} {threads}, control socket {}", config.switch.socket.display()),
+    ];
+    parts.push(
+        config.vtep.as_ref().map_or_else(|| "vtep    none: no frame leaves this host by an overlay".into(), vtep),
+    );
+    let mut text = parts.join("\n");
+    let sections = [bridges(config), ports(config), static_entries(config)];
+    for section in sections.into_iter().filter(|section| !section.is_empty()) {
+        text.push_str("\n\n");
+        text.push_str(&section);
+    }
+    text
+}
+
+fn vtep(vtep: &VtepConfig) -> String {
+    let (min, max) = vtep.source_port_range;
+    let netns = match &vtep.netns {
+        NetnsName::Own => String::new(),
+        netns @ (NetnsName::Named(_) | NetnsName::Path(_) | NetnsName::Pid(_)) => format!(" in {netns}"),
+    };
+    let (ttl, tos) = (ttl(vtep.ttl), tos(vtep.tos));
+    [
+        format!("vtep    {} port {}{netns}, peers {}", vtep.address, vtep.port, word_of(Peers::WORDS, &vtep.peers)),
+        format!(
+            "        {} source ports of {min} to {max}, gso {}",
+            vtep.source_ports,
+            word_of(GsoMode::WORDS, &vtep.gso)
+        ),
+        format!("        ttl {}, tos {}, df {}", bare(&ttl), bare(&tos), word_of(Df::WORDS, &vtep.df)),
+        format!(
+            "        reserved_bits {}, ecn {}, inner_vlan {}",
+            word_of(RESERVED_BITS_WORDS, &vtep.reserved_bits),
+            word_of(ECN_WORDS, &vtep.ecn),
+            word_of(InnerVlan::WORDS, &vtep.inner_vlan)
+        ),
+    ]
+    .join("\n")
+}
+
+/// A number or word without JSON's quotes.
+fn bare(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn bridges(config: &Config) -> String {
+    let columns = [Left("BRIDGE"), Right("VNI"), Right("AGEING"), Right("LIMIT"), Left("PORTS"), Left("REMOTES")];
+    let rows = config.bridges.iter().map(|bridge| {
+        let ageing = if bridge.learning && !bridge.ageing.is_zero() {
+            humantime::format_duration(bridge.ageing).to_string()
+        } else {
+            "off".to_owned()
+        };
+        let members = config.ports.iter().filter(|port| port.membership.contains(&bridge.name));
+        vec![
+            bridge.name.clone(),
+            or_dash(bridge.vni),
+            ageing,
+            or_dash(Some(bridge.fdb_max_learned).filter(|&limit| limit != 0)),
+            lines(members.map(PortConfig::full_name)),
+            lines(bridge.remotes.iter().map(ToString::to_string)),
+        ]
+    });
+    table(&columns, rows.collect(), "no bridges")
+}
+
+fn ports(config: &Config) -> String {
+    let columns = [Left("PORT"), Left("KIND"), Left("BRIDGE"), Right("MTU"), Left("ADDRESS"), Left("BESIDES")];
+    let rows = config.ports.iter().map(|port| {
+        let bridge = match &port.membership {
+            Membership::Access(bridge) => bridge.clone(),
+            Membership::Trunk { vlans, native } => {
+                let tagged = vlans.iter().map(|(vlan, bridge)| format!("{vlan}={bridge}"));
+                lines(tagged.chain(native.iter().map(|bridge| format!("native={bridge}"))))
+            }
+        };
+        vec![
+            port.full_name(),
+            word_of(PortKind::WORDS, &port.kind).to_owned(),
+            bridge,
+            port.mtu.map_or_else(|| "auto".to_owned(), |mtu| mtu.to_string()),
+            lines(port.addresses.iter().map(Cidr::to_string)),
+            lines(besides(port)),
+        ]
+    });
+    table(&columns, rows.collect(), "no ports")
+}
+
+/// What a port has that is not the default.
+fn besides(port: &PortConfig) -> impl Iterator<Item = String> {
+    let flags = [
+        ("no offload", !port.offload),
+        ("no learning", !port.learning),
+        ("no flood", !port.flood),
+        ("no mcast_flood", !port.mcast_flood),
+        ("no bcast_flood", !port.bcast_flood),
+        ("hairpin", port.hairpin),
+        ("isolated", port.isolated),
+    ];
+    let set = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
+    port.mac.map(|mac| mac.to_string()).into_iter().chain(set)
+}
+
+fn static_entries(config: &Config) -> String {
+    let columns = [Left("STATIC ENTRY"), Left("BRIDGE"), Left("BEHIND"), Left("STICKY")];
+    let rows = config.fdb.iter().map(|entry| {
+        let behind = match &entry.at {
+            FdbTarget::Port(port) => format!("port {port}"),
+            FdbTarget::Vtep(vtep) => format!("vtep {vtep}"),
+        };
+        let sticky = if entry.sticky { "yes" } else { "no" };
+        vec![entry.mac.to_string(), entry.bridge.clone(), behind, sticky.to_owned()]
+    });
+    table(&columns, rows.collect(), "")
+}
+
+/// What would be built, with the keys of the configuration and all defaults.
+fn plan_json(config: &Config) -> Value {
+    let vtep = config.vtep.as_ref().map(|vtep| {
+        let (min, max) = vtep.source_port_range;
+        json!({
+            "address": vtep.address,
+            "netns": vtep.netns.to_string(),
+            "port": vtep.port,
+            "peers": word_of(Peers::WORDS, &vtep.peers),
+            "reserved_bits": word_of(RESERVED_BITS_WORDS, &vtep.reserved_bits),
+            "ecn": word_of(ECN_WORDS, &vtep.ecn),
+            "inner_vlan": word_of(InnerVlan::WORDS, &vtep.inner_vlan),
+            "source_port_range": [min, max],
+            "source_ports": vtep.source_ports,
+            "ttl": ttl(vtep.ttl),
+            "tos": tos(vtep.tos),
+            "df": word_of(Df::WORDS, &vtep.df),
+            "gso": word_of(GsoMode::WORDS, &vtep.gso),
+        })
+    });
+    json!({
+        "switch": {
+            "workers": config.switch.workers,
+            "ageing": humantime::format_duration(config.switch.ageing).to_string(),
+            "socket": config.switch.socket.display().to_string(),
+        },
+        "vtep": vtep,
+        "bridge": config.bridges.iter().map(BridgeRequest::from).collect::<Vec<_>>(),
+        "port": config.ports.iter().map(PortRequest::from).collect::<Vec<_>>(),
+        "fdb": config.fdb.iter().map(FdbRequest::from).collect::<Vec<_>>(),
+    })
+}
+
+fn ttl(ttl: Ttl) -> Value {
+    match ttl {
+        Ttl::Fixed(ttl) => json!(ttl),
+        Ttl::Inherit => json!("inherit"),
+    }
+}
+
+fn tos(tos: Tos) -> Value {
+    match tos {
+        Tos::Fixed(tos) => json!(tos),
+        Tos::Inherit => json!("inherit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Config {
+        let text = format!(
+            "[switch]\nworkers = 2\nsocket = \"/run/weft/weft.sock\"\n{}",
+            r#"
+[vtep]
+address = "192.0.2.1"
+netns = "host1"
+ttl = "inherit"
+
+[[bridge]]
+name = "blue"
+vni = 42
+remotes = ["192.0.2.2"]
+
+[[bridge]]
+name = "green"
+ageing = "0"
+
+[[port]]
+name = "eth0"
+netns = "left"
+bridge = "blue"
+address = ["10.10.0.1/24"]
+mac = "02:00:00:00:00:0a"
+
+[[port]]
+name = "trunk0"
+trunk = { 10 = "blue", 20 = "green" }
+native = "blue"
+isolated = true
+mtu = 1400
+
+[[fdb]]
+bridge = "blue"
+mac = "02:00:00:00:00:14"
+vtep = "192.0.2.2"
+"#
+        );
+        Config::parse("weft.toml", &text).unwrap()
+    }
+
+    #[test]
+    fn a_good_file_shows_what_it_builds() {
+        let expected = "\
+weft.toml is good. It builds:
+switch  2 workers, control socket /run/weft/weft.sock
+vtep    192.0.2.1 port 4789 in host1, peers known
+        16 source ports of 49152 to 65535, gso auto
+        ttl inherit, tos 0, df set
+        reserved_bits drop, ecn kernel, inner_vlan pass
+
+BRIDGE  VNI  AGEING  LIMIT  PORTS             REMOTES
+blue     42      5m  65536  left/eth0 trunk0  192.0.2.2:4789
+green     -     off  65536  trunk0            -
+
+PORT       KIND  BRIDGE        MTU  ADDRESS       BESIDES
+left/eth0  tap   blue         auto  10.10.0.1/24  02:00:00:00:00:0a
+trunk0     tap   10=blue      1400  -             isolated
+                 20=green
+                 native=blue
+
+STATIC ENTRY       BRIDGE  BEHIND               STICKY
+02:00:00:00:00:14  blue    vtep 192.0.2.2:4789  no";
+        let shown = plan("weft.toml", &example());
+        assert_eq!(shown, expected, "\n{shown}\n");
+    }
+
+    #[test]
+    fn the_plan_in_json_is_a_configuration_again() {
+        let plan = plan_json(&example());
+        assert_eq!(plan["vtep"]["ttl"], "inherit");
+        assert_eq!(plan["port"][1]["trunk"]["20"], "green");
+        let again = example().without_port("left/eth0").unwrap().with_port(&plan["port"][0]).unwrap();
+        assert_eq!(again.port("left/eth0"), example().port("left/eth0"));
+    }
+}

@@ -1,0 +1,445 @@
+//! The commands' side of the control API: one HTTP request over the unix socket, one JSON answer.
+
+use std::{
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    header::{CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, time::timeout};
+
+use super::{BAD_USAGE, NOT_SO};
+use crate::{
+    control::api::model::{
+        ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Ledger,
+        PortRequest, PortState, Reloaded, Status, VtepState,
+    },
+    wire::MacAddr,
+};
+
+/// How long an answer may take: all of them come from memory, but making a port waits for the kernel.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running weft, as its commands see it. Each request has a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The weft that answers on this socket.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The switch as a whole.
+    ///
+    /// # Errors
+    /// As every request: nobody answers, or the answer is a refusal.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// All bridges.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn bridges(&self) -> Result<Vec<BridgeState>, ClientError> {
+        self.get("/v1/bridges").await
+    }
+
+    /// All ports.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn ports(&self) -> Result<Vec<PortState>, ClientError> {
+        self.get("/v1/ports").await
+    }
+
+    /// The FDB, or one bridge's.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn fdb(&self, bridge: Option<&str>) -> Result<Vec<FdbEntry>, ClientError> {
+        match bridge {
+            Some(bridge) => self.get(&target("/v1/fdb", &[("bridge", bridge)])).await,
+            None => self.get("/v1/fdb").await,
+        }
+    }
+
+    /// All VTEPs.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn vteps(&self) -> Result<Vec<VtepState>, ClientError> {
+        self.get("/v1/vteps").await
+    }
+
+    /// All drops.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn drops(&self) -> Result<Vec<DropCount>, ClientError> {
+        self.get("/v1/drops").await
+    }
+
+    /// The account of all frames.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn ledger(&self) -> Result<Ledger, ClientError> {
+        self.get("/v1/ledger").await
+    }
+
+    /// Adds a static entry.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn add_fdb(&self, request: &FdbRequest) -> Result<(), ClientError> {
+        self.send(Method::POST, "/v1/fdb", Some(request)).await.map(drop)
+    }
+
+    /// Takes a static or learned entry out.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn del_fdb(&self, bridge: &str, mac: MacAddr) -> Result<(), ClientError> {
+        self.delete(&target("/v1/fdb", &[("bridge", bridge), ("mac", &mac.to_string())])).await
+    }
+
+    /// Takes many entries out.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn flush_fdb(&self, request: &FlushRequest) -> Result<Flushed, ClientError> {
+        self.post("/v1/fdb/flush", Some(request)).await
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn add_port(&self, request: &PortRequest) -> Result<(), ClientError> {
+        self.send(Method::POST, "/v1/ports", Some(request)).await.map(drop)
+    }
+
+    /// Takes a port out.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn del_port(&self, full_name: &str) -> Result<(), ClientError> {
+        self.delete(&target("/v1/ports", &[("name", full_name)])).await
+    }
+
+    /// Adds a bridge.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn add_bridge(&self, request: &BridgeRequest) -> Result<(), ClientError> {
+        self.send(Method::POST, "/v1/bridges", Some(request)).await.map(drop)
+    }
+
+    /// Takes a bridge out.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn del_bridge(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&target("/v1/bridges", &[("name", name)])).await
+    }
+
+    /// Makes the switch read its configuration again.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.post("/v1/reload", None::<&()>).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        let body = self.send(Method::GET, target, None::<&()>).await?;
+        self.understand(&body)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        request: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let body = self.send(Method::POST, target, request).await?;
+        self.understand(&body)
+    }
+
+    async fn delete(&self, target: &str) -> Result<(), ClientError> {
+        self.send(Method::DELETE, target, None::<&()>).await.map(drop)
+    }
+
+    /// One request; the body of a good answer.
+    async fn send(&self, method: Method, target: &str, body: Option<&impl Serialize>) -> Result<Bytes, ClientError> {
+        let exchange = self.exchange(method, target, body);
+        let (status, body) = timeout(PATIENCE, exchange).await.map_err(|_| self.garbled("no answer within 30 s"))??;
+        if status.is_success() {
+            return Ok(body);
+        }
+        // a proxy in between, or a panic, has no body of ours
+        let refusal = serde_json::from_slice(&body).unwrap_or_else(|_| ApiError {
+            error: String::from_utf8_lossy(&body).trim().to_owned(),
+            help: None,
+            mistakes: Vec::new(),
+        });
+        Err(ClientError::Refused { status, refusal })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| ClientError::connect(&self.socket, error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.garbled(error))?;
+        // ends by itself when `sender` is gone
+        tokio::spawn(connection);
+
+        let request = Request::builder().method(method).uri(target).header(HOST, "weft");
+        let request = match body {
+            Some(body) => {
+                let body = serde_json::to_vec(body).map_err(|error| self.garbled(error))?;
+                request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)))
+            }
+            None => request.body(Full::default()),
+        };
+        let request = request.map_err(|error| self.garbled(error))?;
+        let answer = sender.send_request(request).await.map_err(|error| self.garbled(error))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| self.garbled(error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn understand<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.garbled(error))
+    }
+
+    fn garbled(&self, what: impl ToString) -> ClientError {
+        ClientError::Garbled { socket: self.socket.clone(), what: what.to_string() }
+    }
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no such socket.
+    #[error("no weft answers at {}; is it running? (--socket PATH)", .0.display())]
+    Absent(PathBuf),
+    /// There is a socket that nobody listens on.
+    #[error("nobody listens at {}: the weft that made this socket is gone; start it again", .0.display())]
+    Stale(PathBuf),
+    /// The socket is somebody else's.
+    #[error("no permission to talk to the weft at {}; try as the user who started it", .0.display())]
+    Forbidden(PathBuf),
+    /// Anything else that the kernel says.
+    #[error("can't reach the weft at {}", socket.display())]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Whoever answered is no weft, or not one of this version.
+    #[error("the answer at {} makes no sense: {what}", socket.display())]
+    Garbled {
+        /// The socket.
+        socket: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// weft says no.
+    #[error("{}", shown(refusal, *status))]
+    Refused {
+        /// HTTP's word for it.
+        status: StatusCode,
+        /// weft's.
+        refusal: ApiError,
+    },
+}
+
+impl ClientError {
+    /// 2 if the request could never be right, 1 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { status, .. } if *status == StatusCode::BAD_REQUEST => BAD_USAGE,
+            Self::Refused { status, .. } if *status == StatusCode::UNPROCESSABLE_ENTITY => BAD_USAGE,
+            Self::Absent(_)
+            | Self::Stale(_)
+            | Self::Forbidden(_)
+            | Self::Unreachable { .. }
+            | Self::Garbled { .. }
+            | Self::Refused { .. } => NOT_SO,
+        }
+    }
+
+    fn connect(socket: &Path, error: io::Error) -> Self {
+        let socket = socket.to_owned();
+        // every other kind of error has one meaning only: that of its own text
+        #[allow(clippy::wildcard_enum_match_arm)]
+        match error.kind() {
+            ErrorKind::NotFound => Self::Absent(socket),
+            ErrorKind::ConnectionRefused => Self::Stale(socket),
+            ErrorKind::PermissionDenied => Self::Forbidden(socket),
+            _ => Self::Unreachable { socket, source: error },
+        }
+    }
+}
+
+/// A refusal for people: each mistake with its cure on a line of its own.
+fn shown(refusal: &ApiError, status: StatusCode) -> String {
+    let line = |error: &str, help: Option<&str>| match help {
+        Some(help) => format!("{error}\n  help: {help}"),
+        None => error.to_owned(),
+    };
+    if refusal.mistakes.len() > 1 {
+        let lines = refusal.mistakes.iter().map(|mistake| line(&mistake.message, mistake.help.as_deref()));
+        return lines.collect::<Vec<_>>().join("\n");
+    }
+    if refusal.error.is_empty() { format!("refused: {status}") } else { line(&refusal.error, refusal.help.as_deref()) }
+}
+
+/// A path with its query (RFC 3986 section 3.4).
+fn target(path: &str, query: &[(&str, &str)]) -> String {
+    let mut target = path.to_owned();
+    for (index, (key, value)) in query.iter().enumerate() {
+        target.push(if index == 0 { '?' } else { '&' });
+        target.push_str(key);
+        target.push('=');
+        for byte in value.bytes() {
+            match byte {
+                // unreserved, and what a query may hold besides
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+                    target.push(char::from(byte));
+                }
+                _ => target.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    target
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Json, Router,
+        extract::Query,
+        routing::{get, post},
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control::{
+        api::model::{FdbKey, FdbOrigin, FdbQuery, NameQuery},
+        config::Config,
+    };
+
+    /// A server on a socket of its own, as long as the directory lives.
+    fn serve(router: Router) -> (Client, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("weft.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (Client::new(socket), directory)
+    }
+
+    #[tokio::test]
+    async fn lists_are_fetched_and_queries_arrive_whole() {
+        let fdb = async |Query(query): Query<FdbQuery>| {
+            assert_eq!(query.bridge.as_deref(), Some("blue & co"));
+            Json(json!([{"bridge": "blue", "mac": "02:00:00:00:00:01", "port": null, "vtep": "192.0.2.2",
+                "origin": "static", "age_s": null}]))
+        };
+        let (client, _directory) = serve(Router::new().route("/v1/fdb", get(fdb)));
+        let entries = client.fdb(Some("blue & co")).await.unwrap();
+        assert_eq!(entries[0].vtep, Some("192.0.2.2".parse().unwrap()));
+        assert_eq!(entries[0].origin, FdbOrigin::Static);
+    }
+
+    #[tokio::test]
+    async fn requests_arrive_as_they_were_sent() {
+        let add = async |Json(request): Json<Value>| {
+            assert_eq!(request, json!({"name": "eth0", "netns": "left", "bridge": "blue"}));
+            StatusCode::CREATED
+        };
+        let del = async |Query(query): Query<NameQuery>| {
+            assert_eq!(query.name, "pid:12/eth+0");
+            StatusCode::NO_CONTENT
+        };
+        let forget = async |Query(key): Query<FdbKey>| {
+            assert_eq!((key.bridge.as_str(), key.mac), ("blue", MacAddr([2, 0, 0, 0, 0, 1])));
+        };
+        let flush = async |Json(request): Json<FlushRequest>| {
+            assert!(request.include_static && request.bridge.is_none());
+            Json(Flushed { flushed: 7 })
+        };
+        let router = Router::new()
+            .route("/v1/ports", post(add).delete(del))
+            .route("/v1/fdb", axum::routing::delete(forget))
+            .route("/v1/fdb/flush", post(flush));
+        let (client, _directory) = serve(router);
+        let request = PortRequest {
+            name: "eth0".into(),
+            netns: Some("left".into()),
+            bridge: Some("blue".into()),
+            ..PortRequest::default()
+        };
+        client.add_port(&request).await.unwrap();
+        client.del_port("pid:12/eth+0").await.unwrap();
+        client.del_fdb("blue", MacAddr([2, 0, 0, 0, 0, 1])).await.unwrap();
+        let request = FlushRequest { include_static: true, ..FlushRequest::default() };
+        assert_eq!(client.flush_fdb(&request).await.unwrap().flushed, 7);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_shown_with_its_help() {
+        let add = async |Json(request): Json<Value>| {
+            let errors = Config::empty().with_bridge(&request).unwrap_err();
+            (StatusCode::BAD_REQUEST, Json(ApiError::from(&errors)))
+        };
+        let (client, _directory) = serve(Router::new().route("/v1/bridges", post(add)));
+        let error =
+            client.add_bridge(&BridgeRequest { name: "a b".into(), ..BridgeRequest::default() }).await.unwrap_err();
+        let shown = "`a b` can't be the name of a bridge\n  help: 1 to 15 characters of A-Z a-z 0-9 . _ -";
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (shown, 2));
+
+        let error = client.reload().await.unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.exit_code()), ("refused: 404 Not Found", 1));
+    }
+
+    #[tokio::test]
+    async fn answers_that_make_no_sense_are_no_panic() {
+        let (client, _directory) = serve(Router::new().route("/v1/ledger", get(async || "[1,2")));
+        let error = client.ledger().await.unwrap_err();
+        assert!(matches!(error, ClientError::Garbled { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_serves_is_told_from_one_that_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("weft.sock");
+        let client = Client::new(&socket);
+        let error = client.status().await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("no weft answers at {}; is it running? (--socket PATH)", socket.display())
+        );
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let error = client.status().await.unwrap_err();
+        assert!(matches!(error, ClientError::Stale(_)), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! `weft run`: the switch in the foreground.
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::control::{
+    self,
+    config::{Config, ConfigErrors},
+};
+
+/// Where the configuration is if nobody says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/weft/weft.toml";
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// The configuration
+    #[arg(value_name = "CONFIG", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// The control socket to listen on, instead of the configuration's
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// How the log is written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    /// A line for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+impl RunArgs {
+    /// The configuration with what the command line changes of it, checked against the system it is to run on.
+    fn load(&self) -> Result<Config, ConfigErrors> {
+        let mut config = Config::load(&self.config)?;
+        if let Some(socket) = &self.socket {
+            config.switch.socket.clone_from(socket);
+        }
+        config.check_system()?;
+        Ok(config)
+    }
+}
+
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr(args.log_format);
+    let config = args.load()?;
+    // The control plane has little to do; forwarding has threads of its own.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).thread_name("weft-control").enable_all().build()?;
+    runtime.block_on(control::run::run(config, &args.config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs as `RUST_LOG` says (`info` if it says nothing): `RUST_LOG=weft=debug` shows every address that is learned.
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

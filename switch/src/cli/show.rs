@@ -1,0 +1,91 @@
+//! `weft show`: the state of the running switch.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{NOT_SO, SocketArg, output, tables, wait};
+use crate::control::api::model::Totals;
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Bridges, what is in them, and how much they learned
+    Bridges(Common),
+    /// Ports and their interfaces
+    Ports(Common),
+    /// Which address is behind which port or VTEP
+    Fdb {
+        /// Only this bridge
+        #[arg(long)]
+        bridge: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// VTEPs, why they are known, and their traffic
+    Vteps(Common),
+    /// Frames that ended here, each with its reason
+    Drops(Common),
+    /// The account of all frames; exit code 1 if it does not balance
+    Ledger(Common),
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketArg,
+}
+
+impl Common {
+    fn print<T: Serialize>(&self, answer: &T, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
+        if self.json { output::print_json(answer) } else { output::print(&table(answer)) }
+    }
+}
+
+pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    match &args.what {
+        What::Bridges(common) => {
+            common.print(&wait(common.socket.client().bridges())?, |bridges| tables::bridges(bridges))?;
+        }
+        What::Ports(common) => common.print(&wait(common.socket.client().ports())?, |ports| tables::ports(ports))?,
+        What::Fdb { bridge, common } => {
+            common.print(&wait(common.socket.client().fdb(bridge.as_deref()))?, |entries| tables::fdb(entries))?;
+        }
+        What::Vteps(common) => common.print(&wait(common.socket.client().vteps())?, |vteps| tables::vteps(vteps))?,
+        What::Drops(common) => common.print(&wait(common.socket.client().drops())?, |drops| tables::drops(drops))?,
+        What::Ledger(common) => {
+            let ledger = wait(common.socket.client().ledger())?;
+            common.print(&ledger, tables::ledger)?;
+            return Ok(verdict(&ledger.totals));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Believes the numbers, not the word beside them.
+fn verdict(totals: &Totals) -> ExitCode {
+    let Totals { in_frames, copies, out_frames, drops, balanced } = *totals;
+    let good = balanced && Totals::new(in_frames, copies, out_frames, drops).balanced;
+    if good { ExitCode::SUCCESS } else { ExitCode::from(NOT_SO) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_does_not_balance_is_a_failure() {
+        assert_eq!(verdict(&Totals::new(3, 1, 2, 2)), ExitCode::SUCCESS);
+        assert_eq!(verdict(&Totals::new(3, 1, 2, 1)), ExitCode::from(1));
+        assert_eq!(verdict(&Totals { balanced: true, ..Totals::new(3, 1, 2, 1) }), ExitCode::from(1));
+    }
+}

@@ -1,0 +1,25 @@
+//! The control API: HTTP with JSON over a unix socket.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`model::Status`] |
+//! | `GET /v1/bridges` | | list of [`model::BridgeState`] |
+//! | `GET /v1/ports` | | list of [`model::PortState`] |
+//! | `GET /v1/fdb?bridge=` | | list of [`model::FdbEntry`] |
+//! | `GET /v1/vteps` | | list of [`model::VtepState`] |
+//! | `GET /v1/drops` | | list of [`model::DropCount`] |
+//! | `GET /v1/ledger` | | [`model::Ledger`] |
+//! | `POST /v1/bridges` | [`model::BridgeRequest`] | - |
+//! | `DELETE /v1/bridges?name=` | | - |
+//! | `POST /v1/ports` | [`model::PortRequest`] | - |
+//! | `DELETE /v1/ports?name=` | | - |
+//! | `POST /v1/fdb` | [`model::FdbRequest`] | - |
+//! | `DELETE /v1/fdb?bridge=&mac=` | | - |
+//! | `POST /v1/fdb/flush` | [`model::FlushRequest`] | [`model::Flushed`] |
+//! | `POST /v1/reload` | | [`model::Reloaded`] |
+//!
+//! A status of 400 or above comes with a [`model::ApiError`]; 400 is for requests that can't be right, 404 for things that
+//! are not there.
+
+pub mod model;
+pub mod server;

@@ -1,0 +1,278 @@
+//! The server's side of the control API.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use rustix::{fs::Mode, process::umask};
+use serde_json::Value;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Mutex,
+};
+use tracing::debug;
+
+use super::model::{ApiError, FdbKey, FdbQuery, Flushed, FlushRequest, NameQuery, Reloaded, Status};
+use crate::control::{
+    config::{Config, ConfigErrors},
+    switch::{RuntimeError, Switch},
+};
+
+/// What every request can reach.
+#[derive(Clone)]
+pub struct Api {
+    /// The switch.
+    pub switch: Arc<Mutex<Switch>>,
+    /// The file that a reload reads.
+    pub config: PathBuf,
+    /// When weft started.
+    pub started: Instant,
+}
+
+/// Why the control socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another weft answers there.
+    #[error("{path} belongs to a weft that runs already{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Taken {
+        /// The socket.
+        path: PathBuf,
+        /// The process at the other end, if the kernel says so.
+        pid: Option<i32>,
+    },
+    /// Something that is no socket is in the way.
+    #[error("{0} exists and is no socket")]
+    NotASocket(PathBuf),
+    /// The kernel says no.
+    #[error("can't listen at {path}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The control socket, owned: its file goes when this does.
+pub struct ControlSocket {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl ControlSocket {
+    /// Listens at `path`, for the own user only (mode 0600). The file of a weft that was killed is taken over.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub async fn bind(path: &Path) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Io { path: path.to_owned(), source };
+        if let Some(directory) = path.parent()
+            && directory == Path::new("/run/weft")
+        {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        make_way(path).await?;
+        let before = umask(Mode::from_raw_mode(0o177));
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound.map_err(failed)?;
+        let inode = fs::metadata(path).map_err(failed)?.ino();
+        Ok(Self { listener: Some(listener), path: path.to_owned(), inode })
+    }
+
+    /// Answers requests until the runtime ends.
+    pub async fn serve(&mut self, api: Api) -> io::Result<()> {
+        match self.listener.take() {
+            Some(listener) => axum::serve(listener, router(api)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let is_ours = fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+            debug!(%error, path = %self.path.display(), "can't remove the control socket");
+        }
+    }
+}
+
+/// Removes the socket file of a weft that is no more; refuses if there is one that answers.
+async fn make_way(path: &Path) -> Result<(), SocketError> {
+    match UnixStream::connect(path).await {
+        Ok(stream) => {
+            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            Err(SocketError::Taken { path: path.to_owned(), pid })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(_) if !is_socket(path) => Err(SocketError::NotASocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|source| SocketError::Io { path: path.to_owned(), source })
+        }
+        Err(source) => Err(SocketError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/bridges", get(bridges).post(add_bridge).delete(remove_bridge))
+        .route("/v1/ports", get(ports).post(add_port).delete(remove_port))
+        .route("/v1/fdb", get(fdb).post(add_entry).delete(remove_entry))
+        .route("/v1/fdb/flush", post(flush))
+        .route("/v1/vteps", get(vteps))
+        .route("/v1/drops", get(drops))
+        .route("/v1/ledger", get(ledger))
+        .route("/v1/reload", post(reload))
+        .fallback(unknown)
+        .with_state(api)
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    let workers = api.switch.lock().await.config().switch.workers;
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: api.started.elapsed().as_secs(),
+        workers,
+        config: Some(api.config.display().to_string()),
+    };
+    Json(status).into_response()
+}
+
+async fn bridges(State(api): State<Api>) -> Response {
+    Json(api.switch.lock().await.bridges()).into_response()
+}
+
+async fn ports(State(api): State<Api>) -> Response {
+    Json(api.switch.lock().await.ports()).into_response()
+}
+
+async fn fdb(State(api): State<Api>, Query(query): Query<FdbQuery>) -> Response {
+    let switch = api.switch.lock().await;
+    if let Some(name) = &query.bridge
+        && switch.config().bridge(name).is_none()
+    {
+        return refused(&RuntimeError::NotFound { what: "bridge", name: name.clone() });
+    }
+    Json(switch.fdb(query.bridge.as_deref())).into_response()
+}
+
+async fn vteps(State(api): State<Api>) -> Response {
+    Json(api.switch.lock().await.vteps()).into_response()
+}
+
+async fn drops(State(api): State<Api>) -> Response {
+    Json(api.switch.lock().await.drops()).into_response()
+}
+
+async fn ledger(State(api): State<Api>) -> Response {
+    Json(api.switch.lock().await.ledger()).into_response()
+}
+
+async fn add_bridge(State(api): State<Api>, Json(request): Json<Value>) -> Response {
+    answer(api.switch.lock().await.add_bridge(&request).await)
+}
+
+async fn remove_bridge(State(api): State<Api>, Query(query): Query<NameQuery>) -> Response {
+    answer(api.switch.lock().await.remove_bridge(&query.name).await)
+}
+
+async fn add_port(State(api): State<Api>, Json(request): Json<Value>) -> Response {
+    answer(api.switch.lock().await.add_port(&request).await)
+}
+
+async fn remove_port(State(api): State<Api>, Query(query): Query<NameQuery>) -> Response {
+    answer(api.switch.lock().await.remove_port(&query.name).await)
+}
+
+async fn add_entry(State(api): State<Api>, Json(request): Json<Value>) -> Response {
+    answer(api.switch.lock().await.add_entry(&request).await)
+}
+
+async fn remove_entry(State(api): State<Api>, Query(key): Query<FdbKey>) -> Response {
+    answer(api.switch.lock().await.remove_entry(&key.bridge, key.mac).await)
+}
+
+async fn flush(State(api): State<Api>, Json(request): Json<FlushRequest>) -> Response {
+    let flushed = api.switch.lock().await.flush(&request).await;
+    answer(flushed.map(|entries| Flushed { flushed: entries as u64 }))
+}
+
+async fn reload(State(api): State<Api>) -> Response {
+    match reload_from(&api).await {
+        Ok(changes) => Json(changes).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Reads the file again and makes the switch so, as SIGHUP does.
+///
+/// # Errors
+/// The file is wrong or can't be had; the switch goes on as it was.
+pub async fn reload_from(api: &Api) -> Result<Reloaded, RuntimeError> {
+    let mut switch = api.switch.lock().await;
+    let mut file = Config::load(&api.config)?;
+    file.check_system()?;
+    // `weft run --socket` wins over the file for the life of the process.
+    file.switch.socket.clone_from(&switch.config().switch.socket);
+    switch.reload(file).await
+}
+
+async fn unknown() -> Response {
+    let error = ApiError { error: "there is nothing here".to_owned(), help: None, mistakes: vec![] };
+    (StatusCode::NOT_FOUND, Json(error)).into_response()
+}
+
+fn answer<T: serde::Serialize>(result: Result<T, RuntimeError>) -> Response {
+    match result {
+        Ok(done) => Json(done).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &RuntimeError) -> Response {
+    let status = match error {
+        RuntimeError::NotFound { .. } => StatusCode::NOT_FOUND,
+        RuntimeError::Config(_) => StatusCode::BAD_REQUEST,
+        RuntimeError::Apply(_) => StatusCode::CONFLICT,
+    };
+    (status, Json(body(error))).into_response()
+}
+
+fn body(error: &RuntimeError) -> ApiError {
+    match error {
+        RuntimeError::Config(errors) => config_errors(errors),
+        RuntimeError::Apply(_) | RuntimeError::NotFound { .. } => {
+            ApiError { error: chain(error), help: None, mistakes: vec![] }
+        }
+    }
+}
+
+fn config_errors(errors: &ConfigErrors) -> ApiError {
+    ApiError::from(errors)
+}
+
+/// An error and everything that caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,337 @@
+//! One change of a running configuration, held to the same rules as a file.
+//!
+//! A request over the API has the keys of the file's tables. It is written down as such a table, read by the same reader
+//! and checked together with the rest, so that file and API can't drift apart. Nothing changes in place: the result is a
+//! new [`Config`].
+
+use std::{fmt::Write, sync::Arc};
+
+use miette::NamedSource;
+use serde_json::Value;
+use toml::de::DeTable;
+
+use super::{
+    checks,
+    mistake::{ConfigErrors, Mistake},
+    reader::{Text, list},
+    sections,
+    types::{Config, FdbConfig, FdbTarget},
+    values::nearest,
+};
+use crate::wire::MacAddr;
+
+/// What requests are called in messages.
+const REQUEST: &str = "request";
+
+impl Config {
+    /// This configuration with one more port, which becomes the last. `request` has the keys of `[[port]]`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the request, by itself or beside what is here already.
+    pub fn with_port(&self, request: &Value) -> Result<Self, ConfigErrors> {
+        self.with("port", request)
+    }
+
+    /// This configuration with one more bridge, which becomes the last. `request` has the keys of `[[bridge]]`.
+    ///
+    /// # Errors
+    /// As [`Config::with_port`].
+    pub fn with_bridge(&self, request: &Value) -> Result<Self, ConfigErrors> {
+        self.with("bridge", request)
+    }
+
+    /// This configuration with one more static FDB entry, which becomes the last. `request` has the keys of `[[fdb]]`.
+    ///
+    /// # Errors
+    /// As [`Config::with_port`].
+    pub fn with_fdb(&self, request: &Value) -> Result<Self, ConfigErrors> {
+        self.with("fdb", request)
+    }
+
+    /// This configuration without a port and the static entries behind it.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn without_port(&self, full_name: &str) -> Result<Self, ConfigErrors> {
+        let Some(index) = self.ports.iter().position(|port| port.full_name() == full_name) else {
+            return Err(absent("port", full_name, self.ports.iter().map(super::PortConfig::full_name)));
+        };
+        let mut config = self.clone();
+        remove(&mut config.ports, &mut config.origin.ports, index);
+        config.drop_entries(|entry| matches!(&entry.at, FdbTarget::Port(name) if name == full_name));
+        Ok(config)
+    }
+
+    /// This configuration without a bridge and its static entries.
+    ///
+    /// # Errors
+    /// There is no such bridge, or ports belong to it.
+    pub fn without_bridge(&self, name: &str) -> Result<Self, ConfigErrors> {
+        let Some(index) = self.bridges.iter().position(|bridge| bridge.name == name) else {
+            return Err(absent("bridge", name, self.bridges.iter().map(|bridge| bridge.name.clone())));
+        };
+        let ports: Vec<_> =
+            self.ports.iter().filter(|p| p.membership.contains(name)).map(super::PortConfig::full_name).collect();
+        if !ports.is_empty() {
+            let message = format!("bridge `{name}` has ports: {}", list(ports.iter().map(String::as_str)));
+            return Err(refusal(message, "take its ports out first: weft port del NAME"));
+        }
+        let mut config = self.clone();
+        remove(&mut config.bridges, &mut config.origin.bridges, index);
+        config.drop_entries(|entry| entry.bridge == name);
+        Ok(config)
+    }
+
+    /// This configuration without a static FDB entry.
+    ///
+    /// # Errors
+    /// There is no such entry.
+    pub fn without_fdb(&self, bridge: &str, mac: MacAddr) -> Result<Self, ConfigErrors> {
+        let Some(index) = self.fdb.iter().position(|entry| entry.bridge == bridge && entry.mac == mac) else {
+            let message = format!("bridge `{bridge}` has no static entry for {mac}");
+            return Err(refusal(message, "`weft show fdb` lists them; learned entries go with `weft fdb flush`"));
+        };
+        let mut config = self.clone();
+        remove(&mut config.fdb, &mut config.origin.fdb, index);
+        Ok(config)
+    }
+
+    /// This configuration without the static FDB entries that `gone` names.
+    pub fn without_entries(&self, gone: impl Fn(&FdbConfig) -> bool) -> Self {
+        let mut config = self.clone();
+        config.drop_entries(gone);
+        config
+    }
+
+    /// This file, and what `running` has besides the file `before` that it was started from and besides this one: what
+    /// was added while it ran.
+    ///
+    /// # Errors
+    /// What was added and this file do not go together.
+    pub fn keeping(&self, running: &Self, before: &Self) -> Result<Self, ConfigErrors> {
+        let mut config = self.clone();
+        let is_named = |name: &str| self.bridge(name).or_else(|| before.bridge(name)).is_some();
+        for (index, bridge) in running.bridges.iter().enumerate().filter(|(_, bridge)| !is_named(&bridge.name)) {
+            config.bridges.push(bridge.clone());
+            config.origin.bridges.push(running.origin.bridge(index).clone());
+        }
+        let is_named = |name: &str| self.port(name).or_else(|| before.port(name)).is_some();
+        for (index, port) in running.ports.iter().enumerate().filter(|(_, port)| !is_named(&port.full_name())) {
+            config.ports.push(port.clone());
+            config.origin.ports.push(running.origin.port(index).clone());
+        }
+        let same = |a: &FdbConfig, b: &FdbConfig| a.bridge == b.bridge && a.mac == b.mac;
+        let is_named = |entry: &FdbConfig| self.fdb.iter().chain(&before.fdb).any(|other| same(entry, other));
+        for (index, entry) in running.fdb.iter().enumerate().filter(|(_, entry)| !is_named(entry)) {
+            config.fdb.push(entry.clone());
+            config.origin.fdb.push(running.origin.fdb(index).clone());
+        }
+        ConfigErrors::check(checks::all(&config))?;
+        Ok(config)
+    }
+
+    fn with(&self, table: &str, request: &Value) -> Result<Self, ConfigErrors> {
+        let Value::Object(keys) = request else {
+            let message = format!("a request for a {table} must be an object");
+            return Err(refusal(message, format!("its keys are those of [[{table}]] in the configuration")));
+        };
+        let mut text = format!("[[{table}]]\n");
+        for (key, value) in keys.iter().filter(|(_, value)| !value.is_null()) {
+            write_key(&mut text, key);
+            text.push_str(" = ");
+            write_value(&mut text, value);
+            text.push('\n');
+        }
+        let source = Arc::new(NamedSource::new(REQUEST, text));
+        let root = DeTable::parse(source.inner())
+            .map_err(|error| refusal(format!("the request makes no sense: {}", error.message()), ""))?;
+
+        let mut config = self.clone();
+        let mut mistakes = Vec::new();
+        sections::add(&mut Text { source: Arc::clone(&source), mistakes: &mut mistakes }, root.get_ref(), &mut config);
+        mistakes.extend(checks::all(&config));
+        ConfigErrors::check(mistakes)?;
+        Ok(config)
+    }
+
+    fn drop_entries(&mut self, gone: impl Fn(&FdbConfig) -> bool) {
+        for index in (0..self.fdb.len()).rev() {
+            if gone(&self.fdb[index]) {
+                remove(&mut self.fdb, &mut self.origin.fdb, index);
+            }
+        }
+    }
+}
+
+/// Takes an item out together with its places; an item that was made in memory may have none.
+fn remove<T, P>(items: &mut Vec<T>, places: &mut Vec<P>, index: usize) {
+    items.remove(index);
+    if index < places.len() {
+        places.remove(index);
+    }
+}
+
+fn refusal(message: impl Into<String>, help: impl Into<String>) -> ConfigErrors {
+    ConfigErrors::one(Mistake::new(None, message, help))
+}
+
+fn absent(what: &str, name: &str, names: impl Iterator<Item = String>) -> ConfigErrors {
+    let names: Vec<_> = names.collect();
+    let help = match nearest(name, names.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if names.is_empty() => format!("there is no {what} at all"),
+        None => format!("there are {}", list(names.iter().map(String::as_str))),
+    };
+    refusal(format!("there is no {what} `{name}`"), help)
+}
+
+fn write_key(text: &mut String, key: &str) {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(bare) { text.push_str(key) } else { write_string(text, key) }
+}
+
+/// A TOML basic string.
+fn write_string(text: &mut String, string: &str) {
+    text.push('"');
+    for c in string.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            c if c.is_control() => write!(text, "\\U{:08x}", u32::from(c)).unwrap_or_default(),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+}
+
+fn write_value(text: &mut String, value: &Value) {
+    match value {
+        // TOML has no null; an absent key is its equal, and inside a list an empty string is refused as it should be
+        Value::Null => text.push_str("\"\""),
+        Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => text.push_str(&number.to_string()),
+        Value::String(string) => write_string(text, string),
+        Value::Array(values) => {
+            text.push('[');
+            for (index, value) in values.iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { ", " });
+                write_value(text, value);
+            }
+            text.push(']');
+        }
+        Value::Object(entries) => {
+            text.push('{');
+            for (index, (key, value)) in entries.iter().enumerate() {
+                text.push_str(if index == 0 { " " } else { ", " });
+                write_key(text, key);
+                text.push_str(" = ");
+                write_value(text, value);
+            }
+            text.push_str(" }");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::control::config::{Membership, NetnsName};
+
+    fn base() -> Config {
+        let text = r#"
+[vtep]
+address = "192.0.2.1"
+[[bridge]]
+name = "blue"
+vni = 42
+remotes = ["192.0.2.2:8472"]
+[[bridge]]
+name = "green"
+[[port]]
+name = "eth0"
+netns = "left"
+bridge = "blue"
+[[fdb]]
+bridge = "blue"
+mac = "02:00:00:00:00:01"
+port = "left/eth0"
+"#;
+        Config::parse("weft.toml", text).unwrap()
+    }
+
+    #[test]
+    fn a_request_means_what_the_file_would_mean() {
+        let request = json!({"name": "eth1", "netns": "right", "trunk": {"10": "blue", "20": "green"}, "native": null,
+            "mtu": 1400, "address": ["10.0.0.1/24"], "hairpin": true});
+        let config = base().with_port(&request).unwrap();
+        let port = config.port("right/eth1").unwrap();
+        assert_eq!(config.ports.len(), 2);
+        assert_eq!(port.mtu, Some(1400));
+        assert!(port.hairpin);
+        assert_eq!(port.netns, NetnsName::Named("right".into()));
+        let Membership::Trunk { vlans, native: None } = &port.membership else { panic!("{port:?}") };
+        assert_eq!(
+            vlans.iter().map(|(vlan, bridge)| (vlan.get(), bridge.as_str())).collect::<Vec<_>>(),
+            [(10, "blue"), (20, "green")]
+        );
+    }
+
+    #[test]
+    fn a_request_is_held_to_the_rules_of_the_file() {
+        let messages = |result: Result<Config, ConfigErrors>| {
+            result.unwrap_err().reports().into_iter().map(|report| report.message).collect::<Vec<_>>()
+        };
+        let port = json!({"name": "eth0", "netns": "left", "brigde": "blue", "mtu": 20});
+        assert_eq!(
+            messages(base().with_port(&port)),
+            ["[[port]] has no key `brigde`", "an MTU of 20 is out of range", "there are two ports `left/eth0`",]
+        );
+        assert_eq!(
+            messages(base().with_bridge(&json!({"name": "blue", "vni": 42}))),
+            ["there are two bridges `blue`", "VNI 42 belongs to bridge `blue` already",]
+        );
+        let entry = json!({"bridge": "blue", "mac": "02:00:00:00:00:01", "vtep": "192.0.2.2"});
+        assert_eq!(
+            messages(base().with_fdb(&entry)),
+            ["bridge `blue` has a static entry for 02:00:00:00:00:01 already"]
+        );
+        assert_eq!(messages(base().with_port(&json!(["eth0"]))), ["a request for a port must be an object"]);
+    }
+
+    #[test]
+    fn strings_of_a_request_can_not_break_out() {
+        let errors = base().with_bridge(&json!({"name": "a\"\n[vtep]\u{7f}\\"})).unwrap_err();
+        assert_eq!(errors.reports().len(), 1);
+        assert!(errors.to_string().ends_with("can't be the name of a bridge"), "{errors}");
+    }
+
+    #[test]
+    fn an_entry_without_port_goes_to_the_port_of_the_flood_list() {
+        let request = json!({"bridge": "blue", "mac": "02:00:00:00:00:02", "vtep": "192.0.2.2"});
+        let config = base().with_fdb(&request).unwrap();
+        assert_eq!(config.fdb[1].at, FdbTarget::Vtep("192.0.2.2:8472".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_goes_takes_its_static_entries_along() {
+        let config = base().without_port("left/eth0").unwrap();
+        assert!(config.ports.is_empty() && config.fdb.is_empty());
+        assert!(config.without_bridge("blue").unwrap().bridge("blue").is_none());
+    }
+
+    #[test]
+    fn a_bridge_with_ports_stays() {
+        assert_eq!(base().without_bridge("blue").unwrap_err().to_string(), "bridge `blue` has ports: `left/eth0`");
+        assert_eq!(
+            base().without_bridge("bleu").unwrap_err().reports()[0].help.as_deref(),
+            Some("did you mean `blue`?")
+        );
+        assert_eq!(base().without_port("right/eth0").unwrap_err().to_string(), "there is no port `right/eth0`");
+        let nobody = MacAddr([2, 0, 0, 0, 0, 9]);
+        let errors = base().without_fdb("blue", nobody).unwrap_err();
+        assert_eq!(errors.to_string(), "bridge `blue` has no static entry for 02:00:00:00:00:09");
+        assert!(base().without_fdb("blue", MacAddr([2, 0, 0, 0, 0, 1])).unwrap().fdb.is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! Where each part of a configuration stood in its text, beside the checked types and in their order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use miette::NamedSource;
+
+use super::mistake::Place;
+
+/// The places of a whole configuration. Opaque: it only serves messages.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub(super) switch: Places,
+    pub(super) vtep: Places,
+    pub(super) bridges: Vec<Places>,
+    pub(super) ports: Vec<Places>,
+    pub(super) fdb: Vec<Places>,
+    /// Tables that could not be read as what they probably are: nobody can say what is missing because of that.
+    pub(super) unclear: BTreeSet<&'static str>,
+}
+
+impl Origin {
+    pub(super) fn bridge(&self, index: usize) -> &Places {
+        self.bridges.get(index).unwrap_or(&NOWHERE)
+    }
+
+    pub(super) fn port(&self, index: usize) -> &Places {
+        self.ports.get(index).unwrap_or(&NOWHERE)
+    }
+
+    pub(super) fn fdb(&self, index: usize) -> &Places {
+        self.fdb.get(index).unwrap_or(&NOWHERE)
+    }
+}
+
+/// The origin does not change what a configuration means.
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
+
+static NOWHERE: Places = Places { source: None, header: 0..0, keys: BTreeMap::new() };
+
+/// The places of one table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    source: Option<Arc<NamedSource<String>>>,
+    header: Range<usize>,
+    /// By key, elements as `remotes.0`.
+    keys: BTreeMap<String, Written>,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    span: Range<usize>,
+    /// A mistake was found there already; what depends on the value is no mistake of its own.
+    broken: bool,
+}
+
+impl Places {
+    pub(super) fn new(source: &Arc<NamedSource<String>>, header: Range<usize>) -> Self {
+        Self { source: Some(Arc::clone(source)), header, keys: BTreeMap::new() }
+    }
+
+    pub(super) fn write(&mut self, key: impl Into<String>, span: Range<usize>) {
+        self.keys.insert(key.into(), Written { span, broken: false });
+    }
+
+    pub(super) fn mark_broken(&mut self, key: &str) {
+        let span = self.header.clone();
+        self.keys.entry(key.to_owned()).or_insert(Written { span, broken: true }).broken = true;
+    }
+
+    /// Whether the text has this key, right or wrong.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// Whether this key's value is wrong by itself, or should be there and is not.
+    pub(super) fn is_broken(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|written| written.broken)
+    }
+
+    /// The place of a key's value; of what holds it if the text doesn't have it.
+    pub(super) fn of(&self, key: &str) -> Option<Place> {
+        let source = self.source.as_ref()?;
+        let holder = || key.split_once('.').and_then(|(list, _)| self.keys.get(list));
+        let written = self.keys.get(key).or_else(holder);
+        Some(Place::new(source, written.map_or_else(|| self.header.clone(), |written| written.span.clone())))
+    }
+}

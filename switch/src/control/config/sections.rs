@@ -1,0 +1,341 @@
+//! The tables of a configuration file, one function each: from keys to the checked types.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+    path::PathBuf,
+    time::Duration,
+};
+
+use toml::de::DeTable;
+
+use super::{
+    origin::Places,
+    reader::{Key, TableReader, Text, table, tables},
+    types::{
+        BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership,
+        NetnsName, Peers, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig,
+    },
+    values::{self, Wrong, nearest},
+};
+use crate::wire::MacAddr;
+
+/// The tables that a file may have, as their headers are written.
+const TABLES: &[(&str, &str)] =
+    &[("switch", "[switch]"), ("vtep", "[vtep]"), ("bridge", "[[bridge]]"), ("port", "[[port]]"), ("fdb", "[[fdb]]")];
+
+const SWITCH_KEYS: &[Key] = &[("workers", "2"), ("ageing", "\"300s\""), ("socket", "\"/run/weft/weft.sock\"")];
+
+const VTEP_KEYS: &[Key] = &[
+    ("address", "\"192.0.2.1\""),
+    ("netns", "\"host1\""),
+    ("port", "4789"),
+    ("profile", "\"kernel\""),
+    ("peers", "\"known\""),
+    ("reserved_bits", "\"drop\""),
+    ("ecn", "\"kernel\""),
+    ("inner_vlan", "\"pass\""),
+    ("source_port_range", "[49152, 65535]"),
+    ("source_ports", "16"),
+    ("ttl", "64"),
+    ("tos", "0"),
+    ("df", "\"set\""),
+    ("gso", "\"auto\""),
+];
+
+const BRIDGE_KEYS: &[Key] = &[
+    ("name", "\"blue\""),
+    ("vni", "42"),
+    ("remotes", "[\"192.0.2.2\"]"),
+    ("learning", "true"),
+    ("ageing", "\"300s\""),
+    ("fdb_max_learned", "65536"),
+    ("fdb_full", "\"evict\""),
+    ("group_fwd_mask", "0x4000"),
+];
+
+const PORT_KEYS: &[Key] = &[
+    ("name", "\"eth0\""),
+    ("netns", "\"left\""),
+    ("kind", "\"tap\""),
+    ("bridge", "\"blue\""),
+    ("trunk", "{ 10 = \"blue\", 20 = \"green\" }"),
+    ("native", "\"blue\""),
+    ("address", "[\"10.10.0.1/24\"]"),
+    ("mac", "\"02:00:00:00:00:0a\""),
+    ("mtu", "1450"),
+    ("offload", "true"),
+    ("learning", "true"),
+    ("flood", "true"),
+    ("mcast_flood", "true"),
+    ("bcast_flood", "true"),
+    ("hairpin", "false"),
+    ("isolated", "false"),
+];
+
+const FDB_KEYS: &[Key] = &[
+    ("bridge", "\"blue\""),
+    ("mac", "\"02:00:00:00:00:0a\""),
+    ("port", "\"left/eth0\""),
+    ("vtep", "\"192.0.2.2\""),
+    ("sticky", "false"),
+];
+
+/// The keys of all tables, in the order of [`TABLES`].
+pub(super) const ALL_KEYS: &[&[Key]] = &[SWITCH_KEYS, VTEP_KEYS, BRIDGE_KEYS, PORT_KEYS, FDB_KEYS];
+
+/// Least and greatest MTU: IPv4's minimum (RFC 791) and a tap's maximum, 65535 less the Ethernet header
+/// (drivers/net/tun.c:tun_net_initialize).
+const MTU_RANGE: (i64, i64) = (68, 65521);
+
+/// Reads a whole file. What can't be read is reported and has a default.
+pub(super) fn config(text: &mut Text<'_>, root: &DeTable<'_>) -> Config {
+    let mut config = Config::empty();
+    unknown_tables(text, root, &mut config.origin.unclear);
+    if let Some((header, table)) = table(text, root, "switch", &mut config.origin.unclear) {
+        (config.switch, config.origin.switch) = switch(text, header, table);
+    }
+    if let Some((header, table)) = table(text, root, "vtep", &mut config.origin.unclear) {
+        let (vtep, places) = vtep(text, header, table);
+        (config.vtep, config.origin.vtep) = (Some(vtep), places);
+    }
+    add(text, root, &mut config);
+    config
+}
+
+/// Reads the bridges, ports and FDB entries of a text into a configuration that may have some already.
+pub(super) fn add(text: &mut Text<'_>, root: &DeTable<'_>, config: &mut Config) {
+    for (header, table) in tables(text, root, "bridge", &mut config.origin.unclear) {
+        let (bridge, places) = bridge(text, header, table, config);
+        config.bridges.push(bridge);
+        config.origin.bridges.push(places);
+    }
+    for (header, table) in tables(text, root, "port", &mut config.origin.unclear) {
+        let (port, places) = port(text, header, table);
+        config.ports.push(port);
+        config.origin.ports.push(places);
+    }
+    for (header, table) in tables(text, root, "fdb", &mut config.origin.unclear) {
+        let (entry, places) = fdb(text, header, table, config);
+        config.fdb.push(entry);
+        config.origin.fdb.push(places);
+    }
+}
+
+fn unknown_tables(text: &mut Text<'_>, root: &DeTable<'_>, unclear: &mut BTreeSet<&'static str>) {
+    for name in root.keys().filter(|name| TABLES.iter().all(|(known, _)| known != name.get_ref())) {
+        let written = name.get_ref();
+        let table_of = |keys: &[Key]| keys.iter().any(|(key, _)| key == written);
+        let mut owners = ALL_KEYS.iter().zip(TABLES);
+        let help = match nearest(written, TABLES.iter().map(|(known, _)| *known)) {
+            Some(meant) => {
+                unclear.insert(meant);
+                let header = TABLES.iter().find(|(known, _)| *known == meant).map_or("", |(_, header)| header);
+                format!("did you mean `{header}`?")
+            }
+            None => match owners.find(|(keys, _)| table_of(keys)) {
+                Some((_, (_, header))) => format!("it belongs below `{header}`"),
+                None => format!("there are {}", super::reader::list(TABLES.iter().map(|(_, header)| *header))),
+            },
+        };
+        text.mistake(name.span(), Wrong::new(format!("a configuration has no `{written}`"), help));
+    }
+}
+
+fn switch(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (SwitchConfig, Places) {
+    let mut reader = TableReader::new(text, "[switch]", header, table, SWITCH_KEYS);
+    let default = SwitchConfig::default();
+    let most = i64::try_from(SwitchConfig::MAX_WORKERS).unwrap_or(i64::MAX);
+    let workers = reader.number("workers", |number| size(number, 1, most)).unwrap_or(default.workers);
+    let ageing: Duration = reader.string("ageing", values::ageing).unwrap_or(default.ageing);
+    let socket: PathBuf = reader.string("socket", values::socket).unwrap_or(default.socket);
+    (SwitchConfig { workers, ageing, socket }, reader.finish())
+}
+
+fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (VtepConfig, Places) {
+    let mut reader = TableReader::new(text, "[vtep]", header, table, VTEP_KEYS);
+    reader.require("address");
+    let address = reader.string("address", values::vtep_ip);
+    let mut vtep = VtepConfig::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    if let Some(profile) = reader.word("profile", Profile::WORDS) {
+        vtep.apply(profile);
+    }
+
+    set(&mut vtep.netns, reader.string("netns", values::netns));
+    set(&mut vtep.port, reader.number("port", udp_port));
+    set(&mut vtep.peers, reader.word("peers", Peers::WORDS));
+    set(&mut vtep.reserved_bits, reader.word("reserved_bits", RESERVED_BITS_WORDS));
+    set(&mut vtep.ecn, reader.word("ecn", ECN_WORDS));
+    set(&mut vtep.inner_vlan, reader.word("inner_vlan", InnerVlan::WORDS));
+    set(&mut vtep.ttl, reader.number_or_word("ttl", values::ttl, ("inherit", Ttl::Inherit)));
+    set(&mut vtep.tos, reader.number_or_word("tos", values::tos, ("inherit", Tos::Inherit)));
+    set(&mut vtep.df, reader.word("df", Df::WORDS));
+    set(&mut vtep.gso, reader.word("gso", GsoMode::WORDS));
+    source_ports(&mut vtep, &mut reader);
+    (vtep, reader.finish())
+}
+
+/// The port that weft listens on is never an outer source port: a socket there would take arriving packets.
+fn source_ports(vtep: &mut VtepConfig, reader: &mut TableReader<'_, '_, '_, '_>) {
+    set(&mut vtep.source_port_range, reader.pair("source_port_range", udp_port));
+    let (min, max) = vtep.source_port_range;
+    if min > max {
+        let wrong = Wrong::new(format!("{min} to {max} is no range of ports"), format!("[{max}, {min}]"));
+        reader.refuse("source_port_range", wrong);
+        vtep.source_port_range = VtepConfig::DEFAULT_SOURCE_PORT_RANGE;
+        return;
+    }
+    let size = u32::from(max - min) + 1 - u32::from((min..=max).contains(&vtep.port));
+    if size == 0 {
+        let message = format!("the only port of this range, {min}, is the one that weft listens on");
+        reader.refuse(
+            "source_port_range",
+            Wrong::new(message, "a range with another port in it, such as [49152, 65535]"),
+        );
+        return;
+    }
+    let most = u16::try_from(size).unwrap_or(u16::MAX).min(VtepConfig::MAX_SOURCE_PORTS);
+    vtep.source_ports = VtepConfig::DEFAULT_SOURCE_PORTS.min(most);
+    let wanted = reader.number("source_ports", |number| {
+        let fits = u16::try_from(number).ok().filter(|count| (1..=most).contains(count));
+        fits.ok_or_else(|| {
+            let why = if size < u32::from(VtepConfig::MAX_SOURCE_PORTS) {
+                format!("1 to {most}, which is what the range {min} to {max} has")
+            } else {
+                format!("1 to {most}: each costs a socket")
+            };
+            Wrong::new(format!("{number} source ports"), why)
+        })
+    });
+    set(&mut vtep.source_ports, wanted);
+}
+
+fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &Config) -> (BridgeConfig, Places) {
+    let mut reader = TableReader::new(text, "[[bridge]]", header, table, BRIDGE_KEYS);
+    let mut bridge = BridgeConfig::new(reader.name("name", values::bridge_name));
+    let default_port = config.vtep.as_ref().map_or(VtepConfig::DEFAULT_PORT, |vtep| vtep.port);
+    bridge.ageing = config.switch.ageing;
+
+    bridge.vni = reader.number("vni", values::vni);
+    set(&mut bridge.remotes, reader.strings("remotes", |remote| values::vtep(remote, default_port)));
+    bridge.learning = reader.flag("learning", bridge.learning);
+    set(&mut bridge.ageing, reader.string("ageing", values::ageing));
+    set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));
+    set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));
+    set(&mut bridge.group_fwd_mask, reader.number("group_fwd_mask", values::group_fwd_mask));
+    (bridge, reader.finish())
+}
+
+fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (PortConfig, Places) {
+    let mut reader = TableReader::new(text, "[[port]]", header, table, PORT_KEYS);
+    let name = reader.name("name", values::interface_name);
+    let netns = reader.string("netns", values::netns).unwrap_or(NetnsName::Own);
+    let membership = membership(&mut reader);
+    let mut port = PortConfig::new(netns, name, membership);
+
+    set(&mut port.kind, reader.word("kind", PortKind::WORDS));
+    let addresses: Option<Vec<Cidr>> = reader.strings("address", values::cidr);
+    set(&mut port.addresses, addresses);
+    port.mac = reader.string("mac", values::station_mac);
+    port.mtu = reader.number("mtu", |mtu| {
+        let in_range = values::within(mtu, MTU_RANGE.0, MTU_RANGE.1);
+        in_range
+            .map(|mtu| mtu as u16)
+            .map_err(|wrong| Wrong { message: format!("an MTU of {mtu} is out of range"), ..wrong })
+    });
+    port.offload = reader.flag("offload", port.offload);
+    port.learning = reader.flag("learning", port.learning);
+    port.flood = reader.flag("flood", port.flood);
+    port.mcast_flood = reader.flag("mcast_flood", port.mcast_flood);
+    port.bcast_flood = reader.flag("bcast_flood", port.bcast_flood);
+    port.hairpin = reader.flag("hairpin", port.hairpin);
+    port.isolated = reader.flag("isolated", port.isolated);
+    (port, reader.finish())
+}
+
+fn membership(reader: &mut TableReader<'_, '_, '_, '_>) -> Membership {
+    // whether such a bridge exists is seen when all are read
+    let any = |name: &str| Ok(name.to_owned());
+    let access = reader.string("bridge", any);
+    let vlans = reader.map("trunk", values::vlan_key, any);
+    let native = reader.string("native", any);
+    match (reader.has("bridge"), reader.has("trunk")) {
+        (true, false) => {
+            if reader.has("native") {
+                let help = "take `native` out, or write trunk = { 10 = \"blue\" } instead of `bridge`";
+                reader.refuse(
+                    "native",
+                    Wrong::new("`native` is for trunks: an access port has one bridge for all frames", help),
+                );
+            }
+            Membership::Access(access.unwrap_or_default())
+        }
+        (false, true) => Membership::Trunk { vlans: vlans.unwrap_or_default(), native },
+        (true, true) => {
+            let help = "keep `bridge` for an access port, or `trunk` (with `native` for untagged frames)";
+            reader.refuse("trunk", Wrong::new("a port has either `bridge` or `trunk`, and this has both", help));
+            Membership::Access(access.unwrap_or_default())
+        }
+        // the one that is meant is there, misspelt
+        (false, false) if reader.is_broken("bridge") || reader.is_broken("trunk") => {
+            Membership::Trunk { vlans: Vec::new(), native }
+        }
+        (false, false) => {
+            let help = "bridge = \"blue\" for an access port, or trunk = { 10 = \"blue\", 20 = \"green\" }";
+            reader.refuse("bridge", Wrong::new("a port needs `bridge` or `trunk`, and this has neither", help));
+            Membership::Trunk { vlans: Vec::new(), native }
+        }
+    }
+}
+
+fn fdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &Config) -> (FdbConfig, Places) {
+    let mut reader = TableReader::new(text, "[[fdb]]", header, table, FDB_KEYS);
+    let bridge = reader.name("bridge", |name| Ok(name.to_owned()));
+    reader.require("mac");
+    let mac = reader.string("mac", values::station_mac).unwrap_or(MacAddr::ZERO);
+    let port = reader.string("port", |name| Ok(name.to_owned()));
+    let vtep = reader.string("vtep", |address| {
+        let vtep = values::vtep(address, config.vtep.as_ref().map_or(VtepConfig::DEFAULT_PORT, |vtep| vtep.port))?;
+        // a VTEP that the flood list names with its port need not be named with it again
+        let without_port = address.parse::<IpAddr>().is_ok();
+        let flooded = config.bridge(&bridge).into_iter().flat_map(|bridge| &bridge.remotes);
+        let same = flooded.copied().find(|remote| without_port && remote.ip() == vtep.ip());
+        Ok(same.unwrap_or(vtep))
+    });
+    let at = match (reader.has("port"), reader.has("vtep")) {
+        (true, true) => {
+            reader.refuse(
+                "vtep",
+                Wrong::new("an entry points at `port` or at `vtep`, and this at both", "keep one of the two"),
+            );
+            None
+        }
+        (false, false) if reader.is_broken("port") || reader.is_broken("vtep") => None,
+        (false, false) => {
+            let help = "port = \"left/eth0\" or vtep = \"192.0.2.2\"";
+            reader.refuse("port", Wrong::new("an entry needs `port` or `vtep`, and this has neither", help));
+            None
+        }
+        (_, _) => port.map(FdbTarget::Port).or_else(|| vtep.map(FdbTarget::Vtep)),
+    };
+    let at = at.unwrap_or(FdbTarget::Port(String::new()));
+    let sticky = reader.flag("sticky", false);
+    (FdbConfig { bridge, mac, at, sticky }, reader.finish())
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn udp_port(number: i64) -> Result<u16, Wrong> {
+    let port = u16::try_from(number).ok().filter(|&port| port != 0);
+    port.ok_or_else(|| Wrong::new(format!("{number} is not a UDP port"), "1 to 65535"))
+}
+
+fn size(number: i64, least: i64, most: i64) -> Result<usize, Wrong> {
+    let number = values::within(number, least, most)?;
+    usize::try_from(number).map_err(|_| Wrong::new(format!("{number} is out of range"), format!("{least} to {most}")))
+}

@@ -1,0 +1,145 @@
+//! Configuration and open ports in, tables out.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use weft_vxlan::vtep::TableFull;
+
+use super::{Slots, port::OpenPort};
+use crate::{
+    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
+    control::config::{self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig},
+    fdb::Limit,
+    ids::{BridgeId, PortId, VtepId},
+    worker::SharedVteps,
+};
+
+/// Builds the snapshot that workers forward by.
+///
+/// # Errors
+/// The configuration names more VTEPs than there is room for.
+pub(super) fn tables(
+    config: &Config,
+    ports: &Slots<OpenPort>,
+    bridges: &Slots<String>,
+    vteps: &SharedVteps,
+) -> Result<Tables, TableFull> {
+    let mut tables = Tables { overlay: config.vtep.as_ref().map(overlay), ..Tables::default() };
+    for (id, port) in ports.iter().filter(|(_, port)| !port.gone) {
+        let entry = port_entry(port, bridges);
+        put(&mut tables.ports, id, entry);
+    }
+    for (id, name) in bridges.iter() {
+        let Some(config_of) = config.bridge(name) else { continue };
+        let bridge = bridge(config, config_of, BridgeId(id), ports, &tables, vteps)?;
+        if let Some(vni) = bridge.vni {
+            tables.by_vni.insert(vni, BridgeId(id));
+        }
+        put(&mut tables.bridges, id, bridge);
+    }
+    Ok(tables)
+}
+
+fn put<T>(row: &mut Vec<Option<T>>, id: u16, thing: T) {
+    let index = usize::from(id);
+    if row.len() <= index {
+        row.resize_with(index + 1, || None);
+    }
+    row[index] = Some(thing);
+}
+
+fn overlay(vtep: &VtepConfig) -> Overlay {
+    Overlay {
+        local: SocketAddr::new(vtep.address, vtep.port),
+        any_peer: vtep.peers == Peers::Any,
+        reserved_bits: vtep.reserved_bits,
+        ecn: vtep.ecn,
+        inner_vlan_passes: vtep.inner_vlan == InnerVlan::Pass,
+        ttl: match vtep.ttl {
+            Ttl::Fixed(ttl) => Some(ttl),
+            Ttl::Inherit => None,
+        },
+        tos: match vtep.tos {
+            Tos::Fixed(tos) => Some(tos),
+            Tos::Inherit => None,
+        },
+        dont_fragment: match vtep.df {
+            Df::Set => Some(true),
+            Df::Unset => Some(false),
+            Df::Inherit => None,
+        },
+    }
+}
+
+fn port_entry(port: &OpenPort, bridges: &Slots<String>) -> PortEntry {
+    PortEntry {
+        membership: membership(&port.config, bridges),
+        options: options(&port.config),
+        mtu: u16::try_from(port.link.mtu).unwrap_or(u16::MAX),
+        up: port.is_up(),
+    }
+}
+
+const fn options(config: &PortConfig) -> PortOptions {
+    PortOptions {
+        learning: config.learning,
+        flood: config.flood,
+        mcast_flood: config.mcast_flood,
+        bcast_flood: config.bcast_flood,
+        hairpin: config.hairpin,
+        isolated: config.isolated,
+    }
+}
+
+/// A bridge that a checked configuration names has a number before its ports are built.
+fn membership(config: &PortConfig, bridges: &Slots<String>) -> Membership {
+    let id = |name: &String| bridges.find(|other| other == name).map(|(id, _)| BridgeId(id));
+    match &config.membership {
+        config::Membership::Access(bridge) => match id(bridge) {
+            Some(bridge) => Membership::Access(bridge),
+            None => Membership::trunk(&[], None),
+        },
+        config::Membership::Trunk { vlans, native } => {
+            let vlans: Vec<_> = vlans.iter().filter_map(|(vid, bridge)| Some((*vid, id(bridge)?))).collect();
+            Membership::trunk(&vlans, native.as_ref().and_then(id))
+        }
+    }
+}
+
+fn bridge(
+    config: &Config,
+    bridge: &BridgeConfig,
+    id: BridgeId,
+    ports: &Slots<OpenPort>,
+    tables: &Tables,
+    vteps: &SharedVteps,
+) -> Result<Bridge, TableFull> {
+    let member = |port: &u16| tables.port(PortId(*port)).is_some_and(|entry| entry.membership.carries(id));
+    let members: Vec<u16> = ports.iter().map(|(port, _)| port).filter(member).collect();
+    let mut known_vteps: HashMap<IpAddr, VtepId, _> = HashMap::default();
+    let mut flood_list = Vec::new();
+    for remote in &bridge.remotes {
+        let vtep = vteps.intern(*remote)?;
+        flood_list.push(vtep);
+        known_vteps.insert(remote.ip(), vtep);
+    }
+    for entry in config.fdb.iter().filter(|entry| entry.bridge == bridge.name) {
+        if let FdbTarget::Vtep(address) = &entry.at {
+            let vtep = vteps.intern(*address)?;
+            known_vteps.entry(address.ip()).or_insert(vtep);
+        }
+    }
+    Ok(Bridge {
+        vni: bridge.vni,
+        local_macs: members.iter().filter_map(|port| ports.get(*port)?.local_mac()).collect(),
+        ports: members.into_iter().map(PortId).collect(),
+        flood_list,
+        known_vteps,
+        learning: bridge.learning && !bridge.ageing.is_zero(),
+        ageing: bridge.ageing,
+        limit: Limit { max_learned: bridge.fdb_max_learned, evict: bridge.fdb_full == FdbFull::Evict },
+        group_fwd_mask: bridge.group_fwd_mask,
+    })
+}

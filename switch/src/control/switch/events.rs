@@ -1,0 +1,189 @@
+//! What happens to the switch from outside: interfaces come, go and change, workers find things out.
+
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
+
+use super::{Switch, port::OpenPort};
+use crate::{
+    control::link::{self, Link, LinkEvent, Links},
+    fdb::Flush,
+    ids::{Endpoint, PortId},
+    sys::netns::Netns,
+    worker::{Fact, thread::Command},
+};
+
+/// Something happened to an interface of a namespace in which the switch has a port or its underlay.
+#[derive(Debug)]
+pub struct Event {
+    netns: Netns,
+    link: LinkEvent,
+}
+
+/// A namespace whose interfaces are watched. Ends with this value.
+pub(super) struct Watched {
+    netns: Netns,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether two handles are of one namespace.
+pub(super) fn same(a: &Netns, b: &Netns) -> bool {
+    a.same_as(b)
+}
+
+impl Switch {
+    /// Hears of changes in a namespace from now on, once however many ports are in it.
+    pub(super) fn watch(&mut self, netns: &Netns) {
+        if self.watched.iter().any(|watched| same(&watched.netns, netns)) {
+            return;
+        }
+        let mut receiver = match link::watch(netns) {
+            Ok(receiver) => receiver,
+            Err(error) => return warn!(%netns, %error, "interfaces are not watched"),
+        };
+        let (events, of) = (self.events.clone(), netns.clone());
+        let task = tokio::spawn(async move {
+            while let Some(link) = receiver.recv().await {
+                if events.send(Event { netns: of.clone(), link }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.watched.push(Watched { netns: netns.clone(), task });
+    }
+
+    /// A namespace that no port and no underlay uses is let go, so that it can end.
+    pub(super) fn unwatch_unused(&mut self) {
+        let (ports, underlay) = (&self.ports, &self.underlay);
+        let is_used = |watched: &Watched| {
+            let by_port = ports.iter().any(|(_, port)| !port.gone && same(&port.netns, &watched.netns));
+            by_port || underlay.as_ref().is_some_and(|underlay| same(&underlay.netns, &watched.netns))
+        };
+        self.watched.retain(is_used);
+    }
+
+    /// Takes note of what [`Switch::start`]'s receiver brought.
+    pub async fn on_event(&mut self, event: Event) {
+        match event.link {
+            LinkEvent::Changed(link) => self.on_link(&event.netns, &link),
+            LinkEvent::Deleted { index, .. } => self.on_deleted(&event.netns, index),
+            LinkEvent::Resync => self.refresh_links().await,
+        }
+    }
+
+    fn on_link(&mut self, netns: &Netns, link: &Link) {
+        self.on_underlay_event(netns, link);
+        let is_it = |port: &OpenPort| port.link.index == link.index && same(&port.netns, netns) && !port.gone;
+        let Some((id, port)) = self.ports.iter_mut().find(|(_, port)| is_it(port)) else { return };
+        if port.link == *link {
+            return;
+        }
+        let was_up = port.is_up();
+        port.link = link.clone();
+        let (is_up, name) = (port.is_up(), port.config.full_name());
+        debug!(port = name, up = is_up, mtu = link.mtu, "interface changed");
+        if was_up && !is_up {
+            // As a bridge does when a port loses its carrier (`br_if.c`: `br_port_carrier_check`): what was learned there
+            // is forgotten, what a user named stays.
+            let flushed = self.shared.fdb.flush(Flush { at: Some(Endpoint::Port(PortId(id))), ..Flush::default() });
+            info!(port = name, forgotten = flushed, "port down");
+        }
+        if !was_up && is_up {
+            info!(port = name, "port up");
+            self.workers.tell_all(|| Command::Rearm(PortId(id)));
+        }
+        self.republish();
+    }
+
+    fn on_deleted(&mut self, netns: &Netns, index: u32) {
+        let is_it = |port: &OpenPort| port.link.index == index && same(&port.netns, netns);
+        if let Some((id, _)) = self.ports.find(is_it) {
+            self.let_go(&[id], "its interface was deleted");
+        }
+    }
+
+    /// Closes the queues of ports that can't come back. They stay in the configuration, shown as gone, until a reload
+    /// opens them again or somebody removes them.
+    fn let_go(&mut self, ids: &[u16], why: &str) {
+        for (id, port) in self.ports.iter_mut().filter(|(id, port)| ids.contains(id) && !port.gone) {
+            warn!(port = port.config.full_name(), "port gone: {why}");
+            port.gone = true;
+            self.workers.tell_all(|| Command::RemovePort(PortId(id)));
+        }
+        self.republish();
+        self.workers.barrier();
+        for id in ids {
+            let at = Some(Endpoint::Port(PortId(*id)));
+            self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });
+        }
+        self.unwatch_unused();
+    }
+
+    /// A namespace that lost its name or its process only lives on because weft has ports in it.
+    pub(super) fn let_go_of_vanished_namespaces(&mut self) {
+        let vanished = |port: &OpenPort| !port.gone && !port.namespace_is_there();
+        let ids: Vec<_> = self.ports.iter().filter(|(_, port)| vanished(port)).map(|(id, _)| id).collect();
+        if !ids.is_empty() {
+            self.let_go(&ids, "its namespace was deleted");
+        }
+    }
+
+    /// Asks anew how all interfaces are.
+    pub(super) async fn refresh_links(&mut self) {
+        let mut gone = Vec::new();
+        for (id, port) in self.ports.iter_mut().filter(|(_, port)| !port.gone) {
+            let asked = match Links::open(&port.netns) {
+                Ok(links) => links.by_index(port.link.index).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Ok(link) => port.link = link,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone.push(id),
+                Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
+            }
+        }
+        if !gone.is_empty() {
+            self.let_go(&gone, "its interface was deleted");
+        }
+        self.republish();
+    }
+
+    fn republish(&self) {
+        if let Err(error) = self.publish() {
+            warn!(%error, "the tables can't be built");
+        }
+    }
+
+    /// Logs what workers found out since the last time.
+    pub(super) fn hear_facts(&mut self) {
+        let facts: Vec<_> = self.facts.try_iter().collect();
+        for fact in facts {
+            match fact {
+                Fact::Learned { bridge, mac, at } => {
+                    debug!(bridge = self.bridge_name(bridge), %mac, at = self.endpoint_name(at), "learned");
+                }
+                Fact::Moved { bridge, mac, from, to } => {
+                    let (from, to) = (self.endpoint_name(from), self.endpoint_name(to));
+                    debug!(bridge = self.bridge_name(bridge), %mac, from, to, "moved");
+                }
+                Fact::PortFailed { port, gone, message } => self.on_port_failed(port, gone, &message),
+            }
+        }
+    }
+
+    /// A worker no longer polls a port that can't be read. If the interface is there and up, it tries again.
+    fn on_port_failed(&mut self, id: PortId, gone: bool, message: &str) {
+        let Some(port) = self.ports.get(id.0).filter(|port| !port.gone) else { return };
+        debug!(port = port.config.full_name(), message, "can't be read");
+        if gone {
+            self.let_go(&[id.0], message);
+        } else if port.is_up() {
+            self.workers.tell_all(|| Command::Rearm(id));
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The running switch, as the control plane holds it: what is wanted, what is open, and how the one becomes the other.
+//!
+//! # Theory of operation
+//!
+//! [`Switch::apply`] takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
+//! two halves. The first can fail and changes nothing that runs: namespaces are entered, new interfaces and sockets
+//! opened. The second can't fail: workers get their queues, a new snapshot of the tables is published, the FDB forgets
+//! what no longer is. So a configuration that can't be had leaves the old state as it was.
+//!
+//! The order of the second half is what keeps the ledger exact and ids unmixed:
+//!
+//! ```text
+//! tables without what goes -> workers close it, all have said so -> FDB flushed -> ids free
+//! workers have what comes  -> tables with it
+//! ```
+//!
+//! Numbers ([`PortId`], [`BridgeId`]) are given out again only after every worker has passed a batch boundary and the FDB
+//! was flushed, so nothing can still mean the old one.
+
+mod build;
+mod changes;
+mod events;
+mod port;
+mod report;
+mod runtime;
+mod slots;
+mod underlay;
+mod workers;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use crossbeam_channel::Receiver;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+use weft_vxlan::{mtu, vtep::TableFull};
+
+pub use self::{events::Event, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError};
+use self::{port::OpenPort, slots::Slots, underlay::OpenUnderlay, workers::Workers};
+use crate::{
+    bridge::Tables,
+    control::{
+        api::model::Reloaded,
+        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig},
+        link::LinkError,
+    },
+    fdb::Flush,
+    ids::{BridgeId, Endpoint, PortId},
+    port::PortQueue,
+    worker::{
+        Fact, Shared,
+        thread::{Clock, Command},
+    },
+};
+
+/// The MTU of a tap that meets no underlay: Ethernet's.
+const PLAIN_MTU: u16 = 1500;
+
+/// Facts that may wait for the control plane. A worker that finds no room counts the loss and goes on.
+const FACTS_LEN: usize = 4096;
+
+/// Why a configuration could not be made so. The switch is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A port could not be opened.
+    #[error("port {port} can't be opened")]
+    PortOpen {
+        /// Its full name.
+        port: String,
+        /// Why.
+        source: PortOpenError,
+    },
+    /// A port's interface could not be changed.
+    #[error("port {port} can't be changed")]
+    PortChange {
+        /// Its full name.
+        port: String,
+        /// Why.
+        source: LinkError,
+    },
+    /// The underlay could not be opened.
+    #[error("the underlay can't be opened")]
+    Underlay(#[from] UnderlayOpenError),
+    /// More VTEPs than weft has numbers for.
+    #[error(transparent)]
+    Vteps(#[from] TableFull),
+    /// More ports or bridges than weft has numbers for.
+    #[error("there are 65,536 {0} already")]
+    Numbers(&'static str),
+    /// A thread could not be started.
+    #[error("a worker can't be started")]
+    Worker(#[source] std::io::Error),
+}
+
+/// The running switch.
+pub struct Switch {
+    /// What is wanted now: the file and what was changed since.
+    config: Config,
+    /// The file as it was last applied.
+    file: Config,
+    shared: Shared,
+    workers: Workers,
+    ports: Slots<OpenPort>,
+    bridges: Slots<String>,
+    underlay: Option<OpenUnderlay>,
+    facts: Receiver<Fact>,
+    events: mpsc::Sender<Event>,
+    watched: Vec<events::Watched>,
+    clock: Clock,
+}
+
+impl Switch {
+    /// Starts a switch and makes it what the configuration says. Events of its interfaces come to the receiver, and are
+    /// to be handed to [`Switch::on_event`]. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]; nothing is left behind.
+    pub async fn start(config: Config) -> Result<(Self, mpsc::Receiver<Event>), ApplyError> {
+        let (facts_sender, facts) = crossbeam_channel::bounded(FACTS_LEN);
+        let (events, receiver) = mpsc::channel(64);
+        let shared = Shared::new(fastrand::u64(..));
+        let clock = Clock::start();
+        let workers = Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
+        let mut empty = Config::empty();
+        empty.switch = config.switch.clone();
+        let mut switch = Self {
+            config: empty.clone(),
+            file: empty,
+            shared,
+            workers,
+            ports: Slots::default(),
+            bridges: Slots::default(),
+            underlay: None,
+            facts,
+            events,
+            watched: Vec::new(),
+            clock,
+        };
+        switch.apply_file(config).await?;
+        Ok((switch, receiver))
+    }
+
+    /// What is wanted now.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether all workers run. One that does not has panicked, and the process should end.
+    pub fn is_alive(&self) -> bool {
+        self.workers.are_alive()
+    }
+
+    /// Makes the switch what `wanted` says. Ports whose interface is gone are opened again.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]; the switch is as it was.
+    pub async fn apply(&mut self, mut wanted: Config) -> Result<Reloaded, ApplyError> {
+        let changes = changes::between(&self.config, &wanted);
+        // These two are the process's: they wait for the next one.
+        wanted.switch.workers = self.config.switch.workers;
+        wanted.switch.socket.clone_from(&self.config.switch.socket);
+        let plan = Plan::new(self, &wanted);
+        let underlay = self.prepare_underlay(&wanted).await?;
+        let underlay_mtu = underlay.mtu(self.underlay.as_ref());
+        let opened = match self.prepare_ports(&plan, &wanted, underlay_mtu).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.abandon_underlay(underlay).await;
+                return Err(error);
+            }
+        };
+        self.commit(wanted, plan, opened, underlay).await?;
+        Ok(changes)
+    }
+
+    /// Opens what is new and changes what stays. A port that must be closed before it can be opened again waits for the
+    /// second half ([`Plan::reopen`]).
+    async fn prepare_ports(
+        &mut self,
+        plan: &Plan,
+        wanted: &Config,
+        underlay_mtu: Option<u32>,
+    ) -> Result<Vec<(OpenPort, Vec<PortQueue>)>, ApplyError> {
+        let mut opened = Vec::new();
+        for port in &plan.open {
+            opened.push(self.open_port(port, default_mtu(port, wanted, underlay_mtu)).await?);
+        }
+        let mut changed = Vec::new();
+        for (id, to) in &plan.change {
+            let Some(open) = self.ports.get(*id) else { continue };
+            if let Err(source) = port::change(open, to, default_mtu(to, wanted, underlay_mtu)).await {
+                self.undo_changes(&changed, underlay_mtu).await;
+                return Err(ApplyError::PortChange { port: to.full_name(), source });
+            }
+            changed.push((*id, to.clone()));
+        }
+        Ok(opened)
+    }
+
+    async fn undo_changes(&self, changed: &[(u16, PortConfig)], underlay_mtu: Option<u32>) {
+        for (id, to) in changed {
+            let Some(open) = self.ports.get(*id) else { continue };
+            let as_changed = OpenPort { config: to.clone(), ..open.clone() };
+            let mtu = default_mtu(&open.config, &self.config, underlay_mtu);
+            if let Err(error) = port::change(&as_changed, &open.config, mtu).await {
+                warn!(port = open.config.full_name(), %error, "can't take a change back");
+            }
+        }
+    }
+
+    async fn open_port(&self, config: &PortConfig, mtu: u16) -> Result<(OpenPort, Vec<PortQueue>), ApplyError> {
+        port::open(config, self.workers.count(), mtu)
+            .await
+            .map_err(|source| ApplyError::PortOpen { port: config.full_name(), source })
+    }
+
+    /// The second half. Fails only in ways that leave a whole, if smaller, switch: a port that had to be closed to be
+    /// opened differently, and could not.
+    async fn commit(
+        &mut self,
+        wanted: Config,
+        plan: Plan,
+        mut opened: Vec<(OpenPort, Vec<PortQueue>)>,
+        underlay: underlay::Prepared,
+    ) -> Result<(), ApplyError> {
+        let old = std::mem::replace(&mut self.config, wanted);
+        self.close(&plan)?;
+        let mut failed = None;
+        for port in plan.reopen {
+            let mtu = default_mtu(&port, &self.config, underlay.mtu(self.underlay.as_ref()));
+            match self.open_port(&port, mtu).await {
+                Ok(port) => opened.push(port),
+                Err(error) => failed = Some(error),
+            }
+        }
+        for (id, to) in plan.change {
+            if let Some(open) = self.ports.iter_mut().find(|(other, _)| *other == id).map(|(_, open)| open) {
+                open.config = to;
+            }
+        }
+        self.refresh_links().await;
+        self.number_bridges()?;
+        self.install_underlay(underlay);
+        for (port, queues) in opened {
+            self.watch(&port.netns);
+            let id = self.ports.next_id().ok_or(ApplyError::Numbers("ports"))?;
+            self.workers.each_gets(queues, |queue| Command::AddPort(PortId(id), queue));
+            self.ports.insert(id, port);
+        }
+        self.workers.barrier();
+        self.publish()?;
+        self.forget_what_is_not(&old);
+        self.set_static_entries(&old)?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes ports and bridges out, in the order that the module's page explains.
+    fn close(&mut self, plan: &Plan) -> Result<(), ApplyError> {
+        let ports: Vec<_> = plan.close.iter().filter_map(|id| Some((*id, self.ports.remove(*id)?))).collect();
+        let is_gone = |name: &String| self.config.bridge(name).is_none();
+        let bridges: Vec<_> = self.bridges.iter().filter(|(_, name)| is_gone(name)).map(|(id, _)| id).collect();
+        if ports.is_empty() && bridges.is_empty() {
+            return Ok(());
+        }
+        for id in &bridges {
+            self.bridges.remove(*id);
+        }
+        self.publish()?;
+        for (id, _) in &ports {
+            self.workers.tell_all(|| Command::RemovePort(PortId(*id)));
+        }
+        for id in &bridges {
+            self.workers.tell_all(|| Command::RetireBridge(BridgeId(*id)));
+        }
+        self.workers.barrier();
+        for (id, port) in &ports {
+            let at = Some(Endpoint::Port(PortId(*id)));
+            self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });
+            info!(port = port.config.full_name(), "port closed");
+        }
+        for id in &bridges {
+            self.shared.fdb.flush(Flush { bridge: Some(BridgeId(*id)), at: None, statics: true });
+        }
+        Ok(())
+    }
+
+    fn number_bridges(&mut self) -> Result<(), ApplyError> {
+        for bridge in &self.config.bridges {
+            if self.bridges.find(|name| *name == bridge.name).is_none() {
+                let id = self.bridges.next_id().ok_or(ApplyError::Numbers("bridges"))?;
+                self.bridges.insert(id, bridge.name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the tables anew and gives them to the workers.
+    fn publish(&self) -> Result<(), TableFull> {
+        let tables = build::tables(&self.config, &self.ports, &self.bridges, &self.shared.vteps)?;
+        self.shared.tables.store(Arc::new(tables));
+        Ok(())
+    }
+
+    /// Forgets learned entries that the new tables no longer allow: of ports that left a bridge, of VTEPs that nobody
+    /// names any more.
+    fn forget_what_is_not(&self, old: &Config) {
+        let tables = self.shared.tables.load();
+        for (id, port) in self.ports.iter() {
+            let before = old.port(&port.config.full_name()).map(|port| &port.membership);
+            if before.is_some_and(|before| *before != port.config.membership) {
+                self.flush_foreign_bridges(&tables, PortId(id));
+            }
+        }
+        let known_only = self.config.vtep.as_ref().is_none_or(|vtep| vtep.peers == Peers::Known);
+        for (id, bridge) in tables.bridge_ids().filter(|_| known_only) {
+            let named: HashSet<_> = bridge.known_vteps.values().copied().collect();
+            for vtep in self.shared.fdb.vteps_learned(id).into_iter().filter(|vtep| !named.contains(vtep)) {
+                self.shared.fdb.flush(Flush { bridge: Some(id), at: Some(Endpoint::Vtep(vtep)), statics: false });
+            }
+        }
+    }
+
+    fn flush_foreign_bridges(&self, tables: &Tables, port: PortId) {
+        for (bridge, _) in tables.bridge_ids() {
+            if !tables.port(port).is_some_and(|entry| entry.membership.carries(bridge)) {
+                let at = Some(Endpoint::Port(port));
+                self.shared.fdb.flush(Flush { bridge: Some(bridge), at, statics: true });
+            }
+        }
+    }
+
+    /// Takes out the static entries that are no longer wanted, and puts in those that are.
+    fn set_static_entries(&self, old: &Config) -> Result<(), TableFull> {
+        for entry in old.fdb.iter().filter(|entry| !self.config.fdb.contains(entry)) {
+            if let Some(bridge) = self.bridge_id(&entry.bridge) {
+                self.shared.fdb.remove(bridge, entry.mac);
+            }
+        }
+        for entry in &self.config.fdb {
+            let (Some(bridge), Some(at)) = (self.bridge_id(&entry.bridge), self.endpoint(entry)?) else { continue };
+            // An entry that is there already may have moved; it is put back only where the configuration changed.
+            if !old.fdb.contains(entry) || self.shared.fdb.lookup(bridge, entry.mac).is_none() {
+                self.shared.fdb.add_static(bridge, entry.mac, at, entry.sticky, self.clock.now());
+            }
+        }
+        Ok(())
+    }
+
+    fn endpoint(&self, entry: &FdbConfig) -> Result<Option<Endpoint>, TableFull> {
+        Ok(match &entry.at {
+            FdbTarget::Port(name) => self.port_id(name).map(Endpoint::Port),
+            FdbTarget::Vtep(address) => Some(Endpoint::Vtep(self.shared.vteps.intern(*address)?)),
+        })
+    }
+
+    fn bridge_name(&self, id: BridgeId) -> String {
+        self.bridges.get(id.0).cloned().unwrap_or_else(|| format!("bridge {} (removed)", id.0))
+    }
+
+    fn endpoint_name(&self, at: Endpoint) -> String {
+        let name = match at {
+            Endpoint::Port(id) => self.ports.get(id.0).map(|port| port.config.full_name()),
+            Endpoint::Vtep(id) => self.shared.vteps.address(id).map(|address| address.to_string()),
+        };
+        name.unwrap_or_else(|| format!("{at} (removed)"))
+    }
+
+    fn bridge_id(&self, name: &str) -> Option<BridgeId> {
+        self.bridges.find(|other| other == name).map(|(id, _)| BridgeId(id))
+    }
+
+    fn port_id(&self, full_name: &str) -> Option<PortId> {
+        let (id, _) = self.ports.find(|port| port.config.full_name() == full_name)?;
+        Some(PortId(id))
+    }
+
+    /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go.
+    pub fn on_tick(&mut self) {
+        let ageing = |id: BridgeId| {
+            let bridge = self.bridges.get(id.0).and_then(|name| self.config.bridge(name));
+            bridge.map_or(Duration::ZERO, |bridge: &BridgeConfig| bridge.ageing)
+        };
+        let aged = self.shared.fdb.age(self.clock.now(), ageing);
+        if aged > 0 {
+            tracing::debug!(entries = aged, "addresses aged out");
+        }
+        self.hear_facts();
+        self.let_go_of_vanished_namespaces();
+    }
+}
+
+/// What has to happen to the ports.
+struct Plan {
+    close: Vec<u16>,
+    open: Vec<PortConfig>,
+    /// Ports that are closed first and then opened: their interface would be in its own way.
+    reopen: Vec<PortConfig>,
+    change: Vec<(u16, PortConfig)>,
+}
+
+impl Plan {
+    fn new(switch: &Switch, wanted: &Config) -> Self {
+        let mut plan = Self { close: vec![], open: vec![], reopen: vec![], change: vec![] };
+        for (id, open) in switch.ports.iter() {
+            match wanted.port(&open.config.full_name()) {
+                None => plan.close.push(id),
+                Some(to) if open.gone || port::needs_reopening(&open.config, to) => {
+                    plan.close.push(id);
+                    plan.reopen.push(to.clone());
+                }
+                Some(to) if *to != open.config => plan.change.push((id, to.clone())),
+                Some(_) => {}
+            }
+        }
+        let is_open = |port: &PortConfig| switch.port_id(&port.full_name()).is_some();
+        plan.open = wanted.ports.iter().filter(|port| !is_open(port)).cloned().collect();
+        plan
+    }
+}
+
+/// The MTU of a tap whose configuration names none: what fits the underlay, if one of its bridges has a VNI.
+fn default_mtu(port: &PortConfig, config: &Config, underlay_mtu: Option<u32>) -> u16 {
+    let meets_overlay = port.membership.bridges().any(|name| config.bridge(name).is_some_and(|b| b.vni.is_some()));
+    let fits = || {
+        let vtep = config.vtep.as_ref()?;
+        mtu::inner_mtu(underlay_mtu?, mtu::Family::of(vtep.address))
+    };
+    if meets_overlay { fits().unwrap_or(PLAIN_MTU) } else { PLAIN_MTU }
+}

@@ -1,0 +1,150 @@
+//! Reloaded while the switch runs: a file applied again, single bridges, ports and FDB entries.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+use tracing::info;
+
+use super::{ApplyError, Switch};
+use crate::{
+    control::api::model::{FlushRequest, Reloaded},
+    control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
+    fdb::Flush,
+    ids::{BridgeId, Endpoint, VtepId},
+    wire::MacAddr,
+};
+
+/// Why a change was refused. The switch is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// What is wanted is wrong in itself, or beside what is there.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// It could not be made so.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// It names something that is not there.
+    #[error("there is no {what} {name}")]
+    NotFound {
+        /// `bridge`, `port`, `VTEP` or `entry`.
+        what: &'static str,
+        /// What was named.
+        name: String,
+    },
+}
+
+/// Whether a static entry is among those that a flush names.
+fn asks_for(which: &FlushRequest, entry: &FdbConfig) -> bool {
+    let (port, vtep) = match &entry.at {
+        FdbTarget::Port(port) => (Some(port), None),
+        FdbTarget::Vtep(vtep) => (None, Some(vtep.ip())),
+    };
+    which.bridge.as_ref().is_none_or(|name| *name == entry.bridge)
+        && (which.port.is_none() || which.port.as_ref() == port)
+        && (which.vtep.is_none() || which.vtep == vtep)
+}
+
+impl Switch {
+    /// Makes the switch what a file says, and keeps what was added while it ran and the file does not mention.
+    ///
+    /// # Errors
+    /// The file and what was added contradict each other, or see [`ApplyError`].
+    pub async fn reload(&mut self, file: Config) -> Result<Reloaded, RuntimeError> {
+        let wanted = file.keeping(&self.config, &self.file)?;
+        let changes = self.apply(wanted).await?;
+        self.file = file;
+        info!(added = ?changes.added, removed = ?changes.removed, changed = ?changes.changed, "configuration applied");
+        Ok(changes)
+    }
+
+    /// The first file.
+    pub(super) async fn apply_file(&mut self, file: Config) -> Result<(), ApplyError> {
+        self.apply(file.clone()).await?;
+        self.file = file;
+        Ok(())
+    }
+
+    /// Adds a port; `request` has the keys of `[[port]]`.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]. So for all that follow.
+    pub async fn add_port(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.with_port(request)?;
+        wanted.check_namespaces()?;
+        Ok(self.apply(wanted).await?)
+    }
+
+    /// Removes a port by its full name, and the static entries behind it.
+    pub async fn remove_port(&mut self, full_name: &str) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.without_port(full_name)?;
+        Ok(self.apply(wanted).await?)
+    }
+
+    /// Adds a bridge; `request` has the keys of `[[bridge]]`.
+    pub async fn add_bridge(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.with_bridge(request)?;
+        Ok(self.apply(wanted).await?)
+    }
+
+    /// Removes a bridge that no port belongs to.
+    pub async fn remove_bridge(&mut self, name: &str) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.without_bridge(name)?;
+        Ok(self.apply(wanted).await?)
+    }
+
+    /// Adds a static entry; `request` has the keys of `[[fdb]]`.
+    pub async fn add_entry(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.with_fdb(request)?;
+        Ok(self.apply(wanted).await?)
+    }
+
+    /// Removes an entry, static or learned.
+    pub async fn remove_entry(&mut self, bridge: &str, mac: MacAddr) -> Result<(), RuntimeError> {
+        let id = self.known_bridge(bridge)?;
+        if let Ok(wanted) = self.config.without_fdb(bridge, mac) {
+            self.apply(wanted).await?;
+            return Ok(());
+        }
+        match self.shared.fdb.remove(id, mac) {
+            Some(_) => Ok(()),
+            None => Err(RuntimeError::NotFound { what: "entry", name: format!("for {mac} in bridge {bridge}") }),
+        }
+    }
+
+    /// Flushes entries and says how many they were.
+    pub async fn flush(&mut self, which: &FlushRequest) -> Result<usize, RuntimeError> {
+        let bridge = which.bridge.as_ref().map(|name| self.known_bridge(name)).transpose()?;
+        let port = match &which.port {
+            None => None,
+            Some(name) => Some(Endpoint::Port(self.port_id(name).ok_or_else(|| not_found("port", name))?)),
+        };
+        let vteps = match which.vtep {
+            None => vec![],
+            Some(address) => self.vteps_at(address)?,
+        };
+        if which.include_static {
+            self.apply(self.config.without_entries(|entry| asks_for(which, entry))).await?;
+        }
+        let flush = |at| self.shared.fdb.flush(Flush { bridge, at, statics: which.include_static });
+        Ok(if vteps.is_empty() {
+            flush(port)
+        } else {
+            vteps.into_iter().map(|vtep| flush(Some(Endpoint::Vtep(vtep)))).sum()
+        })
+    }
+
+    fn known_bridge(&self, name: &str) -> Result<BridgeId, RuntimeError> {
+        self.bridge_id(name).ok_or_else(|| not_found("bridge", name))
+    }
+
+    /// The VTEPs at an address, whatever their port.
+    fn vteps_at(&self, address: IpAddr) -> Result<Vec<VtepId>, RuntimeError> {
+        let all = (0..).map(VtepId).zip(self.shared.vteps.all());
+        let found: Vec<_> = all.filter(|(_, vtep)| vtep.ip() == address).map(|(id, _)| id).collect();
+        if found.is_empty() { Err(not_found("VTEP", &address.to_string())) } else { Ok(found) }
+    }
+}
+
+fn not_found(what: &'static str, name: &str) -> RuntimeError {
+    RuntimeError::NotFound { what, name: name.to_owned() }
+}

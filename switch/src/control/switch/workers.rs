@@ -1,0 +1,66 @@
+//! All workers at once.
+
+use std::{io, time::Duration};
+
+use crossbeam_channel::Sender;
+use tracing::error;
+
+use crate::worker::{
+    Fact, Facts, Report, Shared, Worker,
+    thread::{Clock, Command, WorkerThread},
+};
+
+/// How long a worker may take to come to the end of a batch. They take some microseconds; one that takes this long hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The switch's worker threads.
+pub(super) struct Workers(Vec<WorkerThread>);
+
+impl Workers {
+    pub(super) fn start(count: usize, shared: &Shared, facts: &Sender<Fact>, clock: Clock) -> io::Result<Self> {
+        let start = |index| {
+            let worker = Worker::new(shared.clone(), Facts::new(facts.clone()));
+            WorkerThread::spawn(index, worker, clock)
+        };
+        (0..count).map(start).collect::<io::Result<_>>().map(Self)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn are_alive(&self) -> bool {
+        self.0.iter().all(WorkerThread::is_alive)
+    }
+
+    /// Tells every worker the same.
+    pub(super) fn tell_all(&self, mut command: impl FnMut() -> Command) {
+        self.0.iter().for_each(|worker| worker.tell(command()));
+    }
+
+    /// Gives every worker one of `things`.
+    pub(super) fn each_gets<T>(&self, things: Vec<T>, mut command: impl FnMut(T) -> Command) {
+        self.0.iter().zip(things).for_each(|(worker, thing)| worker.tell(command(thing)));
+    }
+
+    /// Waits until every worker has done all it was told.
+    pub(super) fn barrier(&self) {
+        self.reports();
+    }
+
+    /// A copy of every worker's counters, each made between two batches.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        let answers: Vec<_> = self.0.iter().map(WorkerThread::report).collect();
+        let wait = || {
+            let answer = |answer: crossbeam_channel::Receiver<Report>| match answer.recv_timeout(PATIENCE) {
+                Ok(report) => report,
+                Err(error) => {
+                    error!(%error, "a worker does not answer");
+                    Report::default()
+                }
+            };
+            answers.into_iter().map(answer).collect()
+        };
+        tokio::task::block_in_place(wait)
+    }
+}
