@@ -9,7 +9,7 @@
 //! host3       br-blue, vxlan-blue, ...      the kernel's bridge and vxlan device for each network
 //! ```
 //!
-//! IPv6 is off everywhere: nothing then sends a frame of its own accord, and the demo can count.
+//! IPv6 is off everywhere, and neighbours are not probed: nothing sends a frame of its own accord, and the demo can count.
 
 use std::{
     fmt, fs,
@@ -201,6 +201,10 @@ impl Scene {
         for weft in &mut self.wefts {
             weft.process.wait_for("weft runs", PATIENCE)?;
         }
+        for station in &self.stations {
+            // By default a neighbour is asked five seconds after its first use whether it is still there.
+            station.namespace.sysctl("net.ipv4.neigh.eth0.delay_first_probe_time", "600")?;
+        }
         Ok(())
     }
 
@@ -275,7 +279,7 @@ impl Scene {
     }
 }
 
-/// Switches off what would send frames that nobody asked for.
+/// Switches off what would send frames that nobody asked for, on the interfaces that are yet to come.
 fn silent(namespace: Namespace) -> anyhow::Result<Namespace> {
     let key = "net.ipv6.conf.default.disable_ipv6";
     // a kernel without IPv6 is silent already
