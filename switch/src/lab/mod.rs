@@ -245,7 +245,8 @@ impl Remover {
             outcome = outcome.and(removed);
         }
         if let Some(folder) = state.folder.take() {
-            outcome = outcome.and(remove_folder(&folder));
+            let removed = remove_folder(&folder);
+            outcome = outcome.and(removed);
         }
         outcome
     }

@@ -39,6 +39,8 @@ pub(super) struct OpenPort {
     /// Its interface as it was last heard of.
     pub(super) link: Link,
     pub(super) offloads: Offloads,
+    /// What its MTU would be, or is, if its configuration names none.
+    pub(super) default_mtu: u16,
     /// The interface or its namespace is gone; the port has no queues any more.
     pub(super) gone: bool,
 }
@@ -79,7 +81,7 @@ pub(super) async fn open(
     let link = links.by_name(&config.name).await?;
     let offloads = queues.first().map_or_else(Offloads::default, Port::offloads);
     info!(port = config.full_name(), kind = config.kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
-    Ok((OpenPort { config: config.clone(), netns, link, offloads, gone: false }, queues))
+    Ok((OpenPort { config: config.clone(), netns, link, offloads, default_mtu, gone: false }, queues))
 }
 
 fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, PortOpenError> {

@@ -136,7 +136,7 @@ fn a_trunk_puts_tags_on_and_takes_them_off_and_keeps_the_priority() {
     let (plain, group) = (frame(B, A, 60), frame(MacAddr::BROADCAST, A, 60));
 
     scene.send(P1, &tagged(&group, 0xb00a));
-    assert_eq!(scene.received(P0), [group.clone()], "an access port gets it without a tag");
+    assert_eq!(scene.received(P0), std::slice::from_ref(&group), "an access port gets it without a tag");
     assert_eq!(scene.received(P2), [tagged(&group, 0xb12c)], "another trunk under its own identifier");
 
     scene.send(P0, &plain);
