@@ -20,6 +20,8 @@
 //!
 //! The usual arguments of `cargo test` work: a filter, `--list`, `--test-threads`, `--ignored`.
 
+pub mod scene;
+pub mod traffic;
 pub mod weft;
 
 use std::{

@@ -38,7 +38,6 @@ const STEPS: [(&str, Step); 7] = [
     ("Every frame is accounted for", story::account),
 ];
 
-#[allow(clippy::disallowed_methods, reason = "a person waits for it")]
 pub(super) fn run(_args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     check_machine()?;

@@ -41,7 +41,6 @@ fn check(so: bool, what: &str, expected: impl ToString, seen: impl ToString) -> 
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks again until the answer is as expected; then, or when patience ends, gives the answer.
-#[allow(clippy::disallowed_methods, reason = "a person watches")]
 fn settled<T>(mut ask: impl FnMut() -> anyhow::Result<T>, as_expected: impl Fn(&T) -> bool) -> anyhow::Result<T> {
     let end = Instant::now() + PATIENCE;
     loop {
