@@ -60,6 +60,11 @@ impl Tally {
         self.drops_out.iter_mut().zip(&other.drops_out).for_each(|(a, b)| *a += b);
     }
 
+    fn take_back(&mut self, frames: u64, bytes: u64) {
+        self.frames_out = self.frames_out.saturating_sub(frames);
+        self.bytes_out = self.bytes_out.saturating_sub(bytes);
+    }
+
     /// All drops, both ways.
     pub fn drops(&self) -> u64 {
         self.drops_in.iter().chain(&self.drops_out).sum()
@@ -151,6 +156,14 @@ impl Counters {
         tally.bytes_out += bytes;
     }
 
+    /// Frames that were counted as having left at `at` were lost there after all.
+    #[cold]
+    pub(super) fn lost(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64, bytes: u64) {
+        self.endpoint(at).take_back(frames, bytes);
+        self.bridge(bridge).take_back(frames, bytes);
+        self.dropped_out(at, bridge, reason, frames);
+    }
+
     /// They should have left at `at`.
     #[inline]
     pub(super) fn dropped_out(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64) {
@@ -223,5 +236,19 @@ mod tests {
         assert_eq!(counters.ports[3], Tally::default());
         assert_eq!(counters.total(), before);
         assert!(counters.total().balances());
+    }
+
+    #[test]
+    fn what_was_lost_after_all_is_a_drop_and_no_longer_delivered() {
+        let mut counters = Counters::default();
+        let (from, to, bridge) = (Endpoint::Port(PortId(0)), Endpoint::Port(PortId(1)), BridgeId(0));
+        counters.entered(from, 9, 9000);
+        counters.entered_bridge(bridge, 9, 9000);
+        counters.left(to, bridge, 9, 9000);
+        counters.lost(to, bridge, DropReason::PortQueueFull, 4, 4000);
+        for tally in [&counters.ports[1], &counters.bridges[0]] {
+            assert_eq!((tally.frames_out, tally.bytes_out, tally.drops()), (5, 5000, 4));
+        }
+        assert!(counters.total().balances() && counters.bridges[0].balances());
     }
 }

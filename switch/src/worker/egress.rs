@@ -9,7 +9,7 @@ use weft_vxlan::{
 use super::{counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{Bridge, DropReason, Overlay, Tables},
-    ids::{Endpoint, PortId, VtepId},
+    ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{Gso, Segments, VnetHeader},
     port::{Offloads, Port, PortQueue, TxFrame},
     underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
@@ -26,8 +26,8 @@ pub(super) struct Egress<'w> {
     pub(super) tables: &'w Tables,
     pub(super) counters: &'w mut Counters,
     pub(super) ports: &'w mut [Option<PortQueue>],
-    /// Ports that were sent to in this batch and want a flush at its end.
-    pub(super) touched: &'w mut Vec<PortId>,
+    /// Ports that were sent to in this batch and want a flush at its end, and the bridge whose frames they got.
+    pub(super) touched: &'w mut Vec<(PortId, BridgeId)>,
     pub(super) underlay: Option<&'w mut Underlay>,
     pub(super) vteps: &'w mut VtepCache,
     pub(super) flow_seed: u64,
@@ -55,8 +55,8 @@ impl Egress<'_> {
             return Err(DropReason::EgressMtu);
         }
         let queue = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
-        if self.touched.last() != Some(&port) {
-            self.touched.push(port);
+        if self.touched.last() != Some(&(port, staged.bridge)) {
+            self.touched.push((port, staged.bridge));
         }
         if takes(queue.offloads(), &staged.vnet) {
             queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
@@ -114,9 +114,11 @@ impl Egress<'_> {
 
     /// Sends what ports and underlay kept back, and counts what became of it.
     pub(super) fn flush(&mut self) {
-        for port in self.touched.drain(..) {
-            if let Some(queue) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
-                queue.flush();
+        for (port, bridge) in self.touched.drain(..) {
+            let Some(queue) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else { continue };
+            // Of a super-frame that the kernel refused whole, some segments may have been lost after all.
+            if let Some((reason, frames, bytes)) = queue.flush().lost {
+                self.counters.lost(Endpoint::Port(port), bridge, reason, frames, bytes);
             }
         }
         let counters = &mut *self.counters;

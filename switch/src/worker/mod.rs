@@ -114,7 +114,7 @@ pub struct Worker {
     counters: Counters,
     received: RxBatch,
     arrived: UnderlayBatch,
-    touched: Vec<PortId>,
+    touched: Vec<(PortId, BridgeId)>,
     scratch: Box<[u8]>,
 }
 
