@@ -132,15 +132,22 @@ impl Trunk {
     }
 
     /// Priority and drop-eligible bits are the same on both trunks, whatever the VLAN's number there.
-    pub(crate) fn priorities_are_kept(&self) -> anyhow::Result<()> {
+    /// `peer_keeps_eligibility`: what the peer gets from the trunk keeps the drop-eligible bit.
+    pub(crate) fn priorities_are_kept(&self, peer_keeps_eligibility: bool) -> anyhow::Result<()> {
+        const DROP_ELIGIBLE: u16 = 0x1000;
+        let kept = |tci: u16| if peer_keeps_eligibility { tci } else { tci & !DROP_ELIGIBLE };
+        let on_the_trunk = Capture::start(&self.peer, "t0", &["-Q", "in"])?;
         let at_peer = Capture::start(&self.peer_tags, "eth0", &["-Q", "in"])?;
         inject(&self.weft_tags, "eth0", &[numbered(1, &[(TPID, 0xa00a)]), numbered(2, &[(TPID, 0xf015)])])?;
         // 10 stays 10; 21 here is 20 on the trunk, and there.
-        expect(&at_peer, "weft's tags at the peer", &[numbered(1, &[(TPID, 0xa00a)]), numbered(2, &[(TPID, 0xf014)])])?;
+        let (ten, twenty) = (numbered(1, &[(TPID, 0xa00a)]), |tci| numbered(2, &[(TPID, tci)]));
+        expect(&on_the_trunk, "weft's tags on the trunk", &[ten.clone(), twenty(0xf014)])?;
+        expect(&at_peer, "weft's tags behind the peer", &[ten, twenty(kept(0xf014))])?;
 
         let at_weft = Capture::start(&self.weft_tags, "eth0", &["-Q", "in"])?;
-        inject(&self.peer_tags, "eth0", &[numbered(3, &[(TPID, 0xa00a)]), numbered(4, &[(TPID, 0x6014)])])?;
-        expect(&at_weft, "the peer's tags at weft", &[numbered(3, &[(TPID, 0xa00a)]), numbered(4, &[(TPID, 0x6015)])])
+        inject(&self.peer_tags, "eth0", &[numbered(3, &[(TPID, 0xa00a)]), numbered(4, &[(TPID, 0x7014)])])?;
+        let expected = [numbered(3, &[(TPID, 0xa00a)]), numbered(4, &[(TPID, 0x7015)])];
+        expect(&at_weft, "the peer's tags behind weft", &expected)
     }
 
     /// What is inside a customer's tag is nobody's business; what arrives untagged, or tagged with a priority alone or by
