@@ -155,11 +155,7 @@ fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {
 ///
 /// # Errors
 /// It never does within `patience`, or asking fails.
-pub fn eventually(
-    what: &str,
-    patience: Duration,
-    mut so: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+pub fn eventually(what: &str, patience: Duration, mut so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let started = Instant::now();
     while !so()? {
         ensure!(started.elapsed() < patience, "{what}: not within {patience:?}");

@@ -40,14 +40,32 @@ pub(crate) struct Capture {
 impl Capture {
     /// Begins to capture; has begun when this returns. `arguments` are tcpdump's, its filter last.
     pub(crate) fn start(namespace: &Namespace, interface: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut capture = Self::spawn(namespace, interface, arguments)?;
+        capture.has_begun()?;
+        Ok(capture)
+    }
+
+    /// Begins to capture what arrives at several places.
+    pub(crate) fn start_all(places: &[(&Namespace, &str)]) -> anyhow::Result<Vec<Self>> {
+        let mut captures = Vec::new();
+        for (namespace, interface) in places {
+            captures.push(Self::spawn(namespace, interface, &["-Q", "in"])?);
+        }
+        captures.iter_mut().try_for_each(Self::has_begun)?;
+        Ok(captures)
+    }
+
+    fn spawn(namespace: &Namespace, interface: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("capture.pcap");
         // As root to the end (-Z): the directory is nobody else's. A large buffer (-B, KiB), since nothing may be missed.
-        let options = ["-Z", "root", "-n", "-U", "--immediate-mode", "-B", "65536", "-i", interface, "-w"];
-        let command = namespace.command("tcpdump").args(options).arg(&path).args(arguments);
-        let mut process = command.spawn()?;
-        process.wait_for("listening on", PATIENCE)?;
+        let options = ["-Z", "root", "-n", "-U", "--immediate-mode", "-B", "16384", "-i", interface, "-w"];
+        let process = namespace.command("tcpdump").args(options).arg(&path).args(arguments).spawn()?;
         Ok(Self { process, path, _directory: directory })
+    }
+
+    fn has_begun(&mut self) -> anyhow::Result<()> {
+        Ok(self.process.wait_for("listening on", PATIENCE)?)
     }
 
     /// What was captured so far.

@@ -39,13 +39,8 @@ struct Underlay {
     df: Option<&'static str>,
 }
 
-const OVER_IPV4: Underlay = Underlay {
-    vteps: ["192.0.2.1", "192.0.2.2"],
-    prefix: "/24",
-    port: 4789,
-    ttl: "ip.ttl",
-    df: Some("ip.flags.df"),
-};
+const OVER_IPV4: Underlay =
+    Underlay { vteps: ["192.0.2.1", "192.0.2.2"], prefix: "/24", port: 4789, ttl: "ip.ttl", df: Some("ip.flags.df") };
 const OVER_IPV6: Underlay =
     Underlay { vteps: ["2001:db8::1", "2001:db8::2"], prefix: "/64", port: 8472, ttl: "ipv6.hlim", df: None };
 
@@ -183,12 +178,9 @@ impl Seen {
         if underlay.df.is_some() {
             ensure!(outer.get(1).and_then(|df| df.first()).map(String::as_str) == Some("1"), "the outer DF");
         }
-        for (count, statuses) in [
-            (&mut self.tcp, &tcp[..]),
-            (&mut self.udp, inner_udp),
-            (&mut self.icmp, icmp),
-            (&mut self.icmpv6, icmpv6),
-        ] {
+        for (count, statuses) in
+            [(&mut self.tcp, &tcp[..]), (&mut self.udp, inner_udp), (&mut self.icmp, icmp), (&mut self.icmpv6, icmpv6)]
+        {
             *count += usize::from(statuses.iter().any(|status| status == GOOD));
         }
         Ok(())

@@ -17,8 +17,15 @@ use crate::{
     trunk::{Trunk, VLANS, peer_address, weft_address},
 };
 
-const NEEDS: Needs =
-    Needs::ROOT_AND_TUN.programs(&["ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpdump", "python3", "ping", "ethtool"]);
+const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&[
+    "ovs-vswitchd",
+    "ovsdb-server",
+    "ovs-vsctl",
+    "tcpdump",
+    "python3",
+    "ping",
+    "ethtool",
+]);
 const TRANSFER: usize = 20_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where Debian has the database's schema.
@@ -44,9 +51,7 @@ fn vlans_are_kept_apart() -> anyhow::Result<()> {
 fn tagged_frames_are_told_alike() -> anyhow::Result<()> {
     let (trunk, _ovs) = trunk_to_ovs(true)?;
     // A tag that the kernel took off comes back without its drop-eligible bit (OVS, `lib/packets.c`: `eth_push_vlan`).
-    trunk.priorities_are_kept(false)?;
-    trunk.the_native_vlan_takes_what_has_no_vlan()?;
-    trunk.other_vlans_are_dropped_and_counted()?;
+    trunk.tagged_frames_go_where_they_belong(false)?;
     trunk.weft.ledger_balances()?;
     Ok(())
 }

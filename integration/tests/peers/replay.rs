@@ -132,12 +132,12 @@ impl Scene {
         here.address("u0", "192.0.2.1/24")?;
         sender.address("u0", "192.0.2.2/24")?;
         // One worker and no offloads: frames come out in their order, and as the wire would have them.
-        let mut config =
-            format!("[switch]\nworkers = 1\n[vtep]\naddress = \"192.0.2.1\"\npeers = \"any\"\n{vtep}\n");
+        let mut config = format!("[switch]\nworkers = 1\n[vtep]\naddress = \"192.0.2.1\"\npeers = \"any\"\n{vtep}\n");
         for vni in vnis {
             let netns = inside.full_name();
             config += &format!("[[bridge]]\nname = \"b{vni}\"\nvni = {vni}\nlearning = {learning}\n");
-            config += &format!("[[port]]\nname = \"t{vni}\"\nnetns = \"{netns}\"\nbridge = \"b{vni}\"\noffload = false\n");
+            config +=
+                &format!("[[port]]\nname = \"t{vni}\"\nnetns = \"{netns}\"\nbridge = \"b{vni}\"\noffload = false\n");
         }
         let weft = Weft::start(&here, &config)?;
         Ok(Self { weft, sender, inside, _lab: lab })

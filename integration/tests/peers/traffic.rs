@@ -15,10 +15,10 @@ use weft_integration::weft::eventually;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// EtherType for local experiments (IEEE 802): no stack answers it.
-pub(crate) const EXPERIMENT: u16 = 0x88b5;
+const EXPERIMENT: u16 = 0x88b5;
 
 /// A frame that is made by hand, to everybody, with these tags (protocol identifier and control information, outermost
-/// first) and a number that tells it from others.
+/// first) and a number that tells it from others. Without tags it is the same frame, but for the tags.
 pub(crate) fn numbered(number: u32, tags: &[(u16, u16)]) -> Vec<u8> {
     let mut frame = [[0xff; 6], [2, 0, 0, 0, 0xee, 1]].concat();
     for (tpid, tci) in tags {
@@ -27,8 +27,16 @@ pub(crate) fn numbered(number: u32, tags: &[(u16, u16)]) -> Vec<u8> {
     }
     frame.extend(EXPERIMENT.to_be_bytes());
     frame.extend(number.to_be_bytes());
-    frame.resize(64, 0x5a);
+    frame.resize(64 + 4 * tags.len(), 0x5a);
     frame
+}
+
+/// The number of a [`numbered`] frame.
+pub(crate) fn number_of(frame: &[u8]) -> Option<u32> {
+    const MOST_TAGS: usize = 2;
+    let type_at =
+        (12..=12 + 4 * MOST_TAGS).step_by(4).find(|&at| frame.get(at..at + 2) == Some(&EXPERIMENT.to_be_bytes()))?;
+    frame[type_at + 2..].first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 /// Sends raw frames out of an interface by Python's packet socket.

@@ -11,12 +11,12 @@
 
 use anyhow::ensure;
 use weft::lab::{Lab, Namespace};
-use weft_integration::weft::{Weft, eventually};
+use weft_integration::weft::Weft;
 
 use crate::{
     PREFIX,
-    capture::{Capture, Captured},
-    traffic::{EXPERIMENT, becomes_reachable, inject, is_unreachable, numbered, ping},
+    capture::Capture,
+    traffic::{becomes_reachable, inject, is_unreachable, number_of, numbered, ping},
 };
 
 /// The VLANs of the access ports, of which the last is the trunk's native one.
@@ -25,6 +25,10 @@ pub(crate) const VLANS: [u16; 3] = [10, 20, 30];
 const SUBNET: &str = "/24";
 const TPID: u16 = 0x8100;
 const TPID_SERVICE: u16 = 0x88a8;
+/// A bit of a tag's control information.
+const DROP_ELIGIBLE: u16 = 0x1000;
+/// Why a trunk refuses frames.
+const REASONS: [&str; 3] = ["vlan_not_member", "vlan_invalid", "vlan_untagged"];
 
 /// The lab without the peer switch, which has to find `t0` in its namespace.
 pub(crate) struct Trunk {
@@ -54,6 +58,7 @@ impl Trunk {
         let (peer_tags, weft_tags) = (lab.namespace("peertags")?, lab.namespace("wefttags")?);
         // What these hosts' kernels would send by themselves is untagged, and counted.
         quiet(&weft_tags)?;
+        quiet(&router)?;
         lab.veth((&here, "t0"), (&peer, "t0"), 1500)?;
         lab.veth((&here, "t1"), (&weft_tags, "eth0"), 1500)?;
         let hosts = |side: &str| VLANS.iter().map(|vlan| lab.namespace(&format!("{side}{vlan}"))).collect();
@@ -131,70 +136,60 @@ impl Trunk {
         is_unreachable(&self.weft_hosts[2], &peer_address(20))
     }
 
-    /// Priority and drop-eligible bits are the same on both trunks, whatever the VLAN's number there.
+    /// Frames made by hand, with tags of all kinds, go where they belong, look there as they should, and go nowhere else;
+    /// what belongs nowhere is counted.
+    ///
     /// `peer_keeps_eligibility`: what the peer gets from the trunk keeps the drop-eligible bit.
-    pub(crate) fn priorities_are_kept(&self, peer_keeps_eligibility: bool) -> anyhow::Result<()> {
-        const DROP_ELIGIBLE: u16 = 0x1000;
-        let kept = |tci: u16| if peer_keeps_eligibility { tci } else { tci & !DROP_ELIGIBLE };
-        let on_the_trunk = Capture::start(&self.peer, "t0", &["-Q", "in"])?;
-        let at_peer = Capture::start(&self.peer_tags, "eth0", &["-Q", "in"])?;
-        inject(&self.weft_tags, "eth0", &[numbered(1, &[(TPID, 0xa00a)]), numbered(2, &[(TPID, 0xf015)])])?;
-        // 10 stays 10; 21 here is 20 on the trunk, and there.
-        let (ten, twenty) = (numbered(1, &[(TPID, 0xa00a)]), |tci| numbered(2, &[(TPID, tci)]));
-        expect(&on_the_trunk, "weft's tags on the trunk", &[ten.clone(), twenty(0xf014)])?;
-        expect(&at_peer, "weft's tags behind the peer", &[ten, twenty(kept(0xf014))])?;
-
-        let at_weft = Capture::start(&self.weft_tags, "eth0", &["-Q", "in"])?;
-        inject(&self.peer_tags, "eth0", &[numbered(3, &[(TPID, 0xa00a)]), numbered(4, &[(TPID, 0x7014)])])?;
-        let expected = [numbered(3, &[(TPID, 0xa00a)]), numbered(4, &[(TPID, 0x7015)])];
-        expect(&at_weft, "the peer's tags behind weft", &expected)
-    }
-
-    /// What is inside a customer's tag is nobody's business; what arrives untagged, or tagged with a priority alone or by
-    /// another protocol, belongs to the native VLAN.
-    pub(crate) fn the_native_vlan_takes_what_has_no_vlan(&self) -> anyhow::Result<()> {
-        let at_access = Capture::start(&self.weft_hosts[0], "eth0", &["-Q", "in"])?;
-        let at_native = Capture::start(&self.weft_hosts[2], "eth0", &["-Q", "in"])?;
+    pub(crate) fn tagged_frames_go_where_they_belong(&self, peer_keeps_eligibility: bool) -> anyhow::Result<()> {
+        let untagged = |number| numbered(number, &[]);
+        let tagged = |number, tci| numbered(number, &[(TPID, tci)]);
         let service = numbered(7, &[(TPID_SERVICE, 10), (TPID, 10)]);
-        inject(
-            &self.peer,
-            "t0",
-            &[
-                numbered(5, &[]),
-                numbered(6, &[(TPID, 0x6000)]),
-                service.clone(),
-                numbered(8, &[(TPID, 10), (TPID, 20)]),
-            ],
-        )?;
-        expect(&at_native, "the native VLAN's frames", &[numbered(5, &[]), unpadded(6, &[(TPID, 0x6000)]), service])?;
-        let inner = [&numbered(8, &[(TPID, 10), (TPID, 20)])[..12], &numbered(8, &[(TPID, 10), (TPID, 20)])[16..]];
-        expect(&at_access, "VLAN 10's frame", &[inner.concat()])
+        let nested = numbered(8, &[(TPID, 10), (TPID, 20)]);
+        let at_peer = |tci: u16| if peer_keeps_eligibility { tci } else { tci & !DROP_ELIGIBLE };
+
+        // By weft's second trunk. It has VLAN 20 under the number 21, and no native VLAN. What is to be dropped goes first: it
+        // would be there when the rest is.
+        let not_members = [tagged(11, 40), tagged(12, 20), tagged(13, 4094)];
+        let invalid = [tagged(14, 0xffff), tagged(15, 0x0fff)];
+        let without_vlan = [untagged(16), tagged(17, 0xa000), numbered(18, &[(TPID_SERVICE, 10)])];
+        let passing = [tagged(1, 0xa00a), tagged(2, 0xf015)];
+        let by_weft_trunk = [&not_members[..], &invalid, &without_vlan, &passing].concat();
+        // Through the peer.
+        let by_peer = [tagged(3, 0xa00a), tagged(4, 0x7014)];
+        // Onto the trunk as they are: without a VLAN, with a priority alone, with a tag that is none of ours, with two.
+        let by_trunk =
+            [tagged(19, 40), tagged(20, 0x0fff), untagged(5), tagged(6, 0x6000), service.clone(), nested.clone()];
+        let expected = [
+            ((&self.peer, "t0"), vec![tagged(1, 0xa00a), tagged(2, 0xf014)]),
+            ((&self.peer_tags, "eth0"), vec![tagged(1, 0xa00a), tagged(2, at_peer(0xf014))]),
+            ((&self.weft_tags, "eth0"), vec![tagged(3, 0xa00a), tagged(4, 0x7015), nested]),
+            ((&self.weft_hosts[0], "eth0"), vec![untagged(1), untagged(3), tagged(8, 20)]),
+            ((&self.weft_hosts[1], "eth0"), vec![untagged(2), untagged(4)]),
+            ((&self.weft_hosts[2], "eth0"), vec![untagged(5), untagged(6), service]),
+        ];
+
+        let before = self.dropped()?;
+        let captures = Capture::start_all(&expected.each_ref().map(|(place, _)| *place))?;
+        inject(&self.weft_tags, "eth0", &by_weft_trunk)?;
+        inject(&self.peer_tags, "eth0", &by_peer)?;
+        inject(&self.peer, "t0", &by_trunk)?;
+        for (capture, ((namespace, _), expected)) in captures.iter().zip(&expected) {
+            let what = format!("frames at {}", namespace.name());
+            let found = capture.wait_for(&what, expected.len(), |frame| number_of(&frame.bytes).is_some())?;
+            let mut found: Vec<_> = found.into_iter().map(|frame| frame.bytes).collect();
+            found.sort_by_key(|frame| number_of(frame));
+            ensure!(found == *expected, "{what}: {found:x?} instead of {expected:x?}");
+        }
+        let after = self.dropped()?;
+        let dropped: [_; 3] = std::array::from_fn(|reason| after[reason] - before[reason]);
+        ensure!(dropped == [4, 3, 3], "{REASONS:?}: {dropped:?}");
+        Ok(())
     }
 
-    /// What belongs to no VLAN of a trunk ends there, and weft says why.
-    pub(crate) fn other_vlans_are_dropped_and_counted(&self) -> anyhow::Result<()> {
-        const REASONS: [&str; 3] = ["vlan_not_member", "vlan_invalid", "vlan_untagged"];
-        let counts = || REASONS.map(|reason| self.weft.dropped(reason)).into_iter().collect::<anyhow::Result<Vec<_>>>();
-        let before = counts()?;
-        let witnesses = self.weft_hosts.iter().map(|host| Capture::start(host, "eth0", &["-Q", "in"]));
-        let witnesses: Vec<_> = witnesses.collect::<anyhow::Result<_>>()?;
-        // 20 is 21 there.
-        let not_member = [numbered(11, &[(TPID, 40)]), numbered(12, &[(TPID, 20)]), numbered(13, &[(TPID, 4094)])];
-        let invalid = [numbered(14, &[(TPID, 0xffff)]), numbered(15, &[(TPID, 0x0fff)])];
-        let untagged = [numbered(16, &[]), numbered(17, &[(TPID, 0xa000)]), numbered(18, &[(TPID_SERVICE, 10)])];
-        inject(&self.weft_tags, "eth0", &[&not_member[..], &invalid, &untagged].concat())?;
-        inject(&self.peer, "t0", &[numbered(19, &[(TPID, 40)]), numbered(20, &[(TPID, 0x0fff)])])?;
-        let mut grown = Vec::new();
-        eventually("the drops are counted", std::time::Duration::from_secs(60), || {
-            grown = counts()?.iter().zip(&before).map(|(after, before)| after - before).collect();
-            Ok(grown.iter().sum::<u64>() >= 10)
-        })?;
-        ensure!(grown == [4, 3, 3], "{REASONS:?}: {grown:?}");
-        for witness in witnesses {
-            let frames = witness.frames()?;
-            ensure!(!frames.iter().any(is_numbered), "a dropped frame arrived: {frames:x?}");
-        }
-        Ok(())
+    /// How many frames were dropped for each of [`REASONS`].
+    fn dropped(&self) -> anyhow::Result<[u64; 3]> {
+        let [not_member, invalid, untagged] = REASONS.map(|reason| self.weft.dropped(reason));
+        Ok([not_member?, invalid?, untagged?])
     }
 }
 
@@ -213,23 +208,4 @@ fn quiet(namespace: &Namespace) -> anyhow::Result<()> {
         namespace.sysctl(&format!("net.ipv6.conf.{which}.disable_ipv6"), "1")?;
     }
     Ok(())
-}
-
-/// The frame that [`numbered`] makes with these tags, after they were taken off.
-fn unpadded(number: u32, tags: &[(u16, u16)]) -> Vec<u8> {
-    let frame = numbered(number, tags);
-    [&frame[..12], &frame[12 + 4 * tags.len()..]].concat()
-}
-
-/// Waits for frames made by hand, and compares them byte for byte.
-fn expect(capture: &Capture, what: &str, expected: &[Vec<u8>]) -> anyhow::Result<()> {
-    let found = capture.wait_for(what, expected.len(), is_numbered)?;
-    let found: Vec<_> = found.into_iter().map(|frame| frame.bytes).collect();
-    ensure!(found == expected, "{what}: {found:x?} instead of {expected:x?}");
-    Ok(())
-}
-
-fn is_numbered(frame: &Captured) -> bool {
-    let type_behind = |tags: usize| frame.bytes.get(12 + 4 * tags..14 + 4 * tags) == Some(&EXPERIMENT.to_be_bytes());
-    (0..=2).any(type_behind)
 }
