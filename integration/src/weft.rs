@@ -111,6 +111,28 @@ impl Weft {
         Ok(ledger["totals"].clone())
     }
 
+    /// Fails unless every frame is accounted for before long: a frame that is on its way just now is not yet.
+    ///
+    /// # Errors
+    /// The ledger does not come to balance.
+    pub fn ledger_comes_to_balance(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(2);
+        while let Err(unbalanced) = self.ledger_balances() {
+            ensure!(Instant::now() < end, unbalanced);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration anew and makes weft read it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn reload(&self, config: &str) -> anyhow::Result<()> {
+        self.rewrite(config)?;
+        self.succeed(&["reload"]).map(drop)
+    }
+
     /// Writes the configuration anew; `weft reload` or SIGHUP makes weft read it.
     ///
     /// # Errors
@@ -154,11 +176,7 @@ fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {
 ///
 /// # Errors
 /// It never does within `patience`, or asking fails.
-pub fn eventually(
-    what: &str,
-    patience: Duration,
-    mut so: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+pub fn eventually(what: &str, patience: Duration, mut so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let started = Instant::now();
     while !so()? {
         ensure!(started.elapsed() < patience, "{what}: not within {patience:?}");
