@@ -1,120 +1,187 @@
-//! Traffic between two namespaces, checked octet for octet at its other end.
+//! Traffic of tests and how it is measured: frames put on an interface one by one, pings in quick succession, and what the
+//! kernel counted meanwhile.
 
 use std::{
-    io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    ops::RangeInclusive,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, anyhow, ensure};
-use weft::lab::Namespace;
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use weft::{
+    lab::{Lab, LabError, Namespace, Process, Signal},
+    offload::VnetHeader,
+    port::{
+        Port, TxFrame,
+        packet::{self, PacketQueue},
+    },
+    wire::MacAddr,
+};
 
-/// How long any one step may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// EtherType for local experiments (IEEE 802): the kernel ignores such frames.
+pub const EXPERIMENT: u16 = 0x88b5;
 
-/// Sends one UDP datagram of every size from `client` to `address` in `server`, which sends each back; the client compares.
+/// A namespace in which the kernel sends nothing on its own: no IPv6.
 ///
 /// # Errors
-/// A datagram is lost or comes back different; the error has its size.
-pub fn echo(
-    client: &Namespace,
-    server: &Namespace,
-    address: IpAddr,
-    sizes: RangeInclusive<usize>,
-) -> anyhow::Result<()> {
-    let count = sizes.clone().count();
-    let answering = server.within(|| UdpSocket::bind(SocketAddr::new(address, 0)))??;
-    let any = SocketAddr::new(unspecified(address), 0);
-    let asking = client.within(|| UdpSocket::bind(any))??;
-    asking.connect(answering.local_addr()?)?;
-    asking.set_read_timeout(Some(Duration::from_secs(3)))?;
-    answering.set_read_timeout(Some(PATIENCE))?;
-    thread::scope(|scope| {
-        scope.spawn(move || -> std::io::Result<()> {
-            let mut buffer = vec![0; 65_536];
-            for _ in 0..count {
-                let (len, from) = answering.recv_from(&mut buffer)?;
-                answering.send_to(&buffer[..len], from)?;
+/// See [`Lab::namespace`].
+pub fn quiet(lab: &Lab, name: &str) -> Result<Namespace, LabError> {
+    let namespace = lab.namespace(name)?;
+    for scope in ["all", "default"] {
+        namespace.sysctl(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "1")?;
+    }
+    Ok(namespace)
+}
+
+/// A frame of 60 bytes, the shortest that a wire carries.
+pub fn frame(dst: MacAddr, src: MacAddr, ether_type: u16) -> Vec<u8> {
+    let mut frame = [&dst.0[..], &src.0, &ether_type.to_be_bytes()].concat();
+    frame.resize(60, 0x5a);
+    frame
+}
+
+/// Puts frames on an interface as a program in its namespace would, by a packet socket.
+pub struct Injector(PacketQueue);
+
+impl Injector {
+    /// On an interface of a namespace.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn new(namespace: &Namespace, interface: &str) -> anyhow::Result<Self> {
+        let mut queues = namespace.within(|| packet::open(interface, 1, true))??;
+        Ok(Self(queues.pop().context("one queue was asked for")?))
+    }
+
+    /// Sends a frame with a virtio-net header beside it; false: the kernel does not take it.
+    pub fn send_with(&mut self, bytes: &[u8], vnet: VnetHeader) -> bool {
+        let frame = TxFrame { bytes, tag: None, vnet };
+        self.0.send(&frame).is_ok()
+    }
+
+    /// Sends frames at this rate at most, some at a time with a pause in between; returns how many the kernel took.
+    pub fn send_all<'f>(&mut self, frames: impl IntoIterator<Item = &'f Vec<u8>>, per_second: u32) -> u64 {
+        // Less than a tap's queue holds (1,000 frames, `drivers/net/tun.c`: TUN_READQ_SIZE is 500).
+        const BURST: u32 = 50;
+        let started = Instant::now();
+        let mut taken = 0;
+        for (count, frame) in (0..).zip(frames) {
+            taken += u64::from(self.send_with(frame, VnetHeader::NONE));
+            if count % BURST == BURST - 1 {
+                let due = started + Duration::from_secs(1) * (count + 1) / per_second;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            Ok(())
-        });
-        let mut random = fastrand::Rng::with_seed(count as u64);
-        let (mut sent, mut back) = (vec![0; 65_536], vec![0; 65_536]);
-        for size in sizes {
-            random.fill(&mut sent[..size]);
-            asking.send(&sent[..size]).with_context(|| format!("sending {size} octets"))?;
-            let len = asking.recv(&mut back).with_context(|| format!("{size} octets did not come back"))?;
-            ensure!(back[..len] == sent[..size], "{size} octets came back as {len} others");
         }
+        taken
+    }
+}
+
+/// `ping` every ten milliseconds.
+pub struct PingTrain(Process);
+
+impl PingTrain {
+    /// Time from one request to the next.
+    const INTERVAL: Duration = Duration::from_millis(10);
+
+    /// Starts pinging `address`, and returns when the first answer has come.
+    ///
+    /// # Errors
+    /// None comes within five seconds.
+    pub fn start(from: &Namespace, address: &str) -> anyhow::Result<Self> {
+        let mut ping = from.command("ping").args(["-n", "-i0.01", "-W2", address]).spawn()?;
+        ping.wait_for("icmp_seq=", Duration::from_secs(5))?;
+        Ok(Self(ping))
+    }
+
+    /// Stops it and says how it went.
+    ///
+    /// # Errors
+    /// `ping` says something that is not understood.
+    pub fn stop(mut self) -> anyhow::Result<Pings> {
+        self.0.signal(Signal::INT)?;
+        let output = self.0.wait(Duration::from_secs(10))?.stdout;
+        let answers = output.lines().filter_map(|line| {
+            let after = |key: &str| line.split_once(key)?.1.split_whitespace().next();
+            Some((after("icmp_seq=")?.parse().ok()?, after("time=")?.parse::<f64>().ok()?))
+        });
+        let answers: Vec<(u64, f64)> = answers.collect();
+        let summary = output.lines().find(|line| line.contains("packets transmitted")).context("ping sums up")?;
+        let number = |word: &str| summary.split(", ").find(|part| part.contains(word))?.split(' ').next()?.parse().ok();
+        let sent: u64 = number("transmitted").context("ping tells what it sent")?;
+        // What was sent last may not have had its time.
+        let mut numbers: Vec<u64> = answers.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let silence = numbers.windows(2).map(|pair| pair[1] - pair[0] - 1).max().unwrap_or(0);
+        let silence = silence.max(sent.saturating_sub(numbers.last().copied().unwrap_or(0) + 1));
+        Ok(Pings {
+            sent,
+            lost: (sent - numbers.len() as u64).saturating_sub(1),
+            longest_silence: Self::INTERVAL * u32::try_from(silence)?,
+            slowest: Duration::from_secs_f64(answers.iter().map(|(_, millis)| millis / 1e3).fold(0.0, f64::max)),
+        })
+    }
+}
+
+/// How a [`PingTrain`] went.
+#[derive(Clone, Debug)]
+pub struct Pings {
+    /// Requests.
+    pub sent: u64,
+    /// Those without an answer; the last one is not counted, its answer may have been under way.
+    pub lost: u64,
+    /// For how long requests had no answer, the longest time in a row.
+    pub longest_silence: Duration,
+    /// The longest time that an answer took.
+    pub slowest: Duration,
+}
+
+impl Pings {
+    /// Fails if there was a gap of more than a tenth of a second.
+    ///
+    /// # Errors
+    /// The gap.
+    pub fn without_gap(&self) -> anyhow::Result<()> {
+        ensure!(self.sent > 20, "too few pings to tell anything: {self:?}");
+        ensure!(self.longest_silence <= Duration::from_millis(100), "there was a gap: {self:?}");
         Ok(())
-    })
-}
+    }
 
-/// Sends `len` pseudo-random octets by TCP from `client` to `address` in `server`, which compares each.
-///
-/// # Errors
-/// The connection breaks or stalls, or an octet is wrong; the error says which.
-pub fn stream(client: &Namespace, server: &Namespace, address: IpAddr, len: usize) -> anyhow::Result<()> {
-    let listener = server.within(|| TcpListener::bind(SocketAddr::new(address, 0)))??;
-    let to = listener.local_addr()?;
-    let connect = || TcpStream::connect_timeout(&to, PATIENCE);
-    let mut sending = client.within(connect)?.context("connecting")?;
-    let (mut receiving, _) = listener.accept()?;
-    sending.set_write_timeout(Some(PATIENCE))?;
-    receiving.set_read_timeout(Some(PATIENCE))?;
-    thread::scope(|scope| {
-        let sender = scope.spawn(move || -> std::io::Result<()> {
-            let mut source = Octets::default();
-            let mut left = len;
-            while left > 0 {
-                let block = source.next();
-                let some = block.len().min(left);
-                sending.write_all(&block[..some])?;
-                left -= some;
-            }
-            sending.shutdown(std::net::Shutdown::Write)
-        });
-        let mut source = Octets::default();
-        let mut found = vec![0; Octets::BLOCK];
-        let mut done = 0;
-        while done < len {
-            let wanted = source.next();
-            let some = wanted.len().min(len - done);
-            receiving.read_exact(&mut found[..some]).with_context(|| format!("after {done} octets"))?;
-            ensure!(found[..some] == wanted[..some], "something is wrong between octets {done} and {}", done + some);
-            done += some;
-        }
-        ensure!(receiving.read(&mut found)? == 0, "more came than was sent");
-        sender.join().map_err(|_| anyhow!("the sender panicked"))?.context("sending")
-    })
-}
-
-/// The octets of a stream, the same ones each time, without a period that fits segments or blocks.
-struct Octets {
-    random: fastrand::Rng,
-    block: Vec<u8>,
-}
-
-impl Default for Octets {
-    fn default() -> Self {
-        Self { random: fastrand::Rng::with_seed(7348), block: vec![0; Self::BLOCK] }
+    /// Fails unless every ping was answered.
+    ///
+    /// # Errors
+    /// What was not.
+    pub fn without_loss(&self) -> anyhow::Result<()> {
+        ensure!(self.sent > 20, "too few pings to tell anything: {self:?}");
+        ensure!(self.lost == 0, "pings were lost: {self:?}");
+        Ok(())
     }
 }
 
-impl Octets {
-    const BLOCK: usize = 65_536;
-
-    fn next(&mut self) -> &[u8] {
-        self.random.fill(&mut self.block);
-        &self.block
-    }
+/// What the kernel counted at an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkCounters {
+    /// Frames that the stack of the namespace sent; of a tap, those that were read from it.
+    pub tx_packets: u64,
+    /// Frames that were to be sent and could not be queued.
+    pub tx_dropped: u64,
+    /// Frames that it received; of a tap, those that were written to it.
+    pub rx_packets: u64,
 }
 
-fn unspecified(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+impl LinkCounters {
+    /// As they are now.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn of(namespace: &Namespace, interface: &str) -> anyhow::Result<Self> {
+        let text = namespace.run(&["ip", "-s", "-s", "-j", "link", "show", "dev", interface])?.ok()?.stdout;
+        let links: Value = serde_json::from_str(&text)?;
+        let number = |way: &str, key: &str| links[0]["stats64"][way][key].as_u64().context("ip shows counters");
+        Ok(Self {
+            tx_packets: number("tx", "packets")?,
+            tx_dropped: number("tx", "dropped")?,
+            rx_packets: number("rx", "packets")?,
+        })
     }
 }

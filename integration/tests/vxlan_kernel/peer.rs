@@ -4,7 +4,7 @@ use anyhow::ensure;
 use libtest_mimic::Trial;
 use weft::lab::Namespace;
 use weft_integration::{
-    traffic::{echo, stream},
+    exchange::{echo, stream},
     trial,
 };
 

@@ -134,23 +134,28 @@ impl Switch {
     }
 
     /// Asks anew how all interfaces are.
-    pub(super) async fn refresh_links(&mut self) {
-        let mut gone = Vec::new();
-        for (id, port) in self.ports.iter_mut().filter(|(_, port)| !port.gone) {
-            let asked = match Links::open(&port.netns) {
-                Ok(links) => links.by_index(port.link.index).await,
-                Err(error) => Err(error),
-            };
-            match asked {
-                Ok(link) => port.link = link,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone.push(id),
-                Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
-            }
-        }
-        if !gone.is_empty() {
-            self.let_go(&gone, "its interface was deleted");
+    async fn refresh_links(&mut self) {
+        let ids: Vec<_> = self.ports.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            self.refresh_link(id).await;
         }
         self.republish();
+    }
+
+    /// Asks anew how one interface is.
+    pub(super) async fn refresh_link(&mut self, id: u16) {
+        let Some(port) = self.ports.get_mut(id).filter(|port| !port.gone) else { return };
+        let asked = match Links::open(&port.netns) {
+            Ok(links) => links.by_index(port.link.index).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(link) => port.link = link,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.let_go(&[id], "its interface was deleted");
+            }
+            Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
+        }
     }
 
     fn republish(&self) {

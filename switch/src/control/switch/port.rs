@@ -39,6 +39,8 @@ pub(super) struct OpenPort {
     /// Its interface as it was last heard of.
     pub(super) link: Link,
     pub(super) offloads: Offloads,
+    /// What its MTU would be, or is, if its configuration names none.
+    pub(super) default_mtu: u16,
     /// The interface or its namespace is gone; the port has no queues any more.
     pub(super) gone: bool,
 }
@@ -61,10 +63,8 @@ impl OpenPort {
     /// Whether the namespace that the port was opened in still goes by the name it was given. A namespace lives as long
     /// as weft has a tap in it, so its end must be asked for.
     pub(super) fn namespace_is_there(&self) -> bool {
-        match &self.config.netns {
-            NetnsName::Own => true,
-            name => open_netns(name).is_ok_and(|found| found.same_as(&self.netns)),
-        }
+        let name = &self.config.netns;
+        *name == NetnsName::Own || open_netns(name).is_ok_and(|found| found.same_as(&self.netns))
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn open(
     let link = links.by_name(&config.name).await?;
     let offloads = queues.first().map_or_else(Offloads::default, Port::offloads);
     info!(port = config.full_name(), kind = config.kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
-    Ok((OpenPort { config: config.clone(), netns, link, offloads, gone: false }, queues))
+    Ok((OpenPort { config: config.clone(), netns, link, offloads, default_mtu, gone: false }, queues))
 }
 
 fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, PortOpenError> {
