@@ -11,8 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft::lab::{Namespace, Output, Process};
 
-/// How long weft may take to start, to stop, or to become what a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long weft may take to start, to stop, or to become what a test waits for, also in an
+/// emulated machine on a busy one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `weft` binary that was built together with this test.
 ///
@@ -109,6 +110,28 @@ impl Weft {
         let ledger = self.show("ledger")?;
         ensure!(ledger["totals"]["balanced"] == true, "the ledger does not balance: {ledger:#}");
         Ok(ledger["totals"].clone())
+    }
+
+    /// Fails unless every frame is accounted for before long: a frame that is on its way just now is not yet.
+    ///
+    /// # Errors
+    /// The ledger does not come to balance.
+    pub fn ledger_comes_to_balance(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(2);
+        while let Err(unbalanced) = self.ledger_balances() {
+            ensure!(Instant::now() < end, unbalanced);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration anew and makes weft read it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn reload(&self, config: &str) -> anyhow::Result<()> {
+        self.rewrite(config)?;
+        self.succeed(&["reload"]).map(drop)
     }
 
     /// Writes the configuration anew; `weft reload` or SIGHUP makes weft read it.
