@@ -77,11 +77,17 @@ impl Injector {
 }
 
 /// `ping` every ten milliseconds.
-pub struct PingTrain(Process);
+pub struct PingTrain {
+    ping: Process,
+    started: Instant,
+}
 
 impl PingTrain {
     /// Time from one request to the next.
     const INTERVAL: Duration = Duration::from_millis(10);
+
+    /// A shorter train would tell little.
+    const SHORTEST: Duration = Duration::from_millis(500);
 
     /// Starts pinging `address`, and returns when the first answer has come.
     ///
@@ -90,7 +96,7 @@ impl PingTrain {
     pub fn start(from: &Namespace, address: &str) -> anyhow::Result<Self> {
         let mut ping = from.command("ping").args(["-n", "-i0.01", "-W2", address]).spawn()?;
         ping.wait_for("icmp_seq=", Duration::from_secs(5))?;
-        Ok(Self(ping))
+        Ok(Self { ping, started: Instant::now() })
     }
 
     /// Stops it and says how it went.
@@ -98,8 +104,9 @@ impl PingTrain {
     /// # Errors
     /// `ping` says something that is not understood.
     pub fn stop(mut self) -> anyhow::Result<Pings> {
-        self.0.signal(Signal::INT)?;
-        let output = self.0.wait(Duration::from_secs(10))?.stdout;
+        thread::sleep(Self::SHORTEST.saturating_sub(self.started.elapsed()));
+        self.ping.signal(Signal::INT)?;
+        let output = self.ping.wait(Duration::from_secs(10))?.stdout;
         let answers = output.lines().filter_map(|line| {
             let after = |key: &str| line.split_once(key)?.1.split_whitespace().next();
             Some((after("icmp_seq=")?.parse().ok()?, after("time=")?.parse::<f64>().ok()?))

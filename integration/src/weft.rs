@@ -11,8 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft::lab::{Namespace, Output, Process};
 
-/// How long weft may take to start, to stop, or to become what a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long weft may take to start, to stop, or to become what a test waits for, also in an
+/// emulated machine on a busy one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `weft` binary that was built together with this test.
 ///

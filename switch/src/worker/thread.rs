@@ -212,6 +212,9 @@ impl Loop {
             match self.worker.turn_port(port, self.clock.now()) {
                 Ok(RxBatch::CAPACITY) => {}
                 Ok(_) => return,
+                // Said once each time that the interface goes down, and taken back by nothing but the next frame: there is
+                // nothing to wait for, and a queue that is not polled would miss what comes when it is up again.
+                Err(PortError::Down) => return,
                 Err(error) => return self.disarm(port, &error),
             }
         }

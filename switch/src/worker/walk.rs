@@ -95,6 +95,10 @@ impl<'w> Walk<'w> {
             Some(_) => match vlan::pop(bytes) {
                 Some((_, bytes)) => {
                     vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
+                    // A checksum may begin in the tag, and now in the addresses.
+                    if offload::wire_frames(bytes, &vnet).is_err() {
+                        return self.refuse(ingress, Some(bridge), DropReason::BadOffload, frames);
+                    }
                     bytes
                 }
                 None => return self.refuse(ingress, Some(bridge), DropReason::Malformed, frames),

@@ -64,7 +64,7 @@ impl Switch {
                 (None, Some(vlans), native.clone())
             }
         };
-        let there = !port.gone;
+        let there = !port.is_gone();
         PortState {
             name: port.config.full_name(),
             kind: port.config.kind.name().to_owned(),
@@ -73,7 +73,7 @@ impl Switch {
             native,
             mtu: there.then_some(port.link.mtu),
             mac: port.link.mac.filter(|_| there),
-            state: match (port.gone, port.is_up()) {
+            state: match (port.is_gone(), port.is_up()) {
                 (true, _) => LinkState::Gone,
                 (false, true) => LinkState::Up,
                 (false, false) => LinkState::Down,

@@ -325,6 +325,20 @@ fn a_virtio_net_header_that_contradicts_its_frame_is_a_drop() {
     assert!(scene.shared.fdb.is_empty());
 }
 
+/// Without its tag the checksum would cover the addresses, and the receiver's kernel would write into them.
+#[test]
+fn a_partial_checksum_that_begins_in_the_tag_is_a_drop() {
+    let mut scene = Scene::new();
+    scene.add_port(trunk(&[(10, BLUE)], None), ALL_OFFLOADS);
+    scene.add_port(Membership::Access(BLUE), ALL_OFFLOADS);
+    for start in 14..18 {
+        let vnet = VnetHeader { csum: Some(PartialCsum { start, offset: 0 }), ..VnetHeader::NONE };
+        scene.send_with(P0, &tagged(&frame(B, A, 60), 10), vnet);
+    }
+    assert_eq!(scene.received_with(P1), []);
+    assert_eq!(scene.drops(), [(DropReason::BadOffload, 4)]);
+}
+
 #[test]
 fn a_removed_port_leaves_named_drops_and_its_counts_behind() {
     let mut scene = Scene::access(&[NO_OFFLOADS; 3]);
