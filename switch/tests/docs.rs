@@ -47,9 +47,7 @@ fn the_maps_name_every_module_and_no_other() {
         let text = read(file);
         let map = text.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
         // "| 0: `wire` | ..." and "| 0 | `wire` | ..."
-        let rows = map
-            .lines()
-            .filter(|row| row.starts_with(|c| c == '|') && row[2..].starts_with(|c: char| c.is_ascii_digit()));
+        let rows = map.lines().filter(|row| row.starts_with('|') && row[2..].starts_with(|c: char| c.is_ascii_digit()));
         let named: BTreeSet<_> = rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect();
         assert_eq!(named, modules("switch/src"), "{file}");
     }
