@@ -112,6 +112,28 @@ impl Weft {
         Ok(ledger["totals"].clone())
     }
 
+    /// Fails unless every frame is accounted for before long: a frame that is on its way just now is not yet.
+    ///
+    /// # Errors
+    /// The ledger does not come to balance.
+    pub fn ledger_comes_to_balance(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(2);
+        while let Err(unbalanced) = self.ledger_balances() {
+            ensure!(Instant::now() < end, unbalanced);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration anew and makes weft read it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn reload(&self, config: &str) -> anyhow::Result<()> {
+        self.rewrite(config)?;
+        self.succeed(&["reload"]).map(drop)
+    }
+
     /// Writes the configuration anew; `weft reload` or SIGHUP makes weft read it.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ pub enum PortError {
     /// The interface was deleted, perhaps with its namespace.
     #[error("the interface is gone")]
     Gone,
-    /// The interface exists but is administratively down.
+    /// The interface exists but was set down. Said once; then nothing waits until it is up again.
     #[error("the interface is down")]
     Down,
     /// Anything else the kernel says.

@@ -7,9 +7,11 @@
 //! 2. set all options, and a filter that takes nothing;
 //! 3. bind to the interface with ETH_P_ALL (joining a group needs a bound socket, and a member can't be bound any more);
 //! 4. join the fanout group;
-//! 5. when all sockets have come this far, take the filters off.
+//! 5. when all sockets have come this far, wait until the kernel is done with frames that it had begun to hand out before
+//!    the last socket joined: it walks the list of readers as it found it, without a lock;
+//! 6. take the filters off.
 //!
-//! Frames before step 5 are nobody's; from then on each is read by exactly one socket of the group.
+//! Frames before step 6 are nobody's; from then on each is read by exactly one socket of the group.
 //!
 //! Three traps of `net/packet/af_packet.c`:
 //! - PACKET_IGNORE_OUTGOING is the socket's, but a group has a hook of its own (`fanout_add`), which looks only at
@@ -136,6 +138,7 @@ pub fn open(name: &str, queue_count: usize) -> Result<Vec<PacketSocket>, PacketE
         for other in others {
             join_group(&other.fd, group, 0).map_err(refused("PACKET_FANOUT"))?;
         }
+        await_readers().map_err(refused("socket(AF_PACKET)"))?;
     }
     for socket in &sockets {
         take_all(&socket.fd).map_err(refused("SO_DETACH_FILTER"))?;
@@ -273,6 +276,13 @@ fn join_new_group(fd: &OwnedFd) -> io::Result<u16> {
 fn join_group(fd: &OwnedFd, group: u16, flags: u32) -> io::Result<()> {
     // Identifier below, type and flags above.
     set_packet_option(fd, libc::PACKET_FANOUT, &(u32::from(group) | (FANOUT | flags) << 16).to_ne_bytes())
+}
+
+/// Waits until every frame that is being handed out now has been. Closing any packet socket does
+/// (af_packet.c:packet_release calls `synchronize_net`), and nothing else that a process may do says so as plainly.
+fn await_readers() -> io::Result<()> {
+    drop(socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?);
+    Ok(())
 }
 
 fn take_nothing(fd: &OwnedFd) -> io::Result<()> {

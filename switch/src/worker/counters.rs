@@ -60,6 +60,13 @@ impl Tally {
         self.drops_out.iter_mut().zip(&other.drops_out).for_each(|(a, b)| *a += b);
     }
 
+    fn take_back(&mut self, reason: DropReason, frames: u64, bytes: u64) {
+        let frames = frames.min(self.frames_out);
+        self.frames_out -= frames;
+        self.bytes_out -= bytes.min(self.bytes_out);
+        self.drops_out[reason.index()] += frames;
+    }
+
     /// All drops, both ways.
     pub fn drops(&self) -> u64 {
         self.drops_in.iter().chain(&self.drops_out).sum()
@@ -156,6 +163,14 @@ impl Counters {
     pub(super) fn dropped_out(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64) {
         self.endpoint(at).drops_out[reason.index()] += frames;
         self.bridge(bridge).drops_out[reason.index()] += frames;
+    }
+
+    /// They were counted as left at `at`, but did not leave after all. Of a loss that its port reports later than in the
+    /// batch that caused it (only the fault wrapper does), the bridge may have sent less than is lost: the rest stays.
+    #[cold]
+    pub(super) fn lost(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64, bytes: u64) {
+        self.endpoint(at).take_back(reason, frames, bytes);
+        self.bridge(bridge).take_back(reason, frames, bytes);
     }
 
     /// A port is gone and its id free for another: its counts are kept among [`Counters::removed_ports`].

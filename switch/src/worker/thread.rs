@@ -30,6 +30,7 @@ use crate::{
 const TURN_BATCHES: usize = 4;
 
 /// What the control plane tells a worker. Commands are obeyed between two batches, in order.
+#[expect(clippy::large_enum_variant, reason = "commands are few, and a queue is moved once in its life")]
 pub enum Command {
     /// Here is your queue of a port.
     AddPort(PortId, PortQueue),
@@ -53,7 +54,6 @@ pub struct Clock(Instant);
 
 impl Clock {
     /// Starts now.
-    #[expect(clippy::disallowed_methods, reason = "workers and the control plane are where clocks are read")]
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -212,6 +212,9 @@ impl Loop {
             match self.worker.turn_port(port, self.clock.now()) {
                 Ok(RxBatch::CAPACITY) => {}
                 Ok(_) => return,
+                // Said once each time that the interface goes down, and taken back by nothing but the next frame: there is
+                // nothing to wait for, and a queue that is not polled would miss what comes when it is up again.
+                Err(PortError::Down) => return,
                 Err(error) => return self.disarm(port, &error),
             }
         }

@@ -10,7 +10,9 @@ use weft_vxlan::vtep::TableFull;
 use super::{Slots, port::OpenPort};
 use crate::{
     bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
-    control::config::{self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig},
+    control::config::{
+        self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig,
+    },
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
     worker::SharedVteps,
@@ -27,7 +29,7 @@ pub(super) fn tables(
     vteps: &SharedVteps,
 ) -> Result<Tables, TableFull> {
     let mut tables = Tables { overlay: config.vtep.as_ref().map(overlay), ..Tables::default() };
-    for (id, port) in ports.iter().filter(|(_, port)| !port.gone) {
+    for (id, port) in ports.iter().filter(|(_, port)| !port.is_gone()) {
         let entry = port_entry(port, bridges);
         put(&mut tables.ports, id, entry);
     }
