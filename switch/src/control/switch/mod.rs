@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //!
-//! [`Switch::apply`] takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
+//! `Switch::apply` takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
 //! two halves. The first can fail and changes nothing that runs: namespaces are entered, new interfaces and sockets
 //! opened. The second can't fail: workers get their queues, a new snapshot of the tables is published, the FDB forgets
 //! what no longer is. So a configuration that can't be had leaves the old state as it was.

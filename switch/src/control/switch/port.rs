@@ -74,13 +74,13 @@ impl OpenPort {
     /// long as weft has a tap in it, so its end must be asked for.
     pub(super) fn namespace_has_vanished(&self) -> bool {
         let Some(netns) = &self.netns else { return false };
-        match &self.config.netns {
-            NetnsName::Own => false,
-            name => match open_netns(name) {
-                Ok(found) => !found.same_as(netns),
-                // No such name, or a name without a namespace. Other errors (no descriptors left) say nothing about it.
-                Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
-            },
+        if self.config.netns == NetnsName::Own {
+            return false;
+        }
+        match open_netns(&self.config.netns) {
+            Ok(found) => !found.same_as(netns),
+            // No such name, or a name without a namespace. Other errors (no descriptors left) say nothing about it.
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
         }
     }
 }
