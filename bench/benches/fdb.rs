@@ -61,7 +61,7 @@ fn tables(c: &mut Criterion) {
                     let start = WallTime.start();
                     (size..until).for_each(|n| learn(&fdb, mac(n.swap_bytes()), HERE));
                     taken += WallTime.end(start);
-                    (size..until).for_each(|n| drop(fdb.remove(BRIDGE, mac(n.swap_bytes()))));
+                    (size..until).for_each(|n| _ = fdb.remove(BRIDGE, mac(n.swap_bytes())));
                 }
                 taken
             });
