@@ -390,6 +390,15 @@ fn reload_of_ports() -> anyhow::Result<()> {
     let addresses = star.hosts[2].links(async |links| links.addresses("eth0").await)?;
     ensure!(addresses.len() == 1, "the old address is gone: {addresses:?}");
 
+    // With the first address of a subnet the kernel removes the others, which were to stay.
+    let both = moved.replace("[\"10.0.0.33/24\"]", "[\"10.0.0.33/24\", \"10.0.0.34/24\"]");
+    reload(&(fixed.clone() + &both), change(&[], &[&two], &[]))?;
+    ping(&star.hosts[0], "10.0.0.34")?;
+    let second = moved.replace("10.0.0.33", "10.0.0.34");
+    reload(&(fixed.clone() + &second), change(&[], &[&two], &[]))?;
+    ping(&star.hosts[0], "10.0.0.34")?;
+    reload(&(fixed.clone() + &moved), change(&[], &[&two], &[]))?;
+
     // Another bridge: what was learned in the old one is forgotten.
     let mac = scene::mac(&star.hosts[2], "eth0")?.to_string();
     let green = "[[bridge]]\nname = \"green\"\n";
