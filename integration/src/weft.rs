@@ -13,8 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft::lab::{Namespace, Output, Process};
 
-/// How long weft may take to start, to stop, or to become what a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long weft may take to start, to stop, or to become what a test waits for, also in an
+/// emulated machine on a busy one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `weft` binary that was built together with this test.
 ///
@@ -144,6 +145,28 @@ impl Weft {
         Ok(ledger["totals"].clone())
     }
 
+    /// Fails unless every frame is accounted for before long: a frame that is on its way just now is not yet.
+    ///
+    /// # Errors
+    /// The ledger does not come to balance.
+    pub fn ledger_comes_to_balance(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(2);
+        while let Err(unbalanced) = self.ledger_balances() {
+            ensure!(Instant::now() < end, unbalanced);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration anew and makes weft read it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn reload(&self, config: &str) -> anyhow::Result<()> {
+        self.rewrite(config)?;
+        self.succeed(&["reload"]).map(drop)
+    }
+
     /// Writes the configuration anew; `weft reload` or SIGHUP makes weft read it.
     ///
     /// # Errors
@@ -184,7 +207,9 @@ impl Weft {
 pub fn request_head(method: &str, target: &str, content_type: Option<&str>, body: &str) -> String {
     let kind = content_type.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
     let len = body.len();
-    format!("{method} {target} HTTP/1.1\r\nHost: weft\r\nConnection: close\r\n{kind}Content-Length: {len}\r\n\r\n{body}")
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: weft\r\nConnection: close\r\n{kind}Content-Length: {len}\r\n\r\n{body}"
+    )
 }
 
 fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {
@@ -197,11 +222,7 @@ fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {
 ///
 /// # Errors
 /// It never does within `patience`, or asking fails.
-pub fn eventually(
-    what: &str,
-    patience: Duration,
-    mut so: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+pub fn eventually(what: &str, patience: Duration, mut so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let started = Instant::now();
     while !so()? {
         ensure!(started.elapsed() < patience, "{what}: not within {patience:?}");

@@ -72,7 +72,8 @@ fn ping(from: &Namespace, address: &str) -> anyhow::Result<()> {
 fn idle() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 8)?;
     star.switch.address("lo", "192.0.2.1/32")?;
-    let config = star.config().replace("name = \"blue\"\n\n", "name = \"blue\"\nvni = 42\nremotes = [\"192.0.2.9\"]\n\n");
+    let config =
+        star.config().replace("name = \"blue\"\n\n", "name = \"blue\"\nvni = 42\nremotes = [\"192.0.2.9\"]\n\n");
     let mut weft = Weft::start(&star.switch, &(config + "[vtep]\naddress = \"192.0.2.1\"\n"))?;
     ensure!(array(&weft.show("ports")?).len() == 8);
     let pid = weft.process().id();
@@ -81,7 +82,8 @@ fn idle() -> anyhow::Result<()> {
     let ticks = || -> anyhow::Result<u64> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
-        let numbers: Vec<u64> = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        let numbers: Vec<u64> =
+            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
         Ok(numbers.iter().sum())
     };
     thread::sleep(Duration::from_millis(500));
@@ -201,9 +203,14 @@ fn documented_keys() -> anyhow::Result<()> {
     ensure!(status == 200 && body["pid"] == weft.process().id() && body["workers"] == 2, "{body}");
     has_keys(&body, &["version", "pid", "uptime_s", "workers", "config"])?;
 
-    for (what, word) in [("bridges", "green"), ("ports", "t0"), ("fdb", "02:00:00:00:00:77"), ("vteps", "192.0.2.2"),
-        ("drops", "vlan_not_member"), ("ledger", "underlay")]
-    {
+    for (what, word) in [
+        ("bridges", "green"),
+        ("ports", "t0"),
+        ("fdb", "02:00:00:00:00:77"),
+        ("vteps", "192.0.2.2"),
+        ("drops", "vlan_not_member"),
+        ("ledger", "underlay"),
+    ] {
         let text = weft.succeed(&["show", what])?;
         ensure!(text.contains(word), "show {what} lacks {word}:\n{text}");
     }
@@ -313,7 +320,11 @@ fn come_and_go() -> anyhow::Result<()> {
     }
     train.stop()?.without_loss()?;
     let ledger = weft.show("ledger")?;
-    let row = |kind: &str| array(&ledger["rows"]).iter().find(|row| row["kind"] == kind && row["name"].as_str().unwrap().starts_with("(removed"));
+    let row = |kind: &str| {
+        array(&ledger["rows"])
+            .iter()
+            .find(|row| row["kind"] == kind && row["name"].as_str().unwrap().starts_with("(removed"))
+    };
     ensure!(row("port").is_some() && row("bridge").is_some(), "what is removed stays in the account: {ledger:#}");
     for (args, word) in [
         (vec!["port", "add", star.port_name(0).as_str(), "--bridge", "blue"], "eth0"),
@@ -336,7 +347,8 @@ fn interface_indices(star: &Star) -> anyhow::Result<Vec<u32>> {
 fn reload_of_the_same() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 3)?;
     star.switch.address("lo", "192.0.2.1/32")?;
-    let config = star.config().replace("name = \"blue\"\n\n", "name = \"blue\"\nvni = 42\nremotes = [\"192.0.2.9\"]\n\n");
+    let config =
+        star.config().replace("name = \"blue\"\n\n", "name = \"blue\"\nvni = 42\nremotes = [\"192.0.2.9\"]\n\n");
     let config = config + "[vtep]\naddress = \"192.0.2.1\"\n";
     let mut weft = Weft::start(&star.switch, &config)?;
     let before = interface_indices(&star)?;
@@ -373,9 +385,7 @@ fn reload_of_ports() -> anyhow::Result<()> {
         ensure!(changes == expected, "{changes} instead of {expected}");
         Ok(())
     };
-    let change = |added: &[&str], changed: &[&str], removed: &[&str]| {
-        json!({"added": added, "changed": changed, "removed": removed, "needs_restart": []})
-    };
+    let change = |added: &[&str], changed: &[&str], removed: &[&str]| json!({"added": added, "changed": changed, "removed": removed, "needs_restart": []});
     let two = format!("port {}", star.port_name(2));
     reload(&(fixed.clone() + &star.port(2, "")), change(&[&two], &[], &[]))?;
     ping(&star.hosts[2], &Star::address(0))?;
@@ -440,9 +450,8 @@ fn reload_of_the_overlay() -> anyhow::Result<()> {
     let pair = Pair::new(PREFIX)?;
     let [a, b] = &pair.sides;
     let locals = [quiet(&pair.lab, "l0")?, quiet(&pair.lab, "l1")?];
-    let more: String = (0..2)
-        .map(|n| port(locals[n].full_name(), "eth0", &format!("address = [\"10.0.0.{}/24\"]", 11 + n)))
-        .collect();
+    let more: String =
+        (0..2).map(|n| port(locals[n].full_name(), "eth0", &format!("address = [\"10.0.0.{}/24\"]", 11 + n))).collect();
     let config = |vtep: &str| a.config(vtep, "") + &more;
     let near = Weft::start(&a.switch, &config(""))?;
     let far = Weft::start(&b.switch, &b.config("", ""))?;
@@ -535,7 +544,9 @@ fn wrong_files() -> anyhow::Result<()> {
         eventually("the log names file and line", PATIENCE, || {
             let log = weft.log();
             let told: Vec<_> = log.lines().filter(|log| log.contains("not applied")).collect();
-            Ok(told.len() == number + 1 && told[number].contains("weft.toml") && told[number].contains(&line.to_string()))
+            Ok(told.len() == number + 1
+                && told[number].contains("weft.toml")
+                && told[number].contains(&line.to_string()))
         })
         .with_context(|| weft.log())?;
     }
@@ -550,12 +561,14 @@ fn wrong_files() -> anyhow::Result<()> {
 
 fn impossible_files() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 4)?;
-    let weft = Weft::start(&star.switch, &(HEAD.to_owned() + &star.port(0, "") + &star.port(1, "") + &star.port(2, "")))?;
+    let weft =
+        Weft::start(&star.switch, &(HEAD.to_owned() + &star.port(0, "") + &star.port(1, "") + &star.port(2, "")))?;
     // In the way of a port. And an address that is none of weft's business.
     star.lab.veth((&star.hosts[3], "eth0"), (&star.switch, "x0"), 1500)?;
     star.hosts[2].address("eth0", "10.0.0.99/24")?;
     let links = |star: &Star| -> anyhow::Result<Vec<_>> {
-        let link = |host: &Namespace| Ok((host.link("eth0")?, host.links(async |links| links.addresses("eth0").await)?));
+        let link =
+            |host: &Namespace| Ok((host.link("eth0")?, host.links(async |links| links.addresses("eth0").await)?));
         star.hosts.iter().map(link).collect()
     };
     let untouched = links(&star)?;
@@ -564,14 +577,23 @@ fn impossible_files() -> anyhow::Result<()> {
 
     // Every one of them also asks for things that could be had.
     let more = "[[bridge]]\nname = \"green\"\n";
-    let other_mtu = port(star.hosts[1].full_name(), "eth0", "address = [\"10.0.0.2/24\", \"10.0.0.22/24\"]\nmtu = 1400");
+    let other_mtu =
+        port(star.hosts[1].full_name(), "eth0", "address = [\"10.0.0.2/24\", \"10.0.0.22/24\"]\nmtu = 1400");
     let head = HEAD.to_owned() + more + &star.port(0, "") + &other_mtu;
-    let no_ipv6 = port(star.hosts[2].full_name(), "eth0", "address = [\"10.0.0.44/24\", \"fd00::44/64\"]\nmtu = 1300\nmac = \"02:00:00:00:00:0c\"");
+    let no_ipv6 = port(
+        star.hosts[2].full_name(),
+        "eth0",
+        "address = [\"10.0.0.44/24\", \"fd00::44/64\"]\nmtu = 1300\nmac = \"02:00:00:00:00:0c\"",
+    );
     for (text, code, word) in [
         (head.clone() + &star.port(2, "") + &star.port(3, ""), 1, "exists already"),
         (head.clone() + &star.port(2, "") + &port("weft-nowhere", "eth0", ""), 2, "weft-nowhere"),
         (head.clone() + &no_ipv6, 1, "fd00::44"),
-        (head.clone() + &star.port(2, "") + "[[port]]\nname = \"nic9\"\nkind = \"packet\"\nbridge = \"blue\"\n", 1, "nic9"),
+        (
+            head.clone() + &star.port(2, "") + "[[port]]\nname = \"nic9\"\nkind = \"packet\"\nbridge = \"blue\"\n",
+            1,
+            "nic9",
+        ),
     ] {
         weft.rewrite(&text)?;
         let refused = weft.command(&["reload"])?;
@@ -815,7 +837,9 @@ fn check() -> anyhow::Result<()> {
     let socket = directory.path().join("weft.sock");
     let config = star.config().replace("workers = 2", &format!("workers = 2\nsocket = \"{}\"", socket.display()));
     fs::write(&file, config)?;
-    let check = |args: &[&str]| star.switch.command(binary()?).arg("check").arg(&file).args(args).output().map_err(anyhow::Error::from);
+    let check = |args: &[&str]| {
+        star.switch.command(binary()?).arg("check").arg(&file).args(args).output().map_err(anyhow::Error::from)
+    };
     let plan = check(&[])?.ok()?.stdout;
     for word in ["is good", "blue", &star.port_name(0), "10.0.0.2/24", "2 workers"] {
         ensure!(plan.contains(word), "{word} is not in\n{plan}");

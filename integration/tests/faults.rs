@@ -201,10 +201,7 @@ fn a_gone_port_blocks_nothing() -> anyhow::Result<()> {
 
 fn down_and_up() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 3)?;
-    let fixed = format!(
-        "[[fdb]]\nbridge = \"blue\"\nmac = \"02:00:00:00:00:77\"\nport = \"{}\"\n",
-        star.port_name(2)
-    );
+    let fixed = format!("[[fdb]]\nbridge = \"blue\"\nmac = \"02:00:00:00:00:77\"\nport = \"{}\"\n", star.port_name(2));
     let weft = Weft::start(&star.switch, &(star.config() + &fixed))?;
     ping(&star.hosts[0], &Star::address(2))?;
     let mac = star.mac(2)?;
@@ -234,7 +231,8 @@ fn down_under_load() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 2)?;
     let weft = Weft::start(&star.switch, &star.config())?;
     let (dst, name) = ("02:00:00:00:00:01".parse()?, star.port_name(1));
-    let frames: Vec<_> = (0..20_000u64).map(|n| frame(dst, MacAddr::from_u64(0x02_0000_000000 + n), EXPERIMENT)).collect();
+    let frames: Vec<_> =
+        (0..20_000u64).map(|n| frame(dst, MacAddr::from_u64(0x0200_0000_0000 + n), EXPERIMENT)).collect();
     for _ in 0..5 {
         let mut injector = Injector::new(&star.hosts[1], "eth0")?;
         let flood = std::thread::scope(|scope| -> anyhow::Result<_> {
@@ -404,7 +402,8 @@ fn resident(weft: &mut Weft) -> anyhow::Result<u64> {
 fn address_flood() -> anyhow::Result<()> {
     const LIMIT: u64 = 5_000;
     let star = Star::new(PREFIX, 3)?;
-    let config = star.config().replace("name = \"blue\"\n\n", &format!("name = \"blue\"\nfdb_max_learned = {LIMIT}\n\n"));
+    let config =
+        star.config().replace("name = \"blue\"\n\n", &format!("name = \"blue\"\nfdb_max_learned = {LIMIT}\n\n"));
     let mut weft = Weft::start(&star.switch, &config)?;
     ping(&star.hosts[0], &Star::address(1))?;
     let victims = [star.mac(0)?, star.mac(1)?];
@@ -415,7 +414,7 @@ fn address_flood() -> anyhow::Result<()> {
     let dst = victims[0].parse()?;
     // To one host: flooding them would only test how fast three queues are.
     let frames: Vec<_> = (0..100_000)
-        .map(|_| frame(dst, MacAddr::from_u64(0x02_0000_000000 | random.u64(..) >> 24), EXPERIMENT))
+        .map(|_| frame(dst, MacAddr::from_u64(0x0200_0000_0000 | random.u64(..) >> 24), EXPERIMENT))
         .collect();
     let sent = Injector::new(&star.hosts[2], "eth0")?.send_all(&frames, 25_000);
     ensure!(sent == 100_000, "{sent}");
@@ -556,7 +555,8 @@ fn mutated_datagrams() -> anyhow::Result<()> {
     let train = PingTrain::start(&locals[0], "10.0.0.12")?;
     let target = weft_integration::scene::mac(&locals[0], "eth0")?;
     let header = [8, 0, 0, 0, 0, 0, 42, 0];
-    let inner = [MacAddr::BROADCAST, target].into_iter().flat_map(|dst| templates(dst, MacAddr([2, 0, 0, 0, 0, 1]), 100));
+    let inner =
+        [MacAddr::BROADCAST, target].into_iter().flat_map(|dst| templates(dst, MacAddr([2, 0, 0, 0, 0, 1]), 100));
     let templates: Vec<_> = inner.map(|frame| [&header[..], &frame].concat()).collect();
     let sent = b.switch.within(|| send_datagrams(b, a, &templates))??;
     ensure!(sent > 90_000, "{sent}");
@@ -601,7 +601,8 @@ fn no_descriptors_at_start() -> anyhow::Result<()> {
     fs::write(&config, star.config())?;
     let mut seen = Vec::new();
     for limit in [6, 8, 10, 12, 14, 16, 18, 20, 24, 28] {
-        let run = star.switch.command("prlimit").arg(format!("--nofile={limit}")).arg(weft_integration::weft::binary()?);
+        let run =
+            star.switch.command("prlimit").arg(format!("--nofile={limit}")).arg(weft_integration::weft::binary()?);
         let run = run.arg("run").arg(&config).arg("--socket").arg(directory.path().join("weft.sock"));
         let mut process = run.spawn()?;
         if process.wait_for("weft runs", Duration::from_secs(5)).is_ok() {
@@ -636,4 +637,3 @@ fn no_descriptors_later() -> anyhow::Result<()> {
     }
     Ok(())
 }
-

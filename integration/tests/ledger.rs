@@ -59,7 +59,9 @@ fn row<'l>(ledger: &'l Value, name: &str) -> anyhow::Result<&'l Value> {
 }
 
 fn drops(row: &Value) -> u64 {
-    let sum = |drops: &Value| drops.as_object().into_iter().flat_map(|drops| drops.values()).filter_map(Value::as_u64).sum::<u64>();
+    let sum = |drops: &Value| {
+        drops.as_object().into_iter().flat_map(|drops| drops.values()).filter_map(Value::as_u64).sum::<u64>()
+    };
     sum(&row["drops_in"]) + sum(&row["drops_out"])
 }
 
@@ -71,15 +73,12 @@ fn check_account(ledger: &Value) -> anyhow::Result<()> {
         sides(number(totals, "in"), number(totals, "copies"), number(totals, "out"), number(totals, "drops"));
     ensure!(left == right && totals["balanced"] == true, "{totals}");
     for bridge in rows(ledger).filter(|row| row["kind"] == "bridge") {
-        let (left, right) = sides(
-            number(bridge, "in_frames"),
-            number(bridge, "copies"),
-            number(bridge, "out_frames"),
-            drops(bridge),
-        );
+        let (left, right) =
+            sides(number(bridge, "in_frames"), number(bridge, "copies"), number(bridge, "out_frames"), drops(bridge));
         ensure!(left == right, "a bridge does not balance: {bridge}");
     }
-    let sum = |count: &dyn Fn(&Value) -> u64| rows(ledger).filter(|row| row["kind"] != "bridge").map(count).sum::<u64>();
+    let sum =
+        |count: &dyn Fn(&Value) -> u64| rows(ledger).filter(|row| row["kind"] != "bridge").map(count).sum::<u64>();
     for (key, total) in [("in_frames", "in"), ("copies", "copies"), ("out_frames", "out")] {
         let sum = sum(&|row| number(row, key));
         ensure!(sum == number(totals, total), "{total} is {}, its parts are {sum}", totals[total]);
@@ -209,7 +208,8 @@ fn agrees_with_interfaces() -> anyhow::Result<()> {
         + "[[port]]\nname = \"p0\"\nkind = \"packet\"\nbridge = \"blue\"\n";
     let weft = Weft::start(&a.switch, &config)?;
     let ports = weft.show("ports")?;
-    let names: Vec<_> = ports.as_array().unwrap().iter().map(|port| port["name"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<_> =
+        ports.as_array().unwrap().iter().map(|port| port["name"].as_str().unwrap().to_owned()).collect();
     let [tap_name, plain_name, cable_name] = names.as_slice() else { anyhow::bail!("three ports: {names:?}") };
 
     // Super-frames in both directions: bytes are the same however the frames are cut.
@@ -236,7 +236,10 @@ fn agrees_with_interfaces() -> anyhow::Result<()> {
     }
     // All that came in left somewhere, and the interfaces have it.
     let delivered = number(&ledger["totals"], "out");
-    ensure!(delivered == rows(&ledger).filter(|row| row["kind"] == "port").map(|row| number(row, "out_frames")).sum::<u64>());
+    ensure!(
+        delivered
+            == rows(&ledger).filter(|row| row["kind"] == "port").map(|row| number(row, "out_frames")).sum::<u64>()
+    );
 
     // Small frames, nothing to cut: frame by frame at every port.
     let before = (ledger, LinkCounters::of(&a.host, "eth0")?, LinkCounters::of(&cable, "eth0")?);
@@ -246,7 +249,8 @@ fn agrees_with_interfaces() -> anyhow::Result<()> {
     ensure!((there, back) == (20_000, 20_000), "{there} {back}");
     let after = (at_rest(&weft)?, LinkCounters::of(&a.host, "eth0")?, LinkCounters::of(&cable, "eth0")?);
     for (name, link_before, link) in [(tap_name, before.1, after.1), (cable_name, before.2, after.2)] {
-        let grown = |key| -> anyhow::Result<u64> { Ok(number(row(&after.0, name)?, key) - number(row(&before.0, name)?, key)) };
+        let grown =
+            |key| -> anyhow::Result<u64> { Ok(number(row(&after.0, name)?, key) - number(row(&before.0, name)?, key)) };
         let lost = grown("kernel_drops")?;
         let frames_in = grown("in_frames")?;
         // A tap counts what was read from it, a cable what was put into it.

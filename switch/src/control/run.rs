@@ -44,7 +44,6 @@ pub enum RunError {
 ///
 /// # Errors
 /// See [`RunError`].
-#[expect(clippy::disallowed_methods, reason = "the control plane is where clocks are read")]
 pub async fn run(config: Config, file: &Path) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let mut socket = ControlSocket::bind(&config.switch.socket).await?;

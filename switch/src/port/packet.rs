@@ -18,7 +18,18 @@
 //! # What the kernel says when something happens to the interface
 //! Tried on Linux 6.18.44:
 //!
-//! LIVE-TABLE
+//! | state | read | write | epoll |
+//! |---|---|---|---|
+//! | down | ENETDOWN once, then what was queued before, then EAGAIN | ENETDOWN | EPOLLERR until the error is read |
+//! | opened while down | the same | ENETDOWN | the same |
+//! | up again | as before, with no event of its own | as before | as before |
+//! | just set up, its queue not yet attached | as before | taken, and dropped without a word by the `noop` queue | nothing |
+//! | deleted, or moved to another namespace | ENETDOWN once, then as down | ENXIO | EPOLLERR until the error is read |
+//! | its namespace unmounted (`ip netns del`) | as before | as before | nothing |
+//!
+//! ENETDOWN means both down and gone; the socket's address tells which, because the kernel takes its interface index away.
+//! [`PortError::Down`] is passing: the socket needs nothing to go on when the interface is up again, so it is to be polled on.
+//! An error that nobody has read yet when the interface is up again fails the next write.
 //!
 //! An open packet socket holds a reference to its namespace: one that was deleted by name (`ip netns del`) lives on with all
 //! its interfaces until weft closes the port, and no error ever tells.
@@ -36,9 +47,7 @@ use crate::{
     bridge::DropReason,
     buffer::Buffer,
     offload::{VNET_HEADER_LEN, VnetHeader},
-    sys::{
-        packet_socket::{self, PacketSocket, RECV_MAX, Received},
-    },
+    sys::packet_socket::{self, PacketSocket, RECV_MAX, Received},
     wire::vlan::TAG_LEN,
 };
 

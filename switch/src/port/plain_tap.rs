@@ -21,11 +21,7 @@ use super::{
     losses::LinkLosses,
     tap::{TapError, reason},
 };
-use crate::{
-    bridge::DropReason,
-    offload::VnetHeader,
-    sys::tun::PlainTap,
-};
+use crate::{bridge::DropReason, offload::VnetHeader, sys::tun::PlainTap};
 
 /// Makes a plain tap in the calling thread's network namespace and returns a handle for each worker, at least one; the
 /// first one reads. The interface is down and vanishes with its last handle.
@@ -36,11 +32,7 @@ pub fn open(name: &str, workers: usize) -> Result<Vec<PlainTapQueue>, TapError> 
     let tap = PlainTap::create(name)?;
     let mut losses = LinkLosses::of_tap(tap.index);
     let tap = Arc::new(tap);
-    let queue = |worker| PlainTapQueue {
-        tap: Arc::clone(&tap),
-        reads: worker == 0,
-        losses: losses.take(),
-    };
+    let queue = |worker| PlainTapQueue { tap: Arc::clone(&tap), reads: worker == 0, losses: losses.take() };
     Ok((0..workers.max(1)).map(queue).collect())
 }
 

@@ -12,7 +12,8 @@
 //! |---|---|---|---|
 //! | down (never up, or set down) | EAGAIN, after what was queued before | EIO | nothing; setting down is no event |
 //! | up again | as before | as before | as before |
-//! | deleted (`ip link del`) | EBADFD | EBADFD | EPOLLERR on every queue, at once and from then on |
+//! | being deleted | EAGAIN | EIO | EPOLLERR on every queue, from here on |
+//! | deleted (`ip link del`) | EBADFD | EBADFD | EPOLLERR |
 //! | moved to another namespace, down | as down; what was queued before is read | EIO | nothing |
 //! | that namespace died | EBADFD | EBADFD | EPOLLERR |
 //! | the namespace that it was opened in was unmounted (`ip netns del`) | as before | as before | nothing |
@@ -47,13 +48,7 @@ pub fn open(name: &str, queues: usize) -> Result<Vec<TapQueue>, TapError> {
     let tap = Tap::create(name, queues)?;
     let offloads = tap.offloads.into();
     let mut losses = LinkLosses::of_tap(tap.index);
-    let queue = |fd| TapQueue {
-        fd,
-        index: tap.index,
-        offloads,
-        writer: VnetWriter::new(),
-        losses: losses.take(),
-    };
+    let queue = |fd| TapQueue { fd, index: tap.index, offloads, writer: VnetWriter::new(), losses: losses.take() };
     Ok(tap.queues.into_iter().map(queue).collect())
 }
 

@@ -60,9 +60,11 @@ impl Tally {
         self.drops_out.iter_mut().zip(&other.drops_out).for_each(|(a, b)| *a += b);
     }
 
-    fn take_back(&mut self, frames: u64, bytes: u64) {
-        self.frames_out = self.frames_out.saturating_sub(frames);
-        self.bytes_out = self.bytes_out.saturating_sub(bytes);
+    fn take_back(&mut self, reason: DropReason, frames: u64, bytes: u64) {
+        let frames = frames.min(self.frames_out);
+        self.frames_out -= frames;
+        self.bytes_out -= bytes.min(self.bytes_out);
+        self.drops_out[reason.index()] += frames;
     }
 
     /// All drops, both ways.
@@ -156,19 +158,19 @@ impl Counters {
         tally.bytes_out += bytes;
     }
 
-    /// Frames that were counted as having left at `at` were lost there after all.
-    #[cold]
-    pub(super) fn lost(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64, bytes: u64) {
-        self.endpoint(at).take_back(frames, bytes);
-        self.bridge(bridge).take_back(frames, bytes);
-        self.dropped_out(at, bridge, reason, frames);
-    }
-
     /// They should have left at `at`.
     #[inline]
     pub(super) fn dropped_out(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64) {
         self.endpoint(at).drops_out[reason.index()] += frames;
         self.bridge(bridge).drops_out[reason.index()] += frames;
+    }
+
+    /// They were counted as left at `at`, but did not leave after all. Of a loss that its port reports later than in the
+    /// batch that caused it (only the fault wrapper does), the bridge may have sent less than is lost: the rest stays.
+    #[cold]
+    pub(super) fn lost(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64, bytes: u64) {
+        self.endpoint(at).take_back(reason, frames, bytes);
+        self.bridge(bridge).take_back(reason, frames, bytes);
     }
 
     /// A port is gone and its id free for another: its counts are kept among [`Counters::removed_ports`].
@@ -236,19 +238,5 @@ mod tests {
         assert_eq!(counters.ports[3], Tally::default());
         assert_eq!(counters.total(), before);
         assert!(counters.total().balances());
-    }
-
-    #[test]
-    fn what_was_lost_after_all_is_a_drop_and_no_longer_delivered() {
-        let mut counters = Counters::default();
-        let (from, to, bridge) = (Endpoint::Port(PortId(0)), Endpoint::Port(PortId(1)), BridgeId(0));
-        counters.entered(from, 9, 9000);
-        counters.entered_bridge(bridge, 9, 9000);
-        counters.left(to, bridge, 9, 9000);
-        counters.lost(to, bridge, DropReason::PortQueueFull, 4, 4000);
-        for tally in [&counters.ports[1], &counters.bridges[0]] {
-            assert_eq!((tally.frames_out, tally.bytes_out, tally.drops()), (5, 5000, 4));
-        }
-        assert!(counters.total().balances() && counters.bridges[0].balances());
     }
 }

@@ -1,20 +1,22 @@
 //! The end of the walk: a frame leaves by a port, or behind a VXLAN header.
 
+use std::net::SocketAddr;
+
 use weft_vxlan::{
     Vni,
     ecn::{self, Ecn},
     header::{HEADER_LEN, Header},
 };
 
-use super::{counters::Counters, vteps::VtepCache, walk::Staged};
+use super::{Slot, counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{Bridge, DropReason, Overlay, Tables},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{Gso, Segments, VnetHeader},
-    port::{Offloads, Port, PortQueue, TxFrame},
+    port::{Offloads, Port, TxFrame},
     underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
     wire::{
-        dissect::dissect,
+        dissect::{L3, dissect},
         ethernet::{ETHER_TYPE_OFFSET, HEADER_LEN as ETHER_HEADER_LEN},
         flow,
         vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q},
@@ -25,9 +27,9 @@ use crate::{
 pub(super) struct Egress<'w> {
     pub(super) tables: &'w Tables,
     pub(super) counters: &'w mut Counters,
-    pub(super) ports: &'w mut [Option<PortQueue>],
-    /// Ports that were sent to in this batch and want a flush at its end, and the bridge whose frames they got.
-    pub(super) touched: &'w mut Vec<(PortId, BridgeId)>,
+    pub(super) ports: &'w mut [Option<Slot>],
+    /// Ports that were sent to in this batch and want a flush at its end.
+    pub(super) touched: &'w mut Vec<PortId>,
     pub(super) underlay: Option<&'w mut Underlay>,
     pub(super) vteps: &'w mut VtepCache,
     pub(super) flow_seed: u64,
@@ -39,8 +41,8 @@ impl Egress<'_> {
     /// Sends one copy to one place, and counts it as sent or as dropped there.
     pub(super) fn deliver(&mut self, bridge: &Bridge, staged: &Staged<'_>, to: Endpoint) {
         let result = match to {
-            Endpoint::Port(port) => self.to_port(port, staged),
-            Endpoint::Vtep(vtep) => self.to_vtep(bridge, vtep, staged),
+            Endpoint::Port(port) => self.send_to_port(port, staged),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(bridge, vtep, staged),
         };
         if let Err(reason) = result {
             self.counters.dropped_out(to, staged.bridge, reason, staged.frames);
@@ -48,16 +50,21 @@ impl Egress<'_> {
     }
 
     /// `Err`: nothing of it was sent or counted.
-    fn to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    fn send_to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
         let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
         let tag = entry.egress_tag(staged.bridge, staged.priority)?;
         if staged.vnet.gso.is_none() && staged.bytes.len() > max_len(entry.mtu, staged.bytes) {
             return Err(DropReason::EgressMtu);
         }
-        let queue = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
-        if self.touched.last() != Some(&(port, staged.bridge)) {
-            self.touched.push((port, staged.bridge));
+        let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
+        if slot.sent_for != Some(staged.bridge) {
+            if slot.sent_for.is_none() {
+                self.touched.push(port);
+            }
+            flush_port(self.counters, port, slot);
+            slot.sent_for = Some(staged.bridge);
         }
+        let queue = &mut slot.queue;
         if takes(queue.offloads(), &staged.vnet) {
             queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
             let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * staged.frames);
@@ -79,7 +86,7 @@ impl Egress<'_> {
     }
 
     /// `Err`: nothing of it was queued. What was queued is counted by the flush.
-    fn to_vtep(&mut self, bridge: &Bridge, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    fn send_to_vtep(&mut self, bridge: &Bridge, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
         let (Some(overlay), Some(vni)) = (&self.tables.overlay, bridge.vni) else {
             return Err(DropReason::UnderlayAbsent);
         };
@@ -89,17 +96,7 @@ impl Egress<'_> {
         if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
-        let inner = dissected.l3;
-        let outer_ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
-        let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos));
-        let target = Target {
-            bridge: staged.bridge,
-            vtep,
-            address,
-            tos: outer_ecn.in_tos(dscp),
-            ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
-            dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
-        };
+        let target = outer(overlay, staged.bridge, vtep, address, dissected.l3);
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         if HEADER_LEN + segments.len(0) > MAX_DATAGRAM_LEN {
             return Err(DropReason::UnderlayMtu);
@@ -114,11 +111,9 @@ impl Egress<'_> {
 
     /// Sends what ports and underlay kept back, and counts what became of it.
     pub(super) fn flush(&mut self) {
-        for (port, bridge) in self.touched.drain(..) {
-            let Some(queue) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else { continue };
-            // Of a super-frame that the kernel refused whole, some segments may have been lost after all.
-            if let Some((reason, frames, bytes)) = queue.flush().lost {
-                self.counters.lost(Endpoint::Port(port), bridge, reason, frames, bytes);
+        for port in self.touched.drain(..) {
+            if let Some(slot) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+                flush_port(self.counters, port, slot);
             }
         }
         let counters = &mut *self.counters;
@@ -131,6 +126,30 @@ impl Egress<'_> {
                 }
             });
         }
+    }
+}
+
+/// What a port was given is all of one bridge between two flushes, so that a loss can be counted where it belongs.
+#[inline]
+fn flush_port(counters: &mut Counters, port: PortId, slot: &mut Slot) {
+    let Some(bridge) = slot.sent_for.take() else { return };
+    if let Some((reason, frames, bytes)) = slot.queue.flush().lost {
+        counters.lost(Endpoint::Port(port), bridge, reason, frames, bytes);
+    }
+}
+
+/// The outer header of a frame with this IP header inside, if it is IP.
+#[inline]
+fn outer(overlay: &Overlay, bridge: BridgeId, vtep: VtepId, address: SocketAddr, inner: Option<L3>) -> Target {
+    let ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
+    let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos));
+    Target {
+        bridge,
+        vtep,
+        address,
+        tos: ecn.in_tos(dscp),
+        ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
+        dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
     }
 }
 
@@ -163,4 +182,65 @@ fn max_len(mtu: u16, frame: &[u8]) -> usize {
         _ => 0,
     };
     usize::from(mtu) + ETHER_HEADER_LEN + TAG_LEN + opaque_tag
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_vxlan::ecn::EcnMode;
+
+    use super::*;
+    use crate::worker::tests::scene::{A, B, BLUE, frame, overlay, udp4, udp6};
+
+    fn outer_of(overlay: &Overlay, frame: &[u8]) -> (u8, u8, bool) {
+        let target = outer(overlay, BLUE, VtepId(0), overlay.local, dissect(frame).l3);
+        assert_eq!((target.bridge, target.vtep, target.address), (BLUE, VtepId(0), overlay.local));
+        (target.tos, target.ttl, target.dont_fragment)
+    }
+
+    fn local_overlay() -> Overlay {
+        overlay("192.0.2.1:4789".parse().unwrap())
+    }
+
+    #[test]
+    fn fixed_outer_fields_hold_for_every_frame_but_the_ecn_bits_are_carried_out() {
+        let fixed = Overlay { tos: Some(0xb8), ttl: Some(100), dont_fragment: Some(false), ..local_overlay() };
+        assert_eq!(outer_of(&fixed, &frame(B, A, 60)), (0xb8, 100, false));
+        assert_eq!(outer_of(&fixed, &udp4(B, A, 0x28, 10)), (0xb8, 100, false));
+        assert_eq!(outer_of(&fixed, &udp6(B, A, 0x2a, 10)), (0xba, 100, false));
+    }
+
+    #[test]
+    fn inherited_outer_fields_are_the_inner_packets() {
+        let inherited = Overlay { tos: None, ttl: None, dont_fragment: None, ..local_overlay() };
+        assert_eq!(outer_of(&inherited, &frame(B, A, 60)), (0, Overlay::DEFAULT_TTL, false));
+        assert_eq!(outer_of(&inherited, &udp4(B, A, 0x29, 10)), (0x29, 9, true));
+        assert_eq!(outer_of(&inherited, &udp6(B, A, 0x2a, 10)), (0x2a, 9, true));
+
+        let mut dying = udp4(B, A, 0, 10);
+        dying[20] = 0; // without DF
+        dying[22] = 0; // TTL
+        assert_eq!(outer_of(&inherited, &dying), (0, 1, false));
+    }
+
+    /// The kernel's rows 11 to 14 of vxlan_bridge_1d: inner 0, 1, 2, 3 becomes outer 0, 1, 2, 2.
+    #[test]
+    fn congestion_inside_is_capability_outside_unless_rfc_6040_is_asked_for() {
+        let ecn = |mode| {
+            let overlay = Overlay { ecn: mode, ..local_overlay() };
+            [0, 1, 2, 3].map(|inner| outer_of(&overlay, &udp4(B, A, inner, 10)).0)
+        };
+        assert_eq!(ecn(EcnMode::Kernel), [0, 1, 2, 2]);
+        assert_eq!(ecn(EcnMode::Rfc6040), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_port_lets_out_its_mtu_and_one_tag() {
+        assert_eq!(max_len(1400, &frame(B, A, 60)), 1400 + 18);
+        let mut tagged = frame(B, A, 60);
+        for tpid in [[0x81, 0], [0x88, 0xa8]] {
+            tagged[12..14].copy_from_slice(&tpid);
+            assert_eq!(max_len(1400, &tagged), 1400 + 22);
+        }
+        assert_eq!(max_len(1400, &[0; 12]), 1400 + 18);
+    }
 }

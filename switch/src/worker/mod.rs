@@ -109,13 +109,20 @@ pub struct Worker {
     facts: Facts,
     vteps: VtepCache,
     /// By [`PortId`].
-    ports: Vec<Option<PortQueue>>,
+    ports: Vec<Option<Slot>>,
     underlay: Option<Underlay>,
     counters: Counters,
     received: RxBatch,
     arrived: UnderlayBatch,
-    touched: Vec<(PortId, BridgeId)>,
+    touched: Vec<PortId>,
     scratch: Box<[u8]>,
+}
+
+/// A port's queue, and what is between two flushes of it.
+struct Slot {
+    queue: PortQueue,
+    /// The bridge whose frames it was given since it was last flushed, for what it may lose of them.
+    sent_for: Option<BridgeId>,
 }
 
 /// A copy of what a worker counted, made between two batches.
@@ -153,14 +160,14 @@ impl Worker {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
-        self.ports[id.index()] = Some(queue);
+        self.ports[id.index()] = Some(Slot { queue, sent_for: None });
     }
 
     /// Takes the queue away again; the counts stay in the ledger.
     pub fn remove_port(&mut self, id: PortId) -> Option<PortQueue> {
-        let queue = self.ports.get_mut(id.index())?.take();
+        let slot = self.ports.get_mut(id.index())?.take();
         self.counters.retire_port(id);
-        queue
+        slot.map(|slot| slot.queue)
     }
 
     /// Moves the counts of a bridge that is gone, so that its id can be another's.
@@ -175,7 +182,7 @@ impl Worker {
 
     /// The worker's queue of a port.
     pub fn port(&self, id: PortId) -> Option<&PortQueue> {
-        self.ports.get(id.index())?.as_ref()
+        self.ports.get(id.index())?.as_ref().map(|slot| &slot.queue)
     }
 
     /// The worker's end of the underlay.
@@ -189,13 +196,13 @@ impl Worker {
     /// # Errors
     /// What [`Port::recv`] says.
     pub fn turn_port(&mut self, id: PortId, now: Stamp) -> Result<usize, PortError> {
-        let Some(Some(queue)) = self.ports.get_mut(id.index()) else { return Ok(0) };
+        let Some(Some(slot)) = self.ports.get_mut(id.index()) else { return Ok(0) };
         self.received.clear();
-        let count = queue.recv(&mut self.received)?;
+        let count = slot.queue.recv(&mut self.received)?;
         if count > 0 {
             let tables = self.shared.tables.load();
             let (mut walk, received, _) = self.walk(&tables, now);
-            walk.from_port(id, received);
+            walk.take_frames(id, received);
             walk.egress.flush();
         }
         Ok(count)
@@ -213,7 +220,7 @@ impl Worker {
             let tables = self.shared.tables.load();
             let (mut walk, _, arrived) = self.walk(&tables, now);
             for (arrival, bytes) in arrived.iter_mut() {
-                walk.from_underlay(arrival, bytes);
+                walk.take_datagrams(arrival, bytes);
             }
             walk.egress.flush();
         }
@@ -224,7 +231,11 @@ impl Worker {
     pub fn report(&self) -> Report {
         Report {
             counters: self.counters.clone(),
-            kernel_drops: self.ports.iter().map(|port| port.as_ref().map_or(0, Port::kernel_drops)).collect(),
+            kernel_drops: self
+                .ports
+                .iter()
+                .map(|slot| slot.as_ref().map_or(0, |slot| slot.queue.kernel_drops()))
+                .collect(),
             underlay_kernel_drops: self.underlay.as_ref().map_or(0, UnderlayEnd::kernel_drops),
             facts_lost: self.facts.lost,
         }
@@ -245,3 +256,6 @@ impl Worker {
         (walk, &mut self.received, &mut self.arrived)
     }
 }
+
+#[cfg(test)]
+mod tests;

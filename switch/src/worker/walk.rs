@@ -63,7 +63,7 @@ pub(super) struct Walk<'w> {
 
 impl<'w> Walk<'w> {
     /// The frames of one port.
-    pub(super) fn from_port(&mut self, port: PortId, batch: &mut RxBatch) {
+    pub(super) fn take_frames(&mut self, port: PortId, batch: &mut RxBatch) {
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         for (bytes, vnet) in batch.iter_mut() {
             stage.extend(self.receive(port, bytes, vnet));
@@ -95,6 +95,10 @@ impl<'w> Walk<'w> {
             Some(_) => match vlan::pop(bytes) {
                 Some((_, bytes)) => {
                     vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
+                    // A checksum may begin in the tag, and now in the addresses.
+                    if offload::wire_frames(bytes, &vnet).is_err() {
+                        return self.refuse(ingress, Some(bridge), DropReason::BadOffload, frames);
+                    }
                     bytes
                 }
                 None => return self.refuse(ingress, Some(bridge), DropReason::Malformed, frames),
@@ -107,7 +111,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The datagrams of one receive buffer, all from one source.
-    pub(super) fn from_underlay(&mut self, arrival: Arrival, bytes: &mut [u8]) {
+    pub(super) fn take_datagrams(&mut self, arrival: Arrival, bytes: &mut [u8]) {
         let Some(overlay) = &self.tables.overlay else {
             let datagrams = bytes.len().div_ceil(arrival.stride).max(1);
             return self.refuse_datagrams(DropReason::UnderlayAbsent, datagrams as u64);

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use super::model::{ApiError, FdbKey, FdbQuery, Flushed, FlushRequest, NameQuery, Reloaded, Status};
+use super::model::{ApiError, FdbKey, FdbQuery, FlushRequest, Flushed, NameQuery, Reloaded, Status};
 use crate::control::{
     config::{Config, ConfigErrors},
     switch::{RuntimeError, Switch},

@@ -10,7 +10,9 @@ use weft_vxlan::vtep::TableFull;
 use super::{Slots, port::OpenPort};
 use crate::{
     bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
-    control::config::{self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig},
+    control::config::{
+        self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig,
+    },
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
     worker::SharedVteps,

@@ -73,7 +73,10 @@ impl Switch {
         match event.link {
             LinkEvent::Changed(link) => self.on_link(&event.netns, &link),
             LinkEvent::Deleted { index, .. } => self.on_deleted(&event.netns, index),
-            LinkEvent::Resync => self.refresh_links().await,
+            LinkEvent::Resync => {
+                let all: Vec<_> = self.ports.iter().map(|(id, _)| id).collect();
+                self.refresh_links(&all).await;
+            }
         }
     }
 
@@ -133,25 +136,28 @@ impl Switch {
         }
     }
 
-    /// Asks anew how all interfaces are.
-    pub(super) async fn refresh_links(&mut self) {
-        let mut gone = Vec::new();
-        for (id, port) in self.ports.iter_mut() {
-            let Some(netns) = &port.netns else { continue };
-            let asked = match Links::open(netns) {
-                Ok(links) => links.by_index(port.link.index).await,
-                Err(error) => Err(error),
-            };
-            match asked {
-                Ok(link) => port.link = link,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone.push(id),
-                Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
-            }
-        }
-        if !gone.is_empty() {
-            self.let_go(&gone, "its interface was deleted");
+    /// Asks anew how the interfaces of these ports are.
+    pub(super) async fn refresh_links(&mut self, ids: &[u16]) {
+        for id in ids {
+            self.refresh_link(*id).await;
         }
         self.republish();
+    }
+
+    async fn refresh_link(&mut self, id: u16) {
+        let Some(port) = self.ports.get_mut(id) else { return };
+        let Some(netns) = &port.netns else { return };
+        let asked = match Links::open(netns) {
+            Ok(links) => links.by_index(port.link.index).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(link) => port.link = link,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.let_go(&[id], "its interface was deleted");
+            }
+            Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
+        }
     }
 
     fn republish(&self) {

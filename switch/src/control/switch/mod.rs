@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //!
-//! [`Switch::apply`] takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
+//! `Switch::apply` takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
 //! two halves. The first can fail and changes nothing that runs: namespaces are entered, new interfaces and sockets
 //! opened. The second can't fail: workers get their queues, a new snapshot of the tables is published, the FDB forgets
 //! what no longer is. So a configuration that can't be had leaves the old state as it was.
@@ -40,7 +40,7 @@ use crate::{
     bridge::Tables,
     control::{
         api::model::Reloaded,
-        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig},
+        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind},
         link::LinkError,
     },
     fdb::Flush,
@@ -93,7 +93,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Vteps(#[from] TableFull),
     /// More ports or bridges than weft has numbers for.
-    #[error("there are 65,536 {0} already")]
+    #[error("more than 65,535 {0} have no numbers")]
     Numbers(&'static str),
     /// A thread could not be started.
     #[error("a worker can't be started")]
@@ -128,7 +128,8 @@ impl Switch {
         let (events, receiver) = mpsc::channel(64);
         let shared = Shared::new(fastrand::u64(..));
         let clock = Clock::start();
-        let workers = Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
+        let workers =
+            Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
         let mut empty = Config::empty();
         empty.switch = config.switch.clone();
         let mut switch = Self {
@@ -167,9 +168,11 @@ impl Switch {
         // These two are the process's: they wait for the next one.
         wanted.switch.workers = self.config.switch.workers;
         wanted.switch.socket.clone_from(&self.config.switch.socket);
-        let plan = Plan::new(self, &wanted, gone);
+        self.check_room(&wanted)?;
+        let mut plan = Plan::new(self, &wanted, gone);
         let underlay = self.prepare_underlay(&wanted).await?;
         let underlay_mtu = underlay.mtu(self.underlay.as_ref());
+        plan.add_ports_of_another_mtu(self, &wanted, underlay_mtu);
         let opened = match self.prepare_ports(&plan, &wanted, underlay_mtu).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -179,6 +182,26 @@ impl Switch {
         };
         self.commit(wanted, plan, opened, underlay).await?;
         Ok(changes)
+    }
+
+    /// There must be a number for everything before anything is touched.
+    fn check_room(&self, wanted: &Config) -> Result<(), ApplyError> {
+        let limit = usize::from(u16::MAX);
+        if wanted.ports.len() > limit {
+            return Err(ApplyError::Numbers("ports"));
+        }
+        if wanted.bridges.len() > limit {
+            return Err(ApplyError::Numbers("bridges"));
+        }
+        for remote in wanted.bridges.iter().flat_map(|bridge| &bridge.remotes) {
+            self.shared.vteps.intern(*remote)?;
+        }
+        for entry in &wanted.fdb {
+            if let FdbTarget::Vtep(address) = &entry.at {
+                self.shared.vteps.intern(*address)?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens what is new and changes what stays. A port that must be closed before it can be opened again waits for the
@@ -246,10 +269,13 @@ impl Switch {
                 }
             }
         }
+        let mut touched = Vec::new();
         for (id, to) in plan.change {
-            if let Some(open) = self.ports.iter_mut().find(|(other, _)| *other == id).map(|(_, open)| open) {
+            if let Some(open) = self.ports.get_mut(id) {
+                open.default_mtu = default_mtu(&to, &self.config, underlay.mtu(self.underlay.as_ref()));
                 open.config = to;
             }
+            touched.push(id);
         }
         self.number_bridges()?;
         let mut queues = Vec::new();
@@ -259,6 +285,7 @@ impl Switch {
             }
             let id = self.ports.next_id().ok_or(ApplyError::Numbers("ports"))?;
             self.ports.insert(id, port);
+            touched.push(id);
             queues.push((PortId(id), port_queues));
         }
         self.publish()?;
@@ -268,7 +295,7 @@ impl Switch {
         }
         self.workers.barrier();
         // An interface may have changed after it was read and before it was watched.
-        self.refresh_links().await;
+        self.refresh_links(&touched).await;
         self.unwatch_unused();
         self.forget_what_is_not(&old);
         self.set_static_entries(&old)?;
@@ -451,6 +478,18 @@ impl Plan {
         let is_open = |port: &PortConfig| switch.port_id(&port.full_name()).is_some();
         plan.open.extend(wanted.ports.iter().filter(|port| !is_open(port)).cloned());
         plan
+    }
+
+    /// Taps whose MTU follows the underlay's, when that is another one now.
+    fn add_ports_of_another_mtu(&mut self, switch: &Switch, wanted: &Config, underlay_mtu: Option<u32>) {
+        for (id, open) in switch.ports.iter() {
+            let is_named = self.close.contains(&id) || self.change.iter().any(|(other, _)| *other == id);
+            let follows = open.config.kind == PortKind::Tap && open.config.mtu.is_none();
+            let fitting = default_mtu(&open.config, wanted, underlay_mtu);
+            if follows && !is_named && open.default_mtu != fitting {
+                self.change.push((id, open.config.clone()));
+            }
+        }
     }
 }
 

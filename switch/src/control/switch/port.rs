@@ -43,6 +43,8 @@ pub(super) struct OpenPort {
     /// What the interface lost before weft could read it; `None` also if the port is gone.
     pub(super) losses: Option<Arc<LinkLosses>>,
     pub(super) offloads: Offloads,
+    /// What its MTU would be, or is, if its configuration names none.
+    pub(super) default_mtu: u16,
 }
 
 impl OpenPort {
@@ -80,13 +82,13 @@ impl OpenPort {
     /// long as weft has a tap in it, so its end must be asked for.
     pub(super) fn namespace_has_vanished(&self) -> bool {
         let Some(netns) = &self.netns else { return false };
-        match &self.config.netns {
-            NetnsName::Own => false,
-            name => match open_netns(name) {
-                Ok(found) => !found.same_as(netns),
-                // No such name, or a name without a namespace. Other errors (no descriptors left) say nothing about it.
-                Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
-            },
+        if self.config.netns == NetnsName::Own {
+            return false;
+        }
+        match open_netns(&self.config.netns) {
+            Ok(found) => !found.same_as(netns),
+            // No such name, or a name without a namespace. Other errors (no descriptors left) say nothing about it.
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
         }
     }
 }
@@ -105,7 +107,7 @@ pub(super) async fn open(
     let offloads = queues.first().map_or_else(Offloads::default, Port::offloads);
     info!(port = config.full_name(), kind = config.kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
     let losses = queues.iter_mut().find_map(Port::take_link_losses).map(Arc::new);
-    Ok((OpenPort { config: config.clone(), netns: Some(netns), link, losses, offloads }, queues))
+    Ok((OpenPort { config: config.clone(), netns: Some(netns), link, losses, offloads, default_mtu }, queues))
 }
 
 fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, PortOpenError> {

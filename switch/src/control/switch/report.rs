@@ -35,7 +35,13 @@ impl Switch {
         let state = |bridge: &BridgeConfig| BridgeState {
             name: bridge.name.clone(),
             vni: bridge.vni.map(Vni::get),
-            ports: self.config.ports.iter().filter(|p| p.membership.contains(&bridge.name)).map(|p| p.full_name()).collect(),
+            ports: self
+                .config
+                .ports
+                .iter()
+                .filter(|p| p.membership.contains(&bridge.name))
+                .map(|p| p.full_name())
+                .collect(),
             remotes: bridge.remotes.clone(),
             learning: bridge.learning && !bridge.ageing.is_zero(),
             ageing_s: bridge.ageing.as_secs_f64().ceil() as u64,
@@ -104,10 +110,14 @@ impl Switch {
     /// All VTEPs that are known for some reason or that frames were exchanged with.
     pub fn vteps(&self) -> Vec<VtepState> {
         let counters = self.counters();
-        let learned: Vec<(VtepId, String)> = self.bridges.iter().flat_map(|(id, name)| {
-            let vteps = self.shared.fdb.vteps_learned(BridgeId(id));
-            vteps.into_iter().map(move |vtep| (vtep, name.clone()))
-        }).collect();
+        let learned: Vec<(VtepId, String)> = self
+            .bridges
+            .iter()
+            .flat_map(|(id, name)| {
+                let vteps = self.shared.fdb.vteps_learned(BridgeId(id));
+                vteps.into_iter().map(move |vtep| (vtep, name.clone()))
+            })
+            .collect();
         let mut states = Vec::new();
         for (index, address) in (0..).zip(self.shared.vteps.all()) {
             let mut known_by = Vec::new();

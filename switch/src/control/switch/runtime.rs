@@ -124,7 +124,9 @@ impl Switch {
         let places = match (port, which.vtep) {
             (None, None) => vec![None],
             (Some(port), None) => vec![Some(port)],
-            (None, Some(address)) => self.vteps_at(address)?.into_iter().map(|vtep| Some(Endpoint::Vtep(vtep))).collect(),
+            (None, Some(address)) => {
+                self.vteps_at(address)?.into_iter().map(|vtep| Some(Endpoint::Vtep(vtep))).collect()
+            }
             // Nothing is behind both.
             (Some(_), Some(_)) => return Ok(0),
         };

@@ -1,0 +1,331 @@
+//! One worker, stepped by hand, with hosts behind ports in memory and peers behind an underlay in memory.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, bounded};
+use etherparse::{IpDscp, IpEcn, PacketBuilder};
+use weft_vxlan::{
+    Vni,
+    ecn::EcnMode,
+    header::{DEFAULT_PORT, Header, ReservedBits},
+};
+
+use super::super::{
+    Fact, Facts, Shared, Worker,
+    counters::{Counters, Tally},
+};
+use crate::{
+    bridge::{Bridge, DropReason, Membership, Overlay, PortEntry, PortOptions, Tables},
+    fdb::{Limit, Stamp},
+    ids::{BridgeId, PortId, VtepId},
+    offload::{Gso, PartialCsum, VnetHeader},
+    port::{
+        Offloads, PortQueue,
+        memory::{MemoryHost, MemoryPort},
+    },
+    underlay::{
+        Arrival, Target, Underlay, UnderlayBatch, UnderlayEnd,
+        memory::{MemoryNet, MemoryUnderlay},
+    },
+    wire::{MacAddr, Tag, VlanId, checksum::pseudo_v4, vlan},
+};
+
+pub(in crate::worker) const BLUE: BridgeId = BridgeId(0);
+pub(in crate::worker) const GREEN: BridgeId = BridgeId(1);
+pub(in crate::worker) const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
+pub(in crate::worker) const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
+pub(in crate::worker) const C: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xc]);
+pub(in crate::worker) const P0: PortId = PortId(0);
+pub(in crate::worker) const P1: PortId = PortId(1);
+pub(in crate::worker) const P2: PortId = PortId(2);
+
+pub(in crate::worker) const NO_OFFLOADS: Offloads = Offloads { csum: false, tso4: false, tso6: false, uso: false };
+pub(in crate::worker) const ALL_OFFLOADS: Offloads = Offloads { csum: true, tso4: true, tso6: true, uso: true };
+
+/// Frames that wait in a port's queue at most.
+pub(in crate::worker) const QUEUE_LEN: usize = 64;
+
+/// Bridges BLUE (VNI 42) and GREEN (VNI 43) without members.
+pub(in crate::worker) struct Scene {
+    pub(in crate::worker) worker: Worker,
+    /// What [`Scene::turn`] hands to the worker.
+    pub(in crate::worker) tables: Tables,
+    pub(in crate::worker) shared: Shared,
+    pub(in crate::worker) net: MemoryNet,
+    pub(in crate::worker) now: Stamp,
+    hosts: Vec<Option<MemoryHost>>,
+    facts: Receiver<Fact>,
+}
+
+impl Scene {
+    pub(in crate::worker) fn new() -> Self {
+        let shared = Shared::new(7);
+        let (sender, facts) = bounded(1000);
+        let tables = Tables { bridges: vec![Some(bridge(42)), Some(bridge(43))], ..Tables::default() };
+        let worker = Worker::new(shared.clone(), Facts::new(sender));
+        Self { worker, tables, shared, net: MemoryNet::new(1), now: Stamp(0), hosts: Vec::new(), facts }
+    }
+
+    /// Access ports 0, 1, ... of BLUE.
+    pub(in crate::worker) fn access(ports: &[Offloads]) -> Self {
+        let mut scene = Self::new();
+        for offloads in ports {
+            scene.add_port(Membership::Access(BLUE), *offloads);
+        }
+        scene
+    }
+
+    pub(in crate::worker) fn add_port(&mut self, membership: Membership, offloads: Offloads) -> PortId {
+        let (port, host) = MemoryPort::pair(QUEUE_LEN, offloads);
+        let id = self.add_queue(membership, PortQueue::Memory(port));
+        self.hosts[id.index()] = Some(host);
+        id
+    }
+
+    pub(in crate::worker) fn add_queue(&mut self, membership: Membership, queue: PortQueue) -> PortId {
+        let id = PortId(self.tables.ports.len() as u16);
+        for (index, bridge) in self.tables.bridges.iter_mut().enumerate() {
+            if membership.carries(BridgeId(index as u16)) {
+                bridge.as_mut().unwrap().ports.push(id);
+            }
+        }
+        self.tables.ports.push(Some(PortEntry { membership, options: PortOptions::default(), mtu: 1500, up: true }));
+        self.worker.add_port(id, queue);
+        self.hosts.push(None);
+        id
+    }
+
+    /// Takes part in the overlay, at 192.0.2.1.
+    pub(in crate::worker) fn join_overlay(&mut self) {
+        let local = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), DEFAULT_PORT);
+        self.tables.overlay = Some(overlay(local));
+        for (index, bridge) in self.tables.bridges.iter().enumerate() {
+            self.tables.by_vni.insert(bridge.as_ref().unwrap().vni.unwrap(), BridgeId(index as u16));
+        }
+        self.worker.set_underlay(Some(Underlay::Memory(self.net.attach(local).unwrap())));
+    }
+
+    /// A peer at 192.0.2.`last`, known to both bridges and on both flood lists.
+    pub(in crate::worker) fn add_peer(&mut self, last: u8) -> Peer {
+        let peer = self.add_stranger(last);
+        for bridge in self.tables.bridges.iter_mut().flatten() {
+            bridge.flood_list.push(peer.vtep);
+            bridge.known_vteps.insert(peer.end.address().ip(), peer.vtep);
+        }
+        peer
+    }
+
+    /// A peer that has an address and nothing else.
+    pub(in crate::worker) fn add_stranger(&mut self, last: u8) -> Peer {
+        let address = SocketAddr::new(IpAddr::from([192, 0, 2, last]), DEFAULT_PORT);
+        let vtep = self.shared.vteps.intern(address).unwrap();
+        Peer { vtep, end: self.net.attach(address).unwrap(), batch: UnderlayBatch::new() }
+    }
+
+    pub(in crate::worker) fn bridge(&mut self, id: BridgeId) -> &mut Bridge {
+        self.tables.bridges[id.index()].as_mut().unwrap()
+    }
+
+    pub(in crate::worker) fn port(&mut self, id: PortId) -> &mut PortEntry {
+        self.tables.ports[id.index()].as_mut().unwrap()
+    }
+
+    pub(in crate::worker) fn overlay(&mut self) -> &mut Overlay {
+        self.tables.overlay.as_mut().unwrap()
+    }
+
+    pub(in crate::worker) fn host(&mut self, port: PortId) -> &mut MemoryHost {
+        self.hosts[port.index()].as_mut().unwrap()
+    }
+
+    /// The host of a port goes away.
+    pub(in crate::worker) fn unplug(&mut self, port: PortId) {
+        self.hosts[port.index()] = None;
+    }
+
+    /// Carries whatever waits anywhere, and holds the ledger against itself.
+    pub(in crate::worker) fn turn(&mut self) {
+        self.shared.tables.store(Arc::new(self.tables.clone()));
+        for port in (0..self.hosts.len()).map(|index| PortId(index as u16)) {
+            while self.hosts[port.index()].is_some() && self.worker.turn_port(port, self.now).unwrap() > 0 {}
+        }
+        while self.worker.turn_underlay(self.now).unwrap() > 0 {}
+        self.assert_balanced();
+    }
+
+    pub(in crate::worker) fn assert_balanced(&self) {
+        let counters = self.counters();
+        assert!(counters.total().balances(), "{:?}", counters.total());
+        for bridge in counters.bridges.iter().chain([&counters.removed_bridges]) {
+            assert!(bridge.balances(), "{bridge:?}");
+        }
+    }
+
+    /// A host sends one finished frame, and it is carried.
+    pub(in crate::worker) fn send(&mut self, port: PortId, bytes: &[u8]) {
+        self.send_with(port, bytes, VnetHeader::NONE);
+    }
+
+    pub(in crate::worker) fn send_with(&mut self, port: PortId, bytes: &[u8], vnet: VnetHeader) {
+        self.host(port).send(bytes, vnet).unwrap();
+        self.turn();
+    }
+
+    /// What a host has got since it was asked last.
+    pub(in crate::worker) fn received(&mut self, port: PortId) -> Vec<Vec<u8>> {
+        self.received_with(port).into_iter().map(|(bytes, _)| bytes).collect()
+    }
+
+    pub(in crate::worker) fn received_with(&mut self, port: PortId) -> Vec<(Vec<u8>, VnetHeader)> {
+        let host = self.host(port);
+        std::iter::from_fn(|| host.try_recv()).collect()
+    }
+
+    pub(in crate::worker) fn facts(&self) -> Vec<Fact> {
+        self.facts.try_iter().collect()
+    }
+
+    pub(in crate::worker) fn counters(&self) -> Counters {
+        self.worker.report().counters
+    }
+
+    pub(in crate::worker) fn tally(&self, port: PortId) -> Tally {
+        self.counters().ports.get(port.index()).cloned().unwrap_or_default()
+    }
+
+    /// Every drop so far, whoever counted it.
+    pub(in crate::worker) fn drops(&self) -> Vec<(DropReason, u64)> {
+        let total = self.counters().total();
+        let count = |reason: DropReason| total.drops_in[reason.index()] + total.drops_out[reason.index()];
+        DropReason::ALL.iter().map(|reason| (*reason, count(*reason))).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Another VTEP.
+pub(in crate::worker) struct Peer {
+    pub(in crate::worker) vtep: VtepId,
+    end: MemoryUnderlay,
+    /// Kept because its two megabytes would cost more than what is read into them.
+    batch: UnderlayBatch,
+}
+
+impl Peer {
+    /// Sends one UDP payload to the switch; it is carried at the next turn.
+    pub(in crate::worker) fn send(&mut self, tos: u8, payload: &[u8]) {
+        let address = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), DEFAULT_PORT);
+        let target = Target { bridge: BLUE, vtep: VtepId(0), address, tos, ttl: 64, dont_fragment: false };
+        self.end.reserve(&target, 0, payload.len()).copy_from_slice(payload);
+        self.end.flush(&mut |sent| assert_eq!(sent.result, Ok(())));
+    }
+
+    pub(in crate::worker) fn received(&mut self) -> Vec<(Arrival, Vec<u8>)> {
+        let mut received = Vec::new();
+        while self.end.recv(&mut self.batch).unwrap() > 0 {
+            received.extend(self.batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())));
+        }
+        received
+    }
+}
+
+fn bridge(vni: u32) -> Bridge {
+    Bridge {
+        vni: Vni::new(vni),
+        ports: vec![],
+        flood_list: vec![],
+        known_vteps: Default::default(),
+        learning: true,
+        ageing: Duration::from_secs(300),
+        limit: Limit { max_learned: 0, evict: true },
+        group_fwd_mask: 0,
+        local_macs: vec![],
+    }
+}
+
+/// The defaults of `[vtep]`.
+pub(in crate::worker) fn overlay(local: SocketAddr) -> Overlay {
+    Overlay {
+        local,
+        any_peer: false,
+        reserved_bits: ReservedBits::Drop,
+        ecn: EcnMode::Kernel,
+        inner_vlan_passes: true,
+        ttl: Some(64),
+        tos: Some(0),
+        dont_fragment: Some(true),
+    }
+}
+
+pub(in crate::worker) fn trunk(vlans: &[(u16, BridgeId)], native: Option<BridgeId>) -> Membership {
+    let vlans: Vec<_> = vlans.iter().map(|(vid, bridge)| (VlanId::new(*vid).unwrap(), *bridge)).collect();
+    Membership::trunk(&vlans, native)
+}
+
+/// A frame that is not IP, of `len` bytes.
+pub(in crate::worker) fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
+    let mut bytes = [&dst.0[..], &src.0, &[0x88, 0xb5]].concat();
+    bytes.extend((bytes.len()..len).map(|n| n as u8));
+    bytes
+}
+
+/// UDP over IPv4 with this TOS, `payload_len` bytes in it.
+pub(in crate::worker) fn udp4(dst: MacAddr, src: MacAddr, tos: u8, payload_len: usize) -> Vec<u8> {
+    let mut header = etherparse::Ipv4Header { time_to_live: 9, ..Default::default() };
+    (header.source, header.destination) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    header.dscp = IpDscp::try_new(tos >> 2).unwrap();
+    header.ecn = IpEcn::try_new(tos & 3).unwrap();
+    let packet = PacketBuilder::ethernet2(src.0, dst.0)
+        .ip(etherparse::IpHeaders::Ipv4(header, Default::default()))
+        .udp(1000, 2000);
+    written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
+}
+
+/// UDP over IPv6 with this traffic class.
+pub(in crate::worker) fn udp6(dst: MacAddr, src: MacAddr, traffic_class: u8, payload_len: usize) -> Vec<u8> {
+    let header = etherparse::Ipv6Header { traffic_class, hop_limit: 9, ..Default::default() };
+    let packet = PacketBuilder::ethernet2(src.0, dst.0)
+        .ip(etherparse::IpHeaders::Ipv6(header, Default::default()))
+        .udp(1000, 2000);
+    written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
+}
+
+/// TCP over IPv4, finished.
+pub(in crate::worker) fn tcp4(dst: MacAddr, src: MacAddr, payload_len: usize) -> Vec<u8> {
+    let packet = PacketBuilder::ethernet2(src.0, dst.0).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).tcp(1000, 2000, 1, 9);
+    written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
+}
+
+/// The same as a tap hands it over: with a checksum that is only started, to be cut every `gso_size` bytes if there is one.
+pub(in crate::worker) fn unfinished_tcp4(
+    dst: MacAddr,
+    src: MacAddr,
+    payload_len: usize,
+    gso_size: Option<u16>,
+) -> (Vec<u8>, VnetHeader) {
+    let mut bytes = tcp4(dst, src, payload_len);
+    let started = pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6, (bytes.len() - 34) as u16).fold();
+    bytes[50..52].copy_from_slice(&started.to_be_bytes());
+    let csum = Some(PartialCsum { start: 34, offset: 16 });
+    (bytes, VnetHeader { csum, gso: gso_size.map(|size| (Gso::Tcp4, size)), gso_ecn: false })
+}
+
+fn written<P>(packet: P, payload_len: usize, write: impl FnOnce(P, &mut Vec<u8>, &[u8])) -> Vec<u8> {
+    let payload: Vec<u8> = (0..payload_len).map(|n| n as u8).collect();
+    let mut bytes = Vec::new();
+    write(packet, &mut bytes, &payload);
+    bytes
+}
+
+pub(in crate::worker) fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+    let mut room = [&[0; vlan::TAG_LEN], frame].concat();
+    vlan::push(&mut room, Tag(tci)).unwrap();
+    room
+}
+
+/// A VXLAN datagram's payload.
+pub(in crate::worker) fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
+    [&Header::new(Vni::new(vni).unwrap()).to_bytes()[..], inner].concat()
+}
