@@ -174,6 +174,10 @@ pub struct LinkCounters {
     pub tx_dropped: u64,
     /// Frames that it received; of a tap, those that were written to it.
     pub rx_packets: u64,
+    /// Bytes of those that it sent, from the Ethernet header on; a super-frame is one frame of its whole length.
+    pub tx_bytes: u64,
+    /// Bytes of those that it received, likewise.
+    pub rx_bytes: u64,
 }
 
 impl LinkCounters {
@@ -189,6 +193,8 @@ impl LinkCounters {
             tx_packets: number("tx", "packets")?,
             tx_dropped: number("tx", "dropped")?,
             rx_packets: number("rx", "packets")?,
+            tx_bytes: number("tx", "bytes")?,
+            rx_bytes: number("rx", "bytes")?,
         })
     }
 }

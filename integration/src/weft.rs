@@ -2,6 +2,8 @@
 
 use std::{
     env, fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -77,6 +79,37 @@ impl Weft {
     /// The command failed, or did not print JSON.
     pub fn show(&self, what: &str) -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&self.succeed(&["show", what, "--json"])?)?)
+    }
+
+    /// One HTTP request over the control socket, without weft's command line in between: its status, and its body, which
+    /// must be JSON.
+    ///
+    /// # Errors
+    /// What comes back is no HTTP or no JSON.
+    pub fn request(&self, method: &str, target: &str, body: &str) -> anyhow::Result<(u16, Value)> {
+        self.request_as(method, target, Some("application/json"), body)
+    }
+
+    /// The same, with another `Content-Type`.
+    ///
+    /// # Errors
+    /// As [`Weft::request`].
+    pub fn request_as(
+        &self,
+        method: &str,
+        target: &str,
+        content_type: Option<&str>,
+        body: &str,
+    ) -> anyhow::Result<(u16, Value)> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request_head(method, target, content_type, body).as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP: {answer}"))?;
+        let status = head.split(' ').nth(1).context("a status")?.parse()?;
+        let body = serde_json::from_str(body).with_context(|| format!("{method} {target}: {head}\n\n{body}"))?;
+        Ok((status, body))
     }
 
     /// Where an address is, as `weft show fdb` says: a port's full name or a VTEP's address.
@@ -168,6 +201,15 @@ impl Weft {
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("weft.sock")
     }
+}
+
+/// A request as it goes over the line; the connection ends with its answer.
+pub fn request_head(method: &str, target: &str, content_type: Option<&str>, body: &str) -> String {
+    let kind = content_type.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
+    let len = body.len();
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: weft\r\nConnection: close\r\n{kind}Content-Length: {len}\r\n\r\n{body}"
+    )
 }
 
 fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {

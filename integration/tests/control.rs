@@ -22,7 +22,7 @@ use weft_integration::{
     scene::{self, HEAD, Pair, Star, port},
     traffic::{EXPERIMENT, Injector, PingTrain, frame, quiet},
     trial,
-    weft::{PATIENCE, Weft, binary, eventually},
+    weft::{PATIENCE, Weft, binary, eventually, request_head},
 };
 use weft_vxlan::Vni;
 
@@ -199,7 +199,7 @@ fn documented_keys() -> anyhow::Result<()> {
     let kinds: BTreeSet<_> = array(&ledger["rows"]).iter().filter_map(|row| row["kind"].as_str()).collect();
     ensure!(kinds == BTreeSet::from(["port", "bridge", "vtep", "underlay"]), "{ledger:#}");
 
-    let (status, body) = request(&weft, "GET", "/v1/status", "")?;
+    let (status, body) = weft.request("GET", "/v1/status", "")?;
     ensure!(status == 200 && body["pid"] == weft.process().id() && body["workers"] == 2, "{body}");
     has_keys(&body, &["version", "pid", "uptime_s", "workers", "config"])?;
 
@@ -215,37 +215,6 @@ fn documented_keys() -> anyhow::Result<()> {
         ensure!(text.contains(word), "show {what} lacks {word}:\n{text}");
     }
     Ok(())
-}
-
-/// One HTTP request over the control socket: its status, and its body, which must be JSON.
-fn request(weft: &Weft, method: &str, target: &str, body: &str) -> anyhow::Result<(u16, Value)> {
-    request_as(weft, method, target, Some("application/json"), body)
-}
-
-fn request_as(
-    weft: &Weft,
-    method: &str,
-    target: &str,
-    content_type: Option<&str>,
-    body: &str,
-) -> anyhow::Result<(u16, Value)> {
-    let mut stream = UnixStream::connect(weft.socket())?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(head(method, target, content_type, body).as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP: {answer}"))?;
-    let status = head.split(' ').nth(1).context("a status")?.parse()?;
-    let body = serde_json::from_str(body).with_context(|| format!("{method} {target}: {head}\n\n{body}"))?;
-    Ok((status, body))
-}
-
-fn head(method: &str, target: &str, content_type: Option<&str>, body: &str) -> String {
-    let kind = content_type.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
-    let len = body.len();
-    format!(
-        "{method} {target} HTTP/1.1\r\nHost: weft\r\nConnection: close\r\n{kind}Content-Length: {len}\r\n\r\n{body}"
-    )
 }
 
 fn fdb() -> anyhow::Result<()> {
@@ -321,7 +290,7 @@ fn fdb() -> anyhow::Result<()> {
     // Both at once can only be asked for below the command line.
     learn()?;
     let both = json!({"port": port_a, "vtep": "192.0.2.2"}).to_string();
-    let (status, body) = request(&weft, "POST", "/v1/fdb/flush", &both)?;
+    let (status, body) = weft.request("POST", "/v1/fdb/flush", &both)?;
     ensure!(status == 200 && body["flushed"] == 0, "nothing is behind a port and a VTEP: {body}");
     Ok(())
 }
@@ -430,6 +399,15 @@ fn reload_of_ports() -> anyhow::Result<()> {
     ping(&star.hosts[0], "10.0.0.33")?;
     let addresses = star.hosts[2].links(async |links| links.addresses("eth0").await)?;
     ensure!(addresses.len() == 1, "the old address is gone: {addresses:?}");
+
+    // With the first address of a subnet the kernel removes the others, which were to stay.
+    let both = moved.replace("[\"10.0.0.33/24\"]", "[\"10.0.0.33/24\", \"10.0.0.34/24\"]");
+    reload(&(fixed.clone() + &both), change(&[], &[&two], &[]))?;
+    ping(&star.hosts[0], "10.0.0.34")?;
+    let second = moved.replace("10.0.0.33", "10.0.0.34");
+    reload(&(fixed.clone() + &second), change(&[], &[&two], &[]))?;
+    ping(&star.hosts[0], "10.0.0.34")?;
+    reload(&(fixed.clone() + &moved), change(&[], &[&two], &[]))?;
 
     // Another bridge: what was learned in the old one is forgotten.
     let mac = scene::mac(&star.hosts[2], "eth0")?.to_string();
@@ -673,7 +651,7 @@ fn early_leavers() -> anyhow::Result<()> {
     for round in 0..60 {
         weft.rewrite([&few, &many, &other][round % 3])?;
         let mut stream = UnixStream::connect(weft.socket())?;
-        stream.write_all(head("POST", "/v1/reload", None, "").as_bytes())?;
+        stream.write_all(request_head("POST", "/v1/reload", None, "").as_bytes())?;
         thread::sleep(Duration::from_micros(random.u64(..8000)));
         drop(stream);
         if round % 10 != 9 {
@@ -771,18 +749,18 @@ fn wrong_requests() -> anyhow::Result<()> {
         ("DELETE", "/v1/ports?name=nowhere", "", 400, "nowhere"),
         ("GET", "/v1/fdb?bridge=red", "", 404, "red"),
     ] {
-        let (got, answer) = request(&weft, method, target, body)?;
+        let (got, answer) = weft.request(method, target, body)?;
         let text = answer["error"].as_str().unwrap_or_default();
         ensure!(got == status && text.contains(word), "{method} {target} {body}: {got} {answer}");
     }
     for content_type in [None, Some("text/plain")] {
-        let (status, answer) = request_as(&weft, "POST", "/v1/bridges", content_type, "{\"name\": \"x\"}")?;
+        let (status, answer) = weft.request_as("POST", "/v1/bridges", content_type, "{\"name\": \"x\"}")?;
         ensure!(status == 415 && answer["error"].as_str().unwrap_or_default().contains("application/json"), "{answer}");
     }
     // More than anybody has to say. The connection may end before all of it is written.
     let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(64 << 20));
     let mut stream = UnixStream::connect(weft.socket())?;
-    let written = stream.write_all(head("POST", "/v1/bridges", Some("application/json"), &huge).as_bytes());
+    let written = stream.write_all(request_head("POST", "/v1/bridges", Some("application/json"), &huge).as_bytes());
     ensure!(written.is_err(), "64 MiB were taken");
 
     // What is not even HTTP does no harm either.

@@ -131,7 +131,9 @@ fn deleted_namespace() -> anyhow::Result<()> {
 
 fn deleted_interface() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 4)?;
-    let mut weft = Weft::start(&star.switch, &star.config())?;
+    let wanderer: MacAddr = "02:00:00:00:00:77".parse()?;
+    let fixed = format!("[[fdb]]\nbridge = \"blue\"\nmac = \"{wanderer}\"\nport = \"{}\"\n", star.port_name(2));
+    let mut weft = Weft::start(&star.switch, &(star.config() + &fixed))?;
     ping(&star.hosts[0], &Star::address(2))?;
     ping(&star.hosts[0], &Star::address(3))?;
     let train = PingTrain::start(&star.hosts[0], &Star::address(1))?;
@@ -144,7 +146,14 @@ fn deleted_interface() -> anyhow::Result<()> {
     let stale = fdb.as_array().unwrap().iter().find(|entry| entry["port"] == star.port_name(2));
     ensure!(stale.is_none(), "an entry still points to the deleted interface: {stale:?}");
 
+    // An address with a static entry there shows up elsewhere meanwhile.
+    Injector::new(&star.hosts[1], "eth0")?.send_all([&frame(MacAddr::BROADCAST, wanderer, EXPERIMENT)], 1000);
+    let learned = || Ok(weft.whereabouts("blue", &wanderer.to_string())? == Some(star.port_name(1)));
+    eventually("it is learned", PATIENCE, learned)?;
+
     weft.succeed(&["reload"])?;
+    let at = weft.whereabouts("blue", &wanderer.to_string())?;
+    ensure!(at == Some(star.port_name(2)), "the static entry is back with its port, not at {at:?}");
     star.hosts[0].run(&["ip", "neigh", "flush", "dev", "eth0"])?.ok()?;
     ping(&star.hosts[0], &Star::address(2)).context("a reload opens the port again")?;
     star.hosts[3].delete("eth0")?;

@@ -208,6 +208,11 @@ impl Fdb {
         self.map.get(&Key::new(bridge, mac)).map(|entry| entry.at)
     }
 
+    /// Whether there is an entry for `mac` that a user named.
+    pub fn is_static(&self, bridge: BridgeId, mac: MacAddr) -> bool {
+        self.map.get(&Key::new(bridge, mac)).is_some_and(|entry| entry.origin != Origin::Learned)
+    }
+
     /// Takes note that a frame from `mac` entered `bridge` at `at`.
     #[inline]
     pub fn learn(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, now: Stamp, limit: Limit) -> Learned {

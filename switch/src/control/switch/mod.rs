@@ -383,8 +383,9 @@ impl Switch {
         }
         for entry in &self.config.fdb {
             let (Some(bridge), Some(at)) = (self.bridge_id(&entry.bridge), self.endpoint(entry)?) else { continue };
-            // An entry that is there already may have moved; it is put back only where the configuration changed.
-            if !old.fdb.contains(entry) || self.shared.fdb.lookup(bridge, entry.mac).is_none() {
+            // A static entry that is there already may have moved; it is put back only where the configuration changed.
+            // A learned one took its place while its port was gone.
+            if !old.fdb.contains(entry) || !self.shared.fdb.is_static(bridge, entry.mac) {
                 self.shared.fdb.add_static(bridge, entry.mac, at, entry.sticky, self.clock.now());
             }
         }

@@ -138,8 +138,7 @@ async fn set_up(links: &Links, config: &PortConfig, default_mtu: u16) -> Result<
         (None, PortKind::Packet) => {}
     }
     for cidr in &config.addresses {
-        // A packet port's interface keeps its addresses when weft ends, and has them when it starts again.
-        unless(io::ErrorKind::AlreadyExists, links.add_address(&config.name, *cidr).await)?;
+        links.add_address(&config.name, *cidr).await?;
     }
     match config.kind {
         PortKind::Tap => links.set_up(&config.name, true).await,
