@@ -1,3 +1,4 @@
-//! What weft's benches share: the frames that they measure with.
+//! What weft's benches share: the frames that they measure with, and a switch in memory that carries them.
 
 pub mod frames;
+pub mod switch;

@@ -139,7 +139,10 @@ impl Weft {
     /// # Errors
     /// The file can't be written.
     pub fn rewrite(&self, config: &str) -> anyhow::Result<()> {
-        Ok(fs::write(self.directory.path().join("weft.toml"), config)?)
+        // In one step: a reload that is under way must not find half a file.
+        let new = self.directory.path().join("weft.toml.new");
+        fs::write(&new, config)?;
+        Ok(fs::rename(new, self.directory.path().join("weft.toml"))?)
     }
 
     /// Starts weft again with the same configuration, after it was stopped or killed.

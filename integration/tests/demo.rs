@@ -100,7 +100,7 @@ fn shows_and_leaves_nothing() -> anyhow::Result<()> {
     for line in [
         format!("blue1 stands for {prefix}0-blue1"),
         "     no entries".into(),
-        "     blue    02:00:00:00:42:02  vtep 192.0.2.2   learned  0 s".into(),
+        "     blue    02:00:00:00:42:02  vtep 192.0.2.2   learned".into(),
         "   ok: flooded once, learned, then straight".into(),
         "     green1  knows 10.10.0.2 at 02:00:00:00:43:02".into(),
         "     green2    0".into(),

@@ -223,7 +223,7 @@ fn down_under_load() -> anyhow::Result<()> {
     let weft = Weft::start(&star.switch, &star.config())?;
     let (dst, name) = ("02:00:00:00:00:01".parse()?, star.port_name(1));
     let frames: Vec<_> =
-        (0..20_000u64).map(|n| frame(dst, MacAddr::from_u64(0x02_0000_000000 + n), EXPERIMENT)).collect();
+        (0..20_000u64).map(|n| frame(dst, MacAddr::from_u64(0x0200_0000_0000 + n), EXPERIMENT)).collect();
     for _ in 0..5 {
         let mut injector = Injector::new(&star.hosts[1], "eth0")?;
         let flood = std::thread::scope(|scope| -> anyhow::Result<_> {
@@ -405,7 +405,7 @@ fn address_flood() -> anyhow::Result<()> {
     let dst = victims[0].parse()?;
     // To one host: flooding them would only test how fast three queues are.
     let frames: Vec<_> = (0..100_000)
-        .map(|_| frame(dst, MacAddr::from_u64(0x02_0000_000000 | random.u64(..) >> 24), EXPERIMENT))
+        .map(|_| frame(dst, MacAddr::from_u64(0x0200_0000_0000 | random.u64(..) >> 24), EXPERIMENT))
         .collect();
     let sent = Injector::new(&star.hosts[2], "eth0")?.send_all(&frames, 25_000);
     ensure!(sent == 100_000, "{sent}");

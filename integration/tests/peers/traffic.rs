@@ -93,7 +93,8 @@ pub(crate) fn tcp(from: &Namespace, to: &Namespace, to_address: &str, byte_count
             stream.read_to_end(&mut received)?;
             Ok(received)
         });
-        sending.join().expect("the sender does not panic").and(received.join().expect("nor does the receiver"))
+        let received = received.join().expect("the receiver does not panic");
+        sending.join().expect("nor does the sender").and(received)
     });
     let received = received.with_context(|| format!("TCP from {} to {}", from.name(), to.name()))?;
     ensure!(received == sent, "{} bytes of {byte_count} arrived, or they are others", received.len());

@@ -182,7 +182,7 @@ impl Trunk {
         }
         let after = self.dropped()?;
         let dropped: [_; 3] = std::array::from_fn(|reason| after[reason] - before[reason]);
-        ensure!(dropped == [4, 3, 3], "{REASONS:?}: {dropped:?}");
+        ensure!(dropped == [4, 3, 3], "{REASONS:?}: {dropped:?} of {:#}", self.weft.show("drops")?);
         Ok(())
     }
 

@@ -34,8 +34,9 @@ const TURN_BATCHES: usize = 4;
 pub enum Command {
     /// Here is your queue of a port.
     AddPort(PortId, PortQueue),
-    /// Close your queue of a port.
-    RemovePort(PortId),
+    /// Give your queue of a port back. Closing is for others: the kernel makes whoever closes a tap or a packet socket wait
+    /// until no processor can still be using it, and a tap's last descriptor waits for the RTNL lock besides.
+    RemovePort(PortId, Sender<PortQueue>),
     /// The bridge is gone; keep its counts apart.
     RetireBridge(BridgeId),
     /// Here is your end of the underlay, or there is none any more.
@@ -254,7 +255,14 @@ impl Loop {
                     }
                     self.worker.add_port(id, queue);
                 }
-                Command::RemovePort(id) => drop(self.worker.remove_port(id)),
+                Command::RemovePort(id, sender) => {
+                    if let Some(queue) = self.worker.remove_port(id) {
+                        if let Some(fd) = queue.poll_fd() {
+                            self.poller.remove(fd);
+                        }
+                        _ = sender.send(queue);
+                    }
+                }
                 Command::RetireBridge(id) => self.worker.retire_bridge(id),
                 Command::SetUnderlay(underlay) => {
                     if let Some(fd) = underlay.as_ref().and_then(UnderlayEnd::poll_fd) {

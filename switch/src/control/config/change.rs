@@ -12,16 +12,13 @@ use toml::de::DeTable;
 
 use super::{
     checks,
-    mistake::{ConfigErrors, Mistake},
+    mistake::{ConfigErrors, Mistake, REQUEST},
     reader::{Text, list},
     sections,
     types::{Config, FdbConfig, FdbTarget},
     values::nearest,
 };
 use crate::wire::MacAddr;
-
-/// What requests are called in messages.
-const REQUEST: &str = "request";
 
 impl Config {
     /// This configuration with one more port, which becomes the last. `request` has the keys of `[[port]]`.

@@ -114,13 +114,12 @@ impl Switch {
     /// Closes the queues of ports that can't come back. They stay in the configuration, shown as gone, until a reload
     /// opens them again or somebody removes them.
     fn let_go(&mut self, ids: &[u16], why: &str) {
-        for (id, port) in self.ports.iter_mut().filter(|(id, port)| ids.contains(id) && !port.is_gone()) {
+        for (_, port) in self.ports.iter_mut().filter(|(id, port)| ids.contains(id) && !port.is_gone()) {
             warn!(port = port.config.full_name(), "port gone: {why}");
-            port.netns = None;
-            self.workers.tell_all(|| Command::RemovePort(PortId(id)));
+            port.let_go();
         }
         self.republish();
-        self.workers.barrier();
+        self.workers.remove_ports(&ids.iter().copied().map(PortId).collect::<Vec<_>>());
         for id in ids {
             let at = Some(Endpoint::Port(PortId(*id)));
             self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });

@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //!
-//! [`Switch::apply`] takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
+//! `Switch::apply` takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
 //! two halves. The first can fail and changes nothing that runs: namespaces are entered, new interfaces and sockets
 //! opened. The second can't fail: workers get their queues, a new snapshot of the tables is published, the FDB forgets
 //! what no longer is. So a configuration that can't be had leaves the old state as it was.
@@ -261,7 +261,9 @@ impl Switch {
                 Err(source) => {
                     let port = to.full_name();
                     if let Some(was) = closed.iter().find(|was| was.config.full_name() == port) {
-                        opened.push((OpenPort { config: to, netns: None, ..was.clone() }, vec![]));
+                        let mut port = OpenPort { config: to, ..was.clone() };
+                        port.let_go();
+                        opened.push((port, vec![]));
                     }
                     failed = Some(ApplyError::PortReopen { port, source });
                 }
@@ -312,13 +314,10 @@ impl Switch {
             self.bridges.remove(*id);
         }
         self.publish()?;
-        for (id, _) in &ports {
-            self.workers.tell_all(|| Command::RemovePort(PortId(*id)));
-        }
         for id in &bridges {
             self.workers.tell_all(|| Command::RetireBridge(BridgeId(*id)));
         }
-        self.workers.barrier();
+        self.workers.remove_ports(&ports.iter().map(|(id, _)| PortId(*id)).collect::<Vec<_>>());
         for (id, port) in &ports {
             let at = Some(Endpoint::Port(PortId(*id)));
             self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });

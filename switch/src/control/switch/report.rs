@@ -183,7 +183,7 @@ impl Switch {
             }
             row
         });
-        let rows = rows.collect();
+        let rows = tokio::task::block_in_place(|| rows.collect());
         let total = counters.total();
         Ledger { totals: Totals::new(total.frames_in, total.copies, total.frames_out, total.drops()), rows }
     }
@@ -215,8 +215,9 @@ impl Switch {
 
     fn port_kernel_drops(&self, name: &str, reports: &[Report]) -> Option<u64> {
         let id = self.port_id(name)?;
-        let each = reports.iter().filter_map(|report| report.kernel_drops.get(id.index()).copied());
-        Some(each.sum())
+        let by_queue = reports.iter().filter_map(|report| report.kernel_drops.get(id.index()).copied());
+        let by_interface = self.ports.get(id.0)?.losses.as_ref().map(|losses| losses.count());
+        Some(by_queue.sum::<u64>() + by_interface.unwrap_or(0))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// What is wanted is wrong in itself, or beside what is there.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// It could not be made so.
     #[error(transparent)]
@@ -121,19 +121,22 @@ impl Switch {
             None => None,
             Some(name) => Some(Endpoint::Port(self.port_id(name).ok_or_else(|| not_found("port", name))?)),
         };
-        let vteps = match which.vtep {
-            None => vec![],
-            Some(address) => self.vteps_at(address)?,
+        let places = match (port, which.vtep) {
+            (None, None) => vec![None],
+            (Some(port), None) => vec![Some(port)],
+            (None, Some(address)) => {
+                self.vteps_at(address)?.into_iter().map(|vtep| Some(Endpoint::Vtep(vtep))).collect()
+            }
+            // Nothing is behind both.
+            (Some(_), Some(_)) => return Ok(0),
         };
-        if which.include_static {
+        let statics = which.include_static;
+        let flushed = places.into_iter().map(|at| self.shared.fdb.flush(Flush { bridge, at, statics })).sum();
+        if statics {
+            // Out of the configuration too, or the next change would put them back.
             self.apply(self.config.without_entries(|entry| asks_for(which, entry)), Gone::Stay).await?;
         }
-        let flush = |at| self.shared.fdb.flush(Flush { bridge, at, statics: which.include_static });
-        Ok(if vteps.is_empty() {
-            flush(port)
-        } else {
-            vteps.into_iter().map(|vtep| flush(Some(Endpoint::Vtep(vtep)))).sum()
-        })
+        Ok(flushed)
     }
 
     fn known_bridge(&self, name: &str) -> Result<BridgeId, RuntimeError> {

@@ -122,7 +122,8 @@ impl Scene {
     /// A peer that has an address and nothing else.
     pub(in crate::worker) fn add_stranger(&mut self, last: u8) -> Peer {
         let address = SocketAddr::new(IpAddr::from([192, 0, 2, last]), DEFAULT_PORT);
-        Peer { vtep: self.shared.vteps.intern(address).unwrap(), end: self.net.attach(address).unwrap() }
+        let vtep = self.shared.vteps.intern(address).unwrap();
+        Peer { vtep, end: self.net.attach(address).unwrap(), batch: UnderlayBatch::new() }
     }
 
     pub(in crate::worker) fn bridge(&mut self, id: BridgeId) -> &mut Bridge {
@@ -208,6 +209,8 @@ impl Scene {
 pub(in crate::worker) struct Peer {
     pub(in crate::worker) vtep: VtepId,
     end: MemoryUnderlay,
+    /// Kept because its two megabytes would cost more than what is read into them.
+    batch: UnderlayBatch,
 }
 
 impl Peer {
@@ -220,10 +223,9 @@ impl Peer {
     }
 
     pub(in crate::worker) fn received(&mut self) -> Vec<(Arrival, Vec<u8>)> {
-        let mut batch = UnderlayBatch::new();
         let mut received = Vec::new();
-        while self.end.recv(&mut batch).unwrap() > 0 {
-            received.extend(batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())));
+        while self.end.recv(&mut self.batch).unwrap() > 0 {
+            received.extend(self.batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())));
         }
         received
     }

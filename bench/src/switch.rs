@@ -1,0 +1,194 @@
+//! A switch with one worker between ports in memory that deliver prepared frames without end.
+//!
+//! In the steady state nothing of it allocates or makes a system call, so what is measured is the walk. Addresses are
+//! dealt like this: host `n` has the MAC address [`mac`]`(n)` and sits where [`Switch::learn`] put it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use crossbeam_channel::bounded;
+use weft::{
+    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
+    fdb::{Limit, Stamp},
+    ids::{BridgeId, Endpoint, PortId, VtepId},
+    offload::VnetHeader,
+    port::{
+        Offloads, PortQueue, RxBatch,
+        memory::{MemoryCounters, MemoryPort},
+    },
+    underlay::{
+        Target, Underlay, UnderlayBatch, UnderlayEnd,
+        memory::{MemoryNet, MemoryUnderlay},
+    },
+    wire::MacAddr,
+    worker::{Facts, Shared, Worker},
+};
+use weft_vxlan::{
+    Vni,
+    ecn::EcnMode,
+    header::{DEFAULT_PORT, Header, ReservedBits},
+};
+
+/// The only bridge, VNI 42.
+pub const BRIDGE: BridgeId = BridgeId(0);
+/// Its network identifier.
+pub const VNI: u32 = 42;
+/// No limit to what is learned.
+pub const NO_LIMIT: Limit = Limit { max_learned: 0, evict: true };
+
+/// The address of host `n`.
+pub fn mac(n: u32) -> MacAddr {
+    let [a, b, c, d] = n.to_be_bytes();
+    MacAddr([2, 0, a, b, c, d])
+}
+
+/// A frame of `len` bytes from one host to another: UDP over IPv4, its checksums complete.
+pub fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
+    // Ethernet, IPv4 and UDP take 14, 20 and 8 bytes.
+    let mut bytes = crate::frames::udp4(len.saturating_sub(42));
+    bytes[..6].copy_from_slice(&dst.0);
+    bytes[6..12].copy_from_slice(&src.0);
+    bytes
+}
+
+/// One worker and its ports.
+pub struct Switch {
+    /// The worker, to be turned.
+    pub worker: Worker,
+    /// What it shares.
+    pub shared: Shared,
+    /// The time on its clock.
+    pub now: Stamp,
+    tables: Tables,
+    net: MemoryNet,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Switch {
+    /// A switch whose bridge has neither ports nor peers.
+    pub fn new() -> Self {
+        let shared = Shared::new(7);
+        let bridge = Bridge {
+            vni: Vni::new(VNI),
+            ports: vec![],
+            flood_list: vec![],
+            known_vteps: Default::default(),
+            learning: true,
+            ageing: Duration::from_secs(300),
+            limit: NO_LIMIT,
+            group_fwd_mask: 0,
+            local_macs: vec![],
+        };
+        let by_vni = Vni::new(VNI).map(|vni| (vni, BRIDGE)).into_iter().collect();
+        let tables = Tables { bridges: vec![Some(bridge)], by_vni, ..Tables::default() };
+        // Facts that find no room are dropped and counted; nobody reads them here.
+        let worker = Worker::new(shared.clone(), Facts::new(bounded(1).0));
+        Self { worker, shared, now: Stamp(0), tables, net: MemoryNet::new(1) }
+    }
+
+    /// Adds a port that delivers `frames` in turn, without end; with none it only takes what is sent there.
+    pub fn add_port(&mut self, membership: Membership, frames: Vec<Vec<u8>>) -> (PortId, MemoryCounters) {
+        let id = PortId(self.tables.ports.len() as u16);
+        let frames = frames.into_iter().map(|bytes| (bytes, VnetHeader::NONE)).collect();
+        let (port, counters) = MemoryPort::generator(frames, Offloads::default());
+        self.tables.ports.push(Some(PortEntry { membership, options: PortOptions::default(), mtu: 1500, up: true }));
+        self.tables.bridges[BRIDGE.index()].iter_mut().for_each(|bridge| bridge.ports.push(id));
+        self.worker.add_port(id, PortQueue::Memory(port));
+        self.shared.tables.store(Arc::new(self.tables.clone()));
+        (id, counters)
+    }
+
+    /// Adds an access port.
+    pub fn add_access(&mut self, frames: Vec<Vec<u8>>) -> (PortId, MemoryCounters) {
+        self.add_port(Membership::Access(BRIDGE), frames)
+    }
+
+    /// Joins an overlay in memory with one peer, on the flood list.
+    pub fn add_peer(&mut self) -> Peer {
+        let [local, address] = [1, 2].map(|last| SocketAddr::new(IpAddr::from([192, 0, 2, last]), DEFAULT_PORT));
+        let end = |address| self.net.attach(address).expect("two descriptors are left");
+        self.worker.set_underlay(Some(Underlay::Memory(end(local))));
+        let end = end(address);
+        let vtep = self.shared.vteps.intern(address).expect("the table of VTEPs is empty");
+        self.tables.overlay = Some(Overlay {
+            local,
+            any_peer: false,
+            reserved_bits: ReservedBits::Drop,
+            ecn: EcnMode::Kernel,
+            inner_vlan_passes: true,
+            ttl: None,
+            tos: None,
+            dont_fragment: Some(true),
+        });
+        for bridge in self.tables.bridges.iter_mut().flatten() {
+            bridge.flood_list.push(vtep);
+            bridge.known_vteps.insert(address.ip(), vtep);
+        }
+        self.shared.tables.store(Arc::new(self.tables.clone()));
+        Peer { vtep, end, local, batch: UnderlayBatch::new() }
+    }
+
+    /// Teaches the FDB hosts `range` behind `at`.
+    pub fn learn(&self, range: std::ops::Range<u32>, at: Endpoint) {
+        for n in range {
+            self.shared.fdb.learn(BRIDGE, mac(n), at, self.now, NO_LIMIT);
+        }
+    }
+
+    /// Carries one batch of a port's frames.
+    ///
+    /// # Panics
+    /// If the port can't be read, which a port in memory always can.
+    pub fn turn(&mut self, port: PortId) -> usize {
+        let count = self.worker.turn_port(port, self.now).expect("a generator never fails");
+        debug_assert!(count <= RxBatch::CAPACITY);
+        count
+    }
+}
+
+/// The other VTEP of the overlay in memory.
+pub struct Peer {
+    /// Its number at the switch.
+    pub vtep: VtepId,
+    end: MemoryUnderlay,
+    local: SocketAddr,
+    batch: UnderlayBatch,
+}
+
+impl Peer {
+    /// Sends frames to the switch, each behind a VXLAN header.
+    pub fn send(&mut self, frames: &[Vec<u8>]) {
+        let target =
+            Target { bridge: BRIDGE, vtep: VtepId(0), address: self.local, tos: 0, ttl: 64, dont_fragment: true };
+        let header = Header::new(Vni::new(VNI).unwrap_or(Vni::MAX)).to_bytes();
+        for bytes in frames {
+            let place = self.end.reserve(&target, 0, header.len() + bytes.len());
+            let (front, inner) = place.split_at_mut(header.len());
+            front.copy_from_slice(&header);
+            inner.copy_from_slice(bytes);
+        }
+        self.end.flush(&mut |_| {});
+    }
+
+    /// Takes all datagrams that wait; says how many.
+    ///
+    /// # Panics
+    /// If the memory can't be read, which never happens.
+    pub fn drain(&mut self) -> usize {
+        let mut count = 0;
+        loop {
+            match self.end.recv(&mut self.batch).expect("memory can be read") {
+                0 => return count,
+                some => count += some,
+            }
+        }
+    }
+}

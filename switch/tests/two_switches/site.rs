@@ -1,0 +1,252 @@
+//! The two sites, the net between them, and the clock.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crossbeam_channel::bounded;
+use smoltcp::{time::Instant, wire::IpAddress};
+use weft::{
+    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
+    fdb::{Limit, Stamp},
+    ids::{BridgeId, PortId, VtepId},
+    port::{
+        Offloads, PortQueue,
+        fault::{FaultPort, Faults},
+        memory::MemoryPort,
+    },
+    underlay::{
+        Underlay,
+        memory::{Conditions, MemoryNet},
+    },
+    worker::{Facts, Shared, Worker, counters::Counters},
+};
+use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
+
+use super::Host;
+
+pub(crate) const BLUE: BridgeId = BridgeId(0);
+pub(crate) const GREEN: BridgeId = BridgeId(1);
+
+/// One step of the clock.
+const STEP: Duration = Duration::from_millis(1);
+const PORT: u16 = 5201;
+
+/// One switch with one worker.
+pub(crate) struct Site {
+    shared: Shared,
+    tables: Tables,
+    worker: Worker,
+    ports: Vec<PortId>,
+    peer: VtepId,
+}
+
+impl Site {
+    fn new(local: SocketAddr, peer: SocketAddr, net: &MemoryNet) -> Self {
+        let shared = Shared::new(local.port().into());
+        let peer_id = shared.vteps.intern(peer).unwrap();
+        let bridge = |vni| Bridge {
+            vni: Vni::new(vni),
+            ports: vec![],
+            flood_list: vec![peer_id],
+            known_vteps: [(peer.ip(), peer_id)].into_iter().collect(),
+            learning: true,
+            ageing: Duration::from_secs(300),
+            limit: Limit { max_learned: 0, evict: true },
+            group_fwd_mask: 0,
+            local_macs: vec![],
+        };
+        let overlay = Overlay {
+            local,
+            any_peer: false,
+            reserved_bits: ReservedBits::Drop,
+            ecn: EcnMode::Kernel,
+            inner_vlan_passes: true,
+            ttl: None,
+            tos: None,
+            dont_fragment: Some(true),
+        };
+        let vnis = [(42, BLUE), (43, GREEN)];
+        let tables = Tables {
+            ports: vec![],
+            bridges: vec![Some(bridge(42)), Some(bridge(43))],
+            by_vni: vnis.into_iter().map(|(vni, bridge)| (Vni::new(vni).unwrap(), bridge)).collect(),
+            overlay: Some(overlay),
+        };
+        // Nobody asks for the facts here; those that find no room are dropped.
+        let mut worker = Worker::new(shared.clone(), Facts::new(bounded(1).0));
+        worker.set_underlay(Some(Underlay::Memory(net.attach(local).unwrap())));
+        Self { shared, tables, worker, ports: vec![], peer: peer_id }
+    }
+
+    fn add_port(&mut self, bridge: BridgeId, queue: PortQueue) {
+        let id = PortId(self.tables.ports.len() as u16);
+        let membership = Membership::Access(bridge);
+        self.tables.ports.push(Some(PortEntry { membership, options: PortOptions::default(), mtu: 1500, up: true }));
+        self.tables.bridges[bridge.index()].as_mut().unwrap().ports.push(id);
+        self.worker.add_port(id, queue);
+        self.ports.push(id);
+        self.shared.tables.store(Arc::new(self.tables.clone()));
+    }
+
+    fn turn(&mut self, now: Stamp) {
+        for port in &self.ports {
+            // A port whose host is gone says so, every time.
+            while self.worker.turn_port(*port, now).unwrap_or(0) > 0 {}
+        }
+        while self.worker.turn_underlay(now).unwrap() > 0 {}
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.worker.report().counters
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) net: MemoryNet,
+    pub(crate) sites: [Site; 2],
+    pub(crate) hosts: Vec<Host>,
+    /// Of each host: its site and its port there.
+    places: Vec<(usize, PortId)>,
+    now: Instant,
+    seed: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, conditions: Conditions) -> Self {
+        let net = MemoryNet::new(seed);
+        net.set_conditions(conditions);
+        let [left, right] = ["192.0.2.1:4789", "192.0.2.2:4789"].map(|address| address.parse().unwrap());
+        let sites = [Site::new(left, right, &net), Site::new(right, left, &net)];
+        Self { net, sites, hosts: vec![], places: vec![], now: Instant::ZERO, seed }
+    }
+
+    /// A host with the addresses that end in `last`, behind a cable with these faults in both directions.
+    pub(crate) fn add_host(&mut self, site: usize, bridge: BridgeId, last: u8, cable: Faults) {
+        let (port, end) = MemoryPort::pair(1024, Offloads::default());
+        let seed = self.seed * 100 + self.hosts.len() as u64;
+        let (port, faults) = FaultPort::new(PortQueue::Memory(port), seed, cable, cable);
+        self.places.push((site, PortId(self.sites[site].ports.len() as u16)));
+        self.sites[site].add_port(bridge, PortQueue::Fault(Box::new(port)));
+        self.hosts.push(Host::new(last, end, faults, seed, self.now));
+    }
+
+    pub(crate) fn unplug(&mut self, host: usize) {
+        self.hosts[host].unplug();
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.now.total_millis() as u64)
+    }
+
+    /// Lets a millisecond pass. Whatever anybody sends is carried within it.
+    fn step(&mut self) {
+        self.now += STEP.into();
+        let now = Stamp(self.now.total_millis() as u64);
+        for host in &mut self.hosts {
+            host.poll(self.now);
+        }
+        // Once more for the first, which may have sent to the second after its turn.
+        for site in [0, 1, 0] {
+            self.sites[site].turn(now);
+        }
+    }
+
+    /// Sends echo requests, one every 100 ms, and says how many were answered within three seconds of the last.
+    pub(crate) fn ping(&mut self, host: usize, to: IpAddress, count: u16) -> usize {
+        let mut answered = Vec::new();
+        for seq_no in 0..count + 30 {
+            if seq_no < count {
+                self.hosts[host].send_echo_request(to, seq_no);
+            }
+            for _ in 0..100 {
+                self.step();
+            }
+            answered.extend(self.hosts[host].echo_replies(to));
+            if answered.len() == usize::from(count) {
+                break;
+            }
+        }
+        answered.sort_unstable();
+        answered.dedup();
+        answered.len()
+    }
+
+    /// Sends `len` bytes by TCP and compares what arrives. The connection stays open, because smoltcp 0.14 does not send a
+    /// lost FIN again.
+    pub(crate) fn transfer(&mut self, from: usize, to: usize, address: IpAddress, len: usize) {
+        self.try_transfer(from, to, address, len, Duration::from_secs(600)).unwrap();
+    }
+
+    /// The same; `Err` says how many bytes had arrived when `patience` was at its end.
+    pub(crate) fn try_transfer(
+        &mut self,
+        from: usize,
+        to: usize,
+        address: IpAddress,
+        len: usize,
+        patience: Duration,
+    ) -> Result<(), usize> {
+        let mut random = fastrand::Rng::with_seed(len as u64);
+        let data: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
+        let (mut sent, mut received) = (0, Vec::with_capacity(len));
+        self.hosts[to].listen(PORT);
+        self.hosts[from].connect((address, PORT));
+        let deadline = self.now + patience.into();
+        while received.len() < len {
+            if self.now > deadline {
+                return Err(received.len());
+            }
+            self.step();
+            let sender = self.hosts[from].tcp();
+            if sent < len && sender.can_send() {
+                sent += sender.send_slice(&data[sent..]).unwrap();
+            }
+            let receiver = self.hosts[to].tcp();
+            while receiver.can_recv() {
+                receiver.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).unwrap();
+            }
+        }
+        assert!(received == data, "the bytes that arrived are not those that were sent");
+        Ok(())
+    }
+
+    /// Holds both ledgers against themselves, against what the faulty cables did, and against what the net did.
+    pub(crate) fn assert_accounts(&mut self) {
+        // What is still on its way arrives first.
+        for _ in 0..10 {
+            self.step();
+        }
+        for host in &mut self.hosts {
+            host.poll(self.now);
+        }
+        for site in &self.sites {
+            let counters = site.counters();
+            assert!(counters.total().balances(), "{:?}", counters.total());
+            assert!(counters.bridges.iter().all(|bridge| bridge.balances()), "{:?}", counters.bridges);
+        }
+        for (host, (site, port)) in self.hosts.iter().zip(&self.places) {
+            let tally = self.sites[*site].counters().ports[port.index()].clone();
+            let (receive, send) = (host.faults.receive(), host.faults.send());
+            assert_eq!(
+                receive.offered + receive.duplicated,
+                receive.passed + receive.lost + receive.refused + receive.held
+            );
+            assert_eq!(tally.frames_in, receive.passed, "in: what the cable let through");
+            assert_eq!(send.offered + send.duplicated, send.passed + send.lost + send.refused + send.held);
+            assert_eq!(
+                tally.frames_out,
+                send.offered - send.refused,
+                "out: what was given to the cable and not refused"
+            );
+            assert_eq!(host.frames_received(), send.passed, "the host gets what the cable let through");
+        }
+        let net = self.net.counts();
+        let at_peer = |site: &Site| site.counters().vteps[site.peer.index()].clone();
+        let out: u64 = self.sites.iter().map(|site| at_peer(site).frames_out).sum();
+        let refused: u64 = self.sites.iter().map(|site| at_peer(site).drops_out.iter().sum::<u64>()).sum();
+        let entered: u64 =
+            self.sites.iter().map(|site| at_peer(site).frames_in + site.counters().underlay.frames_in).sum();
+        assert_eq!((net.accepted, net.refused), (out, refused), "the net took what the switches say that they sent");
+        assert_eq!(net.accepted + net.duplicated, net.lost + net.arrived);
+        assert_eq!((net.arrived, net.received), (entered, entered), "the switches got what the net says that arrived");
+    }
+}
