@@ -25,7 +25,7 @@ use crate::{
     bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, Tables, Verdict, admit},
     fdb::{Fdb, Learned, Stamp},
     ids::{BridgeId, Endpoint, PortId, VtepId},
-    offload::{self, VnetHeader},
+    offload::{self, PartialCsum, VnetHeader},
     port::RxBatch,
     underlay::Arrival,
     wire::{
@@ -153,8 +153,8 @@ impl<'w> Walk<'w> {
         self.counters().entered(ingress, 1, inner.len() as u64);
         self.counters().entered_bridge(bridge_id, 1, inner.len() as u64);
         match self.inspect(overlay, bridge_id, bridge, ingress, arrival.tos, inner) {
-            Ok(dst) => {
-                let vnet = VnetHeader::NONE;
+            Ok((dst, csum)) => {
+                let vnet = VnetHeader { csum, ..VnetHeader::NONE };
                 Some((vtep, Staged { bytes: inner, vnet, frames: 1, bridge: bridge_id, dst, priority: Tag(0) }))
             }
             Err(reason) => {
@@ -190,7 +190,7 @@ impl<'w> Walk<'w> {
         Ok((bridge_id, bridge, vtep, inner))
     }
 
-    /// Looks at the inner frame; tells its destination, or why it ends.
+    /// Looks at the inner frame; tells its destination and whether its sender left a checksum open, or why it ends.
     fn inspect(
         &mut self,
         overlay: &Overlay,
@@ -199,7 +199,7 @@ impl<'w> Walk<'w> {
         ingress: Endpoint,
         outer_tos: u8,
         inner: &mut [u8],
-    ) -> Result<MacAddr, DropReason> {
+    ) -> Result<(MacAddr, Option<PartialCsum>), DropReason> {
         if inner.len() < ethernet::HEADER_LEN {
             return Err(DropReason::InnerTruncated);
         }
@@ -219,7 +219,7 @@ impl<'w> Walk<'w> {
                 dissect::set_ecn(inner, l3, after.in_tos(0));
             }
         }
-        Ok(header.dst)
+        Ok((header.dst, offload::open_checksum(inner, &dissected)))
     }
 
     /// Admission and learning.
