@@ -420,11 +420,11 @@ fn reload_of_ports() -> anyhow::Result<()> {
     ping(&star.hosts[2], &Star::address(0)).context("back in its old bridge")?;
 
     // Its own address; and from super-frames to plain ones, which takes a new interface.
-    let with_mac = moved.clone() + "mac = \"02:00:00:00:00:0a\"\n";
+    let with_mac = moved + "mac = \"02:00:00:00:00:0a\"\n";
     reload(&(fixed.clone() + &with_mac), change(&[], &[&two], &[]))?;
     ensure!(scene::mac(&star.hosts[2], "eth0")?.to_string() == "02:00:00:00:00:0a" && mac != "02:00:00:00:00:0a");
     ensure!(star.hosts[2].link("eth0")?.index == index);
-    let plain = with_mac.clone() + "offload = false\n";
+    let plain = with_mac + "offload = false\n";
     reload(&(fixed.clone() + &plain), change(&[], &[&two], &[]))?;
     ensure!(star.hosts[2].link("eth0")?.index != index);
     ping(&star.hosts[2], &Star::address(0)).context("as a plain tap")?;
@@ -590,7 +590,7 @@ fn impossible_files() -> anyhow::Result<()> {
         (head.clone() + &star.port(2, "") + &port("weft-nowhere", "eth0", ""), 2, "weft-nowhere"),
         (head.clone() + &no_ipv6, 1, "fd00::44"),
         (
-            head.clone() + &star.port(2, "") + "[[port]]\nname = \"nic9\"\nkind = \"packet\"\nbridge = \"blue\"\n",
+            head + &star.port(2, "") + "[[port]]\nname = \"nic9\"\nkind = \"packet\"\nbridge = \"blue\"\n",
             1,
             "nic9",
         ),
