@@ -589,11 +589,7 @@ fn impossible_files() -> anyhow::Result<()> {
         (head.clone() + &star.port(2, "") + &star.port(3, ""), 1, "exists already"),
         (head.clone() + &star.port(2, "") + &port("weft-nowhere", "eth0", ""), 2, "weft-nowhere"),
         (head.clone() + &no_ipv6, 1, "fd00::44"),
-        (
-            head + &star.port(2, "") + "[[port]]\nname = \"nic9\"\nkind = \"packet\"\nbridge = \"blue\"\n",
-            1,
-            "nic9",
-        ),
+        (head + &star.port(2, "") + "[[port]]\nname = \"nic9\"\nkind = \"packet\"\nbridge = \"blue\"\n", 1, "nic9"),
     ] {
         weft.rewrite(&text)?;
         let refused = weft.command(&["reload"])?;

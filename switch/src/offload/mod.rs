@@ -17,5 +17,5 @@ mod testing;
 
 pub use checksum::complete;
 pub use segment::{BadOffload, Segments, wire_frames};
-pub use unfinished::open_checksum;
+pub use unfinished::unfinished;
 pub use vnet::{BadVnet, Gso, PartialCsum, VNET_HEADER_LEN, VnetHeader};

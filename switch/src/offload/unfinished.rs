@@ -1,11 +1,11 @@
-//! Finds checksums that a sender left open where no virtio-net header can say so: in a datagram of the underlay.
+//! Finds work that a sender left undone where no virtio-net header can say so: in a datagram of the underlay.
 //!
-//! A sender's kernel leaves the inner checksum of an encapsulated packet to the network card (`net/ipv4/udp_tunnel_core.c`
-//! with `CHECKSUM_PARTIAL`). Where there is no card but a veth or a virtual machine's virtio-net on the same host, nobody
-//! ever completes it: the kernels at both ends know beside the packet that it is open, and trust each other. A UDP socket
-//! hears nothing of that knowledge. It gets the octets, in which the field still holds the bare sum of the pseudo header,
-//! and behind the tap the receiver refuses the packet (UDP and TCP; ICMP is never left open, so that pings pass and nothing
-//! else does).
+//! A sender's kernel leaves the inner checksum of an encapsulated packet, and the cutting of inner TCP, to the network card
+//! (`CHECKSUM_PARTIAL` and `SKB_GSO_UDP_TUNNEL`). Where there is no card but a veth, or a virtual machine's virtio-net on
+//! the same host, nobody ever does it: the kernels at both ends know beside the packet what is missing, and trust each
+//! other. A UDP socket hears nothing of that knowledge. It gets the octets: a checksum field that holds the bare sum of the
+//! pseudo header, and TCP packets of up to 64 KiB. Handed on like that, the receiver refuses them all; ICMP is never left
+//! undone, so that pings pass and nothing else does.
 //!
 //! So a field that holds just that sum is taken as open. That never harms: completing gives the sum of everything
 //! but the field, complemented; a packet that was complete and happens to hold the pseudo header's sum holds that very
@@ -13,18 +13,36 @@
 
 use super::{
     checksum::{TCP_CHECKSUM_OFFSET, UDP_CHECKSUM_OFFSET},
-    vnet::PartialCsum,
+    vnet::{Gso, PartialCsum, VnetHeader},
 };
 use crate::wire::{
     checksum::{Sum, sum},
-    dissect::{Dissected, IpVersion, L3, L4Kind},
+    dissect::{Dissected, IpVersion, L3, L4, L4Kind},
 };
+
+/// What was left undone about a frame from the underlay.
+///
+/// TCP that is longer than `mtu` (an IP packet's length that fits everywhere it may go) and whose checksum is open is a
+/// super-frame. How long its segments were to be, only the sender knew; to TCP it makes no difference.
+#[inline]
+pub fn unfinished(frame: &[u8], dissected: &Dissected, mtu: impl FnOnce() -> u16) -> VnetHeader {
+    let (Some(l3), Some(l4)) = (&dissected.l3, &dissected.l4) else { return VnetHeader::NONE };
+    let Some(csum) = open_checksum(frame, l3, l4) else { return VnetHeader::NONE };
+    let done = VnetHeader { csum: Some(csum), ..VnetHeader::NONE };
+    if l4.kind != L4Kind::Tcp {
+        return done;
+    }
+    let mtu = mtu();
+    if l3.total_len <= u32::from(mtu) {
+        return done;
+    }
+    super_frame(frame, l3, l4, mtu).map_or(done, |super_frame| VnetHeader { csum: Some(csum), ..super_frame })
+}
 
 /// The open checksum of a TCP or UDP packet; `None` if it is complete, if it has none, or if something follows the packet,
 /// over which whoever completes it would sum as well. With an IPv6 routing header it is not found.
 #[inline]
-pub fn open_checksum(frame: &[u8], dissected: &Dissected) -> Option<PartialCsum> {
-    let (l3, l4) = (dissected.l3?, dissected.l4?);
+fn open_checksum(frame: &[u8], l3: &L3, l4: &L4) -> Option<PartialCsum> {
     let offset = match l4.kind {
         L4Kind::Tcp => TCP_CHECKSUM_OFFSET,
         L4Kind::Udp => UDP_CHECKSUM_OFFSET,
@@ -36,7 +54,7 @@ pub fn open_checksum(frame: &[u8], dissected: &Dissected) -> Option<PartialCsum>
         return None;
     }
     let held = u16::from_be_bytes(*frame.get(field..)?.first_chunk()?);
-    let pseudo = addresses(frame, &l3)?.add16(u16::from(l3.protocol)).add32((end - usize::from(l4.offset)) as u32);
+    let pseudo = addresses(frame, l3)?.add16(u16::from(l3.protocol)).add32((end - usize::from(l4.offset)) as u32);
     (held == pseudo.fold()).then_some(PartialCsum { start: l4.offset, offset })
 }
 
@@ -50,6 +68,22 @@ fn addresses(frame: &[u8], l3: &L3) -> Option<Sum> {
     }
 }
 
+/// How to cut TCP into packets of `mtu`; `None` if that leaves no room for payload.
+#[cold]
+fn super_frame(frame: &[u8], l3: &L3, l4: &L4, mtu: u16) -> Option<VnetHeader> {
+    const DATA_OFFSET: usize = 12;
+    const CWR: u8 = 0x80;
+    let tcp = frame.get(usize::from(l4.offset)..)?;
+    let &[data_offset, flags] = tcp.get(DATA_OFFSET..)?.first_chunk()?;
+    let header_len = (l4.offset - l3.offset) + u16::from(data_offset >> 4) * 4;
+    let gso_size = mtu.checked_sub(header_len).filter(|size| *size > 0)?;
+    let gso = match l3.version {
+        IpVersion::V4 => Gso::Tcp4,
+        IpVersion::V6 => Gso::Tcp6,
+    };
+    Some(VnetHeader { csum: None, gso: Some((gso, gso_size)), gso_ecn: flags & CWR != 0 })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -57,14 +91,33 @@ mod tests {
     use super::*;
     use crate::{
         offload::{
-            complete,
+            Segments, complete,
             testing::{Sample, samples},
         },
         wire::dissect::dissect,
     };
 
     fn found(frame: &[u8]) -> Option<PartialCsum> {
-        open_checksum(frame, &dissect(frame))
+        unfinished(frame, &dissect(frame), || u16::MAX).csum
+    }
+
+    #[test]
+    fn tcp_longer_than_the_mtu_is_cut_to_it_and_other_things_are_not() {
+        let Sample { frame, vnet, .. } = Sample::tcp4(20_000);
+        let found = unfinished(&frame, &dissect(&frame), || 1450);
+        assert_eq!(found.csum, vnet.csum);
+        let segments = Segments::new(&frame, &found).unwrap();
+        assert_eq!(segments.len(0), 14 + 1450);
+        assert!(segments.count() > 10);
+        // It fits, or nothing would.
+        assert_eq!(unfinished(&frame, &dissect(&frame), || (frame.len() - 14) as u16).gso, None);
+        assert_eq!(unfinished(&frame, &dissect(&frame), || 40).gso, None);
+        let Sample { frame, .. } = Sample::udp4(20_000);
+        assert_eq!(unfinished(&frame, &dissect(&frame), || 1450).gso, None);
+        // Finished, and merely too long: none of our business.
+        let mut sample = Sample::tcp4(20_000);
+        complete(&mut sample.frame, sample.vnet.csum.unwrap()).unwrap();
+        assert_eq!(unfinished(&sample.frame, &dissect(&sample.frame), || 1450), VnetHeader::NONE);
     }
 
     #[test]
