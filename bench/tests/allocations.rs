@@ -17,11 +17,14 @@ const PORT: PortId = PortId(0);
 /// Host 1 sends to host 2 from a port of this kind.
 fn question(tag: Option<u16>) -> Vec<Vec<u8>> {
     let plain = frame(mac(2), mac(1), 64);
-    vec![tag.map_or(plain.clone(), |vid| tagged(&plain, vid))]
+    vec![match tag {
+        Some(vid) => tagged(&plain, vid),
+        None => plain,
+    }]
 }
 
 fn trunk(vid: u16) -> Membership {
-    Membership::trunk(&[(VlanId::new(vid).unwrap(), BRIDGE)], None)
+    Membership::trunk(&[(VlanId::new(vid).expect("a VLAN of this test"), BRIDGE)], None)
 }
 
 /// Allocations that `turn` makes in 100,000 frames after it has been warmed up.

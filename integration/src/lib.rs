@@ -20,6 +20,11 @@
 //!
 //! The usual arguments of `cargo test` work: a filter, `--list`, `--test-threads`, `--ignored`.
 
+pub mod capture;
+pub mod exchange;
+pub mod frames;
+pub mod scene;
+pub mod traffic;
 pub mod weft;
 
 use std::{

@@ -2,6 +2,8 @@
 
 use std::{
     env, fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -11,8 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft::lab::{Namespace, Output, Process};
 
-/// How long weft may take to start, to stop, or to become what a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long weft may take to start, to stop, or to become what a test waits for, also in an
+/// emulated machine on a busy one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `weft` binary that was built together with this test.
 ///
@@ -78,6 +81,37 @@ impl Weft {
         Ok(serde_json::from_str(&self.succeed(&["show", what, "--json"])?)?)
     }
 
+    /// One HTTP request over the control socket, without weft's command line in between: its status, and its body, which
+    /// must be JSON.
+    ///
+    /// # Errors
+    /// What comes back is no HTTP or no JSON.
+    pub fn request(&self, method: &str, target: &str, body: &str) -> anyhow::Result<(u16, Value)> {
+        self.request_as(method, target, Some("application/json"), body)
+    }
+
+    /// The same, with another `Content-Type`.
+    ///
+    /// # Errors
+    /// As [`Weft::request`].
+    pub fn request_as(
+        &self,
+        method: &str,
+        target: &str,
+        content_type: Option<&str>,
+        body: &str,
+    ) -> anyhow::Result<(u16, Value)> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request_head(method, target, content_type, body).as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP: {answer}"))?;
+        let status = head.split(' ').nth(1).context("a status")?.parse()?;
+        let body = serde_json::from_str(body).with_context(|| format!("{method} {target}: {head}\n\n{body}"))?;
+        Ok((status, body))
+    }
+
     /// Where an address is, as `weft show fdb` says: a port's full name or a VTEP's address.
     ///
     /// # Errors
@@ -111,12 +145,37 @@ impl Weft {
         Ok(ledger["totals"].clone())
     }
 
+    /// Fails unless every frame is accounted for before long: a frame that is on its way just now is not yet.
+    ///
+    /// # Errors
+    /// The ledger does not come to balance.
+    pub fn ledger_comes_to_balance(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(2);
+        while let Err(unbalanced) = self.ledger_balances() {
+            ensure!(Instant::now() < end, unbalanced);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration anew and makes weft read it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn reload(&self, config: &str) -> anyhow::Result<()> {
+        self.rewrite(config)?;
+        self.succeed(&["reload"]).map(drop)
+    }
+
     /// Writes the configuration anew; `weft reload` or SIGHUP makes weft read it.
     ///
     /// # Errors
     /// The file can't be written.
     pub fn rewrite(&self, config: &str) -> anyhow::Result<()> {
-        Ok(fs::write(self.directory.path().join("weft.toml"), config)?)
+        // In one step: a reload that is under way must not find half a file.
+        let new = self.directory.path().join("weft.toml.new");
+        fs::write(&new, config)?;
+        Ok(fs::rename(new, self.directory.path().join("weft.toml"))?)
     }
 
     /// Starts weft again with the same configuration, after it was stopped or killed.
@@ -142,6 +201,15 @@ impl Weft {
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("weft.sock")
     }
+}
+
+/// A request as it goes over the line; the connection ends with its answer.
+pub fn request_head(method: &str, target: &str, content_type: Option<&str>, body: &str) -> String {
+    let kind = content_type.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
+    let len = body.len();
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: weft\r\nConnection: close\r\n{kind}Content-Length: {len}\r\n\r\n{body}"
+    )
 }
 
 fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {

@@ -2,6 +2,7 @@
 //!
 //! Each test runs on a thread inside a fresh nameless namespace, which ends with the test, whatever becomes of it. What a
 //! machine lacks makes a test *ignored*, with the reason printed; with `WEFT_REQUIRE_ALL=1` that is a failure.
+#![expect(clippy::unwrap_used, reason = "clippy takes a test without cfg(test) for a program")]
 
 mod packet;
 mod plain_tap;

@@ -7,8 +7,9 @@ use weft::{
     bridge::DropReason,
     offload::VnetHeader,
     port::{
-        Offloads, Port, PortError, PortQueue, RxBatch, TxFrame, plain_tap,
-        tap::{self, TapError},
+        Offloads, Port, PortError, PortQueue, RxBatch, TxFrame,
+        plain_tap::{self, PlainTapQueue},
+        tap::TapError,
     },
     sys::netns::Netns,
     wire::Tag,
@@ -16,7 +17,7 @@ use weft::{
 
 use crate::{
     Test,
-    scene::{Injector, Need, Witness, events, ip, number_of, numbered, quiet, receive, tcp_between},
+    scene::{Injector, Need, Witness, events, host, ip, number_of, numbered, receive, tap_host, tcp_between},
 };
 
 const NEEDS: &[Need] = &[Need::Namespace, Need::Tun, Need::Program("ip")];
@@ -89,33 +90,23 @@ fn tags() {
 
 fn tcp() {
     let (client, server) = (Netns::create().unwrap(), Netns::create().unwrap());
-    let plain = client
-        .within(|| {
-            quiet();
-            let tap = plain_tap::open("t0", 1).unwrap().remove(0);
-            ip("addr add 10.9.9.1/24 dev t0");
-            ip("link set t0 up");
-            tap
-        })
-        .unwrap();
-    let offloading = server
-        .within(|| {
-            quiet();
-            let tap = tap::open("t0", 1).unwrap().remove(0);
-            ip("addr add 10.9.9.2/24 dev t0");
-            ip("link set t0 up");
-            tap
-        })
-        .unwrap();
+    let (plain, tap) = (plain_host(&client, "10.9.9.1"), tap_host(&server, "10.9.9.2"));
     assert_eq!(plain.offloads(), Offloads::default());
-    let carried = tcp_between((PortQueue::PlainTap(plain), PortQueue::Tap(offloading)), &client, &server, 4 << 20);
+    let carried = tcp_between((PortQueue::PlainTap(plain), PortQueue::Tap(tap)), &client, &server, 4 << 20);
     assert_eq!(carried.refused, 0, "{carried:?}");
-    assert_eq!(carried.super_frames, 0, "the sender's tap must not hand over super-frames");
+    assert_eq!(carried.super_frames, 0, "the kernel must not give a plain tap super-frames");
     assert!(carried.frames > (4 << 20) / 1460, "{carried:?}");
 
-    // The other way round super-frames come, and are cut.
-    let (client, server) = (server, client);
-    let _ = (client, server);
+    // The other way round super-frames come, and are cut for the plain tap.
+    let (client, server) = (Netns::create().unwrap(), Netns::create().unwrap());
+    let (tap, plain) = (tap_host(&client, "10.9.9.1"), plain_host(&server, "10.9.9.2"));
+    let carried = tcp_between((PortQueue::Tap(tap), PortQueue::PlainTap(plain)), &client, &server, 4 << 20);
+    assert_eq!(carried.refused, 0, "{carried:?}");
+    assert!(carried.super_frames > 10, "{carried:?}");
+}
+
+fn plain_host(namespace: &Netns, address: &str) -> PlainTapQueue {
+    host(namespace, address, || plain_tap::open("t0", 1).unwrap().remove(0))
 }
 
 fn kernel_drops() {

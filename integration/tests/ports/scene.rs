@@ -14,7 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use weft::{
     offload::{Segments, VnetHeader, wire_frames},
-    port::{Port, PortQueue, RxBatch, TxFrame},
+    port::{
+        Port, PortQueue, RxBatch, TxFrame,
+        tap::{self, TapQueue},
+    },
     sys::netns::Netns,
 };
 
@@ -91,7 +94,7 @@ pub(crate) fn await_running(interface: &str) {
 
 /// Waits for something that comes by itself, and fails if it does not.
 #[track_caller]
-pub(crate) fn eventually(patience: Duration, condition: impl Fn() -> bool) {
+pub(crate) fn eventually(patience: Duration, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < end, "did not come within {patience:?}");
@@ -126,24 +129,27 @@ for frame in [bytes.fromhex(line) for line in sys.stdin]:
         assert!(child.wait().expect("python ends").success());
     }
 
-    /// Sends [`numbered`] frames from 0 on as fast as it can, until it is dropped.
-    pub(crate) fn flood(interface: &str) -> Self {
+    /// Sends [`numbered`] frames from `first` on as fast as it can, until it is dropped. The first thousand
+    /// are sent when this returns.
+    pub(crate) fn flood(interface: &str, first: u32) -> Self {
         const PROGRAM: &str = "
 import itertools, socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind((sys.argv[1], 0))
 frame = bytes.fromhex(sys.argv[2])
-print(flush=True)
-for n in itertools.count():
+first = int(sys.argv[3])
+for n in itertools.count(first):
     s.send(frame[:14] + n.to_bytes(4, 'big') + frame[18:])
+    if n == first + 1000:
+        print(flush=True)
 ";
         let frame: String = numbered(0).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut child = Command::new("python3")
-            .args(["-c", PROGRAM, interface, &frame])
+            .args(["-c", PROGRAM, interface, &frame, &first.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3 can be run");
-        child.stdout.take().expect("is piped").read_exact(&mut [0]).expect("python begins");
+        child.stdout.take().expect("is piped").read_exact(&mut [0]).expect("python sends");
         Self(child)
     }
 }
@@ -226,15 +232,17 @@ pub(crate) fn internet_sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-/// What a port has now and in the next `patience`, until `enough` frames are there.
+/// What a port has and gets, until `enough` frames are there or none has come for the time of `patience`.
 pub(crate) fn receive(port: &mut impl Port, enough: usize, patience: Duration) -> Vec<(Vec<u8>, Option<VnetHeader>)> {
     let mut frames = Vec::new();
     let mut batch = RxBatch::new();
-    let end = Instant::now() + patience;
+    let mut end = Instant::now() + patience;
     while frames.len() < enough && Instant::now() < end {
         batch.clear();
         if port.recv(&mut batch).expect("the port can be read") == 0 {
             thread::sleep(Duration::from_millis(1));
+        } else {
+            end = Instant::now() + patience;
         }
         frames.extend(batch.iter_mut().map(|(bytes, vnet)| (bytes.to_vec(), vnet)));
     }
@@ -247,6 +255,23 @@ pub(crate) fn events(port: &impl Port) -> PollFlags {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).expect("poll works");
     fds[0].revents()
+}
+
+/// A stack behind the tap `t0` that `open` makes, in a namespace of its own.
+pub(crate) fn host<T: Send>(namespace: &Netns, address: &str, open: impl FnOnce() -> T + Send) -> T {
+    let make = || {
+        quiet();
+        let tap = open();
+        ip(&format!("addr add {address}/24 dev t0"));
+        up("t0");
+        tap
+    };
+    namespace.within(make).expect("the namespace is there")
+}
+
+/// A [`host`] behind a tap with offloads.
+pub(crate) fn tap_host(namespace: &Netns, address: &str) -> TapQueue {
+    host(namespace, address, || tap::open("t0", 1).expect("a tap").remove(0))
 }
 
 /// Carries frames between two ports as the worker would: whole where the receiver takes them, finished and cut where not.

@@ -18,7 +18,7 @@ use crate::{
     Test,
     scene::{
         EXPERIMENT, Injector, Need, Witness, events, eventually, internet_sum, ip, number_of, numbered, quiet, receive,
-        tcp_between, udp_frame,
+        tap_host, tcp_between, udp_frame,
     },
 };
 
@@ -70,7 +70,6 @@ fn vanishes() {
 }
 
 fn permission() {
-    // A process in a user namespace of its own has no power over the network namespace it came from.
     let refused = std::thread::spawn(|| {
         use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
         let all = capabilities(None).unwrap();
@@ -130,8 +129,7 @@ fn arp_is_answered() {
 /// Two kernel stacks, a tap each, and between them a test that hands everything on.
 fn tcp_super_frames() {
     let (client, server) = (Netns::create().unwrap(), Netns::create().unwrap());
-    let one = client.within(|| host("10.9.9.1")).unwrap();
-    let two = server.within(|| host("10.9.9.2")).unwrap();
+    let (one, two) = (tap_host(&client, "10.9.9.1"), tap_host(&server, "10.9.9.2"));
     let carried = tcp_between((PortQueue::Tap(one), PortQueue::Tap(two)), &client, &server, 8 << 20);
     assert_eq!(carried.refused, 0, "{carried:?}");
     assert!(carried.super_frames > 10 && carried.partial > 10, "{carried:?}");
@@ -273,7 +271,8 @@ fn moved_away() {
     });
     // A kernel thread takes namespaces apart, one lot after the other, and the other tests leave theirs to it as well.
     eventually(Duration::from_secs(60), || events(&tap) == PollFlags::ERR);
-    assert!(matches!(tap.recv(&mut RxBatch::new()), Err(PortError::Gone)));
+    // The poll knows while the interface is still being taken apart, the read only when that is done.
+    eventually(Duration::from_secs(10), || matches!(tap.recv(&mut RxBatch::new()), Err(PortError::Gone)));
 }
 
 fn open_error(name: &str) -> TapError {
@@ -283,14 +282,6 @@ fn open_error(name: &str) -> TapError {
 fn open_up(name: &str) -> TapQueue {
     let tap = tap::open(name, 1).unwrap().remove(0);
     ip(&format!("link set {name} up"));
-    tap
-}
-
-/// A stack behind a tap, in the thread's namespace.
-fn host(address: &str) -> TapQueue {
-    quiet();
-    let tap = open_up("t0");
-    ip(&format!("addr add {address}/24 dev t0"));
     tap
 }
 

@@ -124,7 +124,8 @@ impl Tables {
     #[inline]
     pub fn learns(&self, bridge: &Bridge, ingress: Endpoint, src: MacAddr) -> bool {
         let port_learns = match ingress {
-            Endpoint::Port(id) => self.port(id).is_some_and(|port| port.options.learning),
+            // A port that is down may still have frames waiting; what they say is to be forgotten, not learned again.
+            Endpoint::Port(id) => self.port(id).is_some_and(|port| port.options.learning && port.up),
             Endpoint::Vtep(_) => true,
         };
         // The host's own address on a port is somebody's mistake or a loop: forwarded, not believed (`br_fdb_update`).

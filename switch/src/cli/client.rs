@@ -306,8 +306,8 @@ fn shown(refusal: &ApiError, status: StatusCode) -> String {
         Some(help) => format!("{error}\n  help: {help}"),
         None => error.to_owned(),
     };
-    if refusal.mistakes.len() > 1 {
-        let lines = refusal.mistakes.iter().map(|mistake| line(&mistake.message, mistake.help.as_deref()));
+    if !refusal.mistakes.is_empty() {
+        let lines = refusal.mistakes.iter().map(|mistake| line(&mistake.to_string(), mistake.help.as_deref()));
         return lines.collect::<Vec<_>>().join("\n");
     }
     if refusal.error.is_empty() { format!("refused: {status}") } else { line(&refusal.error, refusal.help.as_deref()) }

@@ -29,7 +29,7 @@ const BAD_USAGE: u8 = 2;
 
 /// A userspace virtual switch and VXLAN overlay gateway.
 #[derive(Parser, Debug)]
-#[command(name = "weft", version, max_term_width = 100)]
+#[command(name = "weft", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -85,11 +85,25 @@ fn complain(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(BAD_USAGE);
     }
     output::complain(&format!("weft: {error:#}"));
+    if let Some(limit) = descriptor_limit_behind(error) {
+        output::complain(&format!(
+            "weft: it may have {limit} files open, and a port needs one for each worker and a few more: raise the limit \
+             (`ulimit -n`, or LimitNOFILE= of a systemd unit)"
+        ));
+    }
     if error.is::<UsageError>() {
         return ExitCode::from(BAD_USAGE);
     }
     let refused = error.downcast_ref::<ClientError>();
     ExitCode::from(refused.map_or(NOT_SO, ClientError::exit_code))
+}
+
+/// The limit of open files, if an error says that it was reached. By the kernel's words, which outlive the error's number
+/// where a cause was put into words.
+fn descriptor_limit_behind(error: &anyhow::Error) -> Option<u64> {
+    let words = rustix::io::Errno::MFILE.to_string();
+    let reached = error.chain().any(|cause| cause.to_string().contains(&words));
+    reached.then(|| rustix::process::getrlimit(rustix::process::Resource::Nofile).current).flatten()
 }
 
 /// Arguments that contradict each other in a way that clap can't see.

@@ -1,8 +1,15 @@
 //! `weft run`: the switch in the foreground.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::control::{
@@ -50,6 +57,7 @@ impl RunArgs {
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr(args.log_format);
     let config = args.load()?;
+    make_room_for_descriptors()?;
     // The control plane has little to do; forwarding has threads of its own.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).thread_name("weft-control").enable_all().build()?;
@@ -57,12 +65,26 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Takes as many descriptors as the system allows: each port costs one for each worker and a few more, and the soft limit
+/// that shells and service managers set, 1,024, is only there for programs that use select(2). If there is no room for
+/// those of the runtime itself, says so now: it panics without.
+fn make_room_for_descriptors() -> anyhow::Result<()> {
+    // Some for epoll and wake-ups, a pair of sockets for signals.
+    const RUNTIME: usize = 16;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
+    }
+    let room: io::Result<Vec<_>> = (0..RUNTIME).map(|_| File::open("/dev/null")).collect();
+    room.map(drop).context("can't open the files that the runtime needs")
+}
+
 /// Logs as `RUST_LOG` says (`info` if it says nothing): `RUST_LOG=weft=debug` shows every address that is learned.
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
-        LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),
     }
 }

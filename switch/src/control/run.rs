@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::{
     api::server::{Api, ControlSocket, SocketError, reload_from},
     config::Config,
-    switch::{ApplyError, Event, Switch},
+    switch::{ApplyError, Event, RuntimeError, Switch},
 };
 
 /// How often old entries are looked for and facts are heard.
@@ -44,7 +44,6 @@ pub enum RunError {
 ///
 /// # Errors
 /// See [`RunError`].
-#[expect(clippy::disallowed_methods, reason = "the control plane is where clocks are read")]
 pub async fn run(config: Config, file: &Path) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let mut socket = ControlSocket::bind(&config.switch.socket).await?;
@@ -100,8 +99,13 @@ async fn attend(api: &Api, signals: &mut Signals, mut events: mpsc::Receiver<Eve
 }
 
 async fn hang_up(api: &Api) {
-    if let Err(error) = reload_from(api).await {
-        let error = anyhow::Error::from(error);
-        warn!("the configuration was not applied, the old one goes on: {error:#}");
+    const REFUSED: &str = "the configuration was not applied, the old one goes on";
+    match reload_from(api).await {
+        Ok(_) => {}
+        Err(RuntimeError::Config(errors)) => {
+            let mistakes: Vec<_> = errors.reports().iter().map(ToString::to_string).collect();
+            warn!("{REFUSED}: {}", mistakes.join("; "));
+        }
+        Err(error) => warn!("{REFUSED}: {:#}", anyhow::Error::from(error)),
     }
 }

@@ -7,7 +7,7 @@
 //! in place, at most once every [`REFRESH_GRANULARITY`], so that a busy address does not pull a cache line back and forth
 //! between workers.
 //!
-//! Only what *changes* the table (a new address, a move, an age-out, a flush) takes the one lock of the [`Books`], which
+//! Only what *changes* the table (a new address, a move, an age-out, a flush) takes the one lock of the books, which
 //! know for every bridge and endpoint which learned entries it holds, oldest first. They answer the two questions that a
 //! hash map can't: which entries are due, without walking the table, and who holds most, when room must be made.
 //! An entry's place in the books is not moved when its stamp is renewed; whoever reads the books looks at the real stamp
@@ -206,6 +206,11 @@ impl Fdb {
     #[inline]
     pub fn lookup(&self, bridge: BridgeId, mac: MacAddr) -> Option<Endpoint> {
         self.map.get(&Key::new(bridge, mac)).map(|entry| entry.at)
+    }
+
+    /// Whether there is an entry for `mac` that a user named.
+    pub fn is_static(&self, bridge: BridgeId, mac: MacAddr) -> bool {
+        self.map.get(&Key::new(bridge, mac)).is_some_and(|entry| entry.origin != Origin::Learned)
     }
 
     /// Takes note that a frame from `mac` entered `bridge` at `at`.

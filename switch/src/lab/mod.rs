@@ -17,7 +17,8 @@
 //!
 //! # Theory of operation
 //! **Nothing stays behind.** All that a lab makes lives in namespaces of its own, so that taking those away takes
-//! everything away: interfaces, addresses, routes, and the processes inside, which are killed first. That happens when
+//! everything away: interfaces, addresses, routes, and the processes inside, which are killed first. Files go into the
+//! lab's [folder](Lab::folder), which is taken away with it. That happens when
 //! the [`Lab`] is dropped (a panic drops it too), on [`Remover::remove`] from elsewhere, and on a signal after
 //! [`Lab::remove_on_signals`]. Against SIGKILL no process can help itself; so each living lab holds a lock on each of its
 //! namespaces, which the kernel lets go of with the process, and [`Lab::remove_stale`] takes away what nobody holds. A
@@ -35,7 +36,9 @@ mod namespace;
 mod process;
 
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -73,6 +76,7 @@ pub struct Remover {
 #[derive(Debug, Default)]
 struct State {
     namespaces: Vec<Namespace>,
+    folder: Option<PathBuf>,
     removed: bool,
     /// A signal has come, and its handler is about to end the process.
     ending: bool,
@@ -101,11 +105,36 @@ impl Lab {
         let netns = Netns::create().map_err(failed)?.labelled(&format!("namespace {full_name}"));
         netns.try_lock().map_err(failed)?;
         netns.bind_name(&full_name).map_err(failed)?;
-        let namespace = Namespace::new(name, &full_name, netns);
+        let namespace = Namespace::new(name, &full_name, netns, Arc::downgrade(&self.remover.state));
         state.namespaces.push(namespace.clone());
         drop(state);
         namespace.prepare()?;
         Ok(namespace)
+    }
+
+    /// A folder for the lab's files, for its owner alone, made when it is first asked for. It goes with the lab.
+    ///
+    /// # Errors
+    /// It can't be made among the temporary files, or the lab was removed already.
+    pub fn folder(&self) -> Result<PathBuf, LabError> {
+        let mut state = self.remover.state();
+        if let Some(folder) = &state.folder {
+            return Ok(folder.clone());
+        }
+        // Random, since whoever may write there could take a name that is known in advance.
+        let folder = std::env::temp_dir().join(format!("{}-{:016x}", self.name, fastrand::u64(..)));
+        if state.removed {
+            return Err(LabError::Invalid(format!("folder {} comes too late, the lab was removed", folder.display())));
+        }
+        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| LabError::step(format!("make folder {}", folder.display()), error))?;
+        state.folder = Some(folder.clone());
+        Ok(folder)
+    }
+
+    /// What the names of its namespaces begin with, but for the last `-`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Lays a cable: a veth pair with an end in each namespace, both of this MTU and up.
@@ -215,12 +244,29 @@ impl Remover {
                 netns::remove_name(name).map_err(|error| LabError::step(format!("remove namespace {name}"), error));
             outcome = outcome.and(removed);
         }
+        if let Some(folder) = state.folder.take() {
+            let removed = remove_folder(&folder);
+            outcome = outcome.and(removed);
+        }
         outcome
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere must not keep a lab from being removed; the list is whole after each step.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A panic elsewhere must not keep a lab from being removed; the lists are whole after each step.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remove_folder(folder: &Path) -> Result<(), LabError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(LabError::step(format!("remove folder {}", folder.display()), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -243,7 +289,7 @@ fn remove_if_stale(name: &str, creator: u32) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         // A plain file: its maker is about to mount the namespace on it, or was killed just before.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            if std::path::Path::new(&format!("/proc/{creator}")).exists() {
+            if Path::new(&format!("/proc/{creator}")).exists() {
                 return Ok(false);
             }
         }
@@ -285,5 +331,19 @@ mod tests {
         lab.remove().unwrap();
         let error = lab.namespace("late").unwrap_err().to_string();
         assert!(error.contains("comes too late"), "{error}");
+        let error = lab.folder().unwrap_err().to_string();
+        assert!(error.contains("comes too late"), "{error}");
+    }
+
+    #[test]
+    fn files_go_with_the_lab_and_are_nobody_elses_to_read() {
+        let lab = Lab::new("weft-files");
+        let folder = lab.folder().unwrap();
+        assert_eq!(lab.folder().unwrap(), folder, "a lab has one");
+        fs::write(folder.join("a"), "b").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&folder).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
+        drop(lab);
+        assert!(!folder.exists());
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, Weak},
     thread,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use rtnetlink::{
     },
 };
 
-use super::{Command, LabError, Output};
+use super::{Command, LabError, Output, State};
 use crate::{
     control::{
         config::Cidr,
@@ -40,11 +40,13 @@ struct Inner {
     name: String,
     full_name: String,
     netns: Netns,
+    /// The lab, which holds this in turn.
+    lab: Weak<Mutex<State>>,
 }
 
 impl Namespace {
-    pub(super) fn new(name: &str, full_name: &str, netns: Netns) -> Self {
-        Self(Arc::new(Inner { name: name.to_owned(), full_name: full_name.to_owned(), netns }))
+    pub(super) fn new(name: &str, full_name: &str, netns: Netns, lab: Weak<Mutex<State>>) -> Self {
+        Self(Arc::new(Inner { name: name.to_owned(), full_name: full_name.to_owned(), netns, lab }))
     }
 
     /// What every namespace of a lab begins with.
@@ -90,7 +92,7 @@ impl Namespace {
 
     /// A program to be started inside.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        Command::new(program, self.netns(), self.name())
+        Command::new(program, self.netns(), self.name(), self.0.lab.clone())
     }
 
     /// Runs a program with its arguments to its end, for a minute at most.

@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{Read, Write},
     process::{Child, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 
-use super::LabError;
+use super::{LabError, State};
 use crate::sys::netns::Netns;
 
 /// A program to be started inside a namespace, as [`std::process::Command`] but for its output, which is always captured.
@@ -26,16 +26,18 @@ pub struct Command {
     inner: std::process::Command,
     netns: Netns,
     namespace: String,
+    lab: Weak<Mutex<State>>,
     input: Vec<u8>,
     timeout: Option<Duration>,
 }
 
 impl Command {
-    pub(super) fn new(program: impl AsRef<OsStr>, netns: &Netns, namespace: &str) -> Self {
+    pub(super) fn new(program: impl AsRef<OsStr>, netns: &Netns, namespace: &str, lab: Weak<Mutex<State>>) -> Self {
         Self {
             inner: std::process::Command::new(program),
             netns: netns.clone(),
             namespace: namespace.to_owned(),
+            lab,
             input: Vec::new(),
             timeout: None,
         }
@@ -79,10 +81,16 @@ impl Command {
     /// Starts the program.
     ///
     /// # Errors
-    /// There is no such program, or the namespace can't be entered.
+    /// There is no such program, the namespace can't be entered, or its lab was removed.
     pub fn spawn(self) -> Result<Process, LabError> {
-        let Self { mut inner, netns, namespace, input, .. } = self;
+        let Self { mut inner, netns, namespace, lab, input, .. } = self;
         let command = describe(&inner);
+        // Held until the program runs, so that a removal meanwhile can't overlook it.
+        let lab = lab.upgrade();
+        let state = lab.as_deref().map(super::lock);
+        if state.as_deref().is_some_and(|state| state.removed) {
+            return Err(LabError::Invalid(format!("{command} in {namespace} comes too late, the lab was removed")));
+        }
         // A process group of its own: what the program starts in turn can be killed with it, and Ctrl-C in the terminal
         // doesn't reach it before its owner has decided what to do.
         std::os::unix::process::CommandExt::process_group(&mut inner, 0);
@@ -91,6 +99,7 @@ impl Command {
             .within(|| inner.spawn())
             .and_then(|spawned| spawned)
             .map_err(|error| LabError::step(format!("start {command} in {namespace}"), error))?;
+        drop(state);
         let heard = Arc::new(Ears::default());
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
             heard.listen(stdout, |heard| &mut heard.stdout);
@@ -389,7 +398,7 @@ mod tests {
 
     // Nothing here needs a namespace of its own, so these run without privileges.
     fn shell(script: &str) -> Command {
-        Command::new("sh", &Netns::own().unwrap(), "here").args(["-c", script])
+        Command::new("sh", &Netns::own().unwrap(), "here", Weak::new()).args(["-c", script])
     }
 
     #[test]
@@ -454,7 +463,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = Command::new("weft-no-such-program", &Netns::own().unwrap(), "here").spawn().unwrap_err();
+        let error =
+            Command::new("weft-no-such-program", &Netns::own().unwrap(), "here", Weak::new()).spawn().unwrap_err();
         assert_eq!(error.to_string(), "lab: can't start weft-no-such-program in here");
     }
 

@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Flushed, Offloads, Port, PortError, PortQueue, RxBatch, TxFrame};
+use super::{Flushed, Offloads, Port, PortError, PortQueue, RxBatch, TxFrame, losses::LinkLosses};
 use crate::{bridge::DropReason, offload::VnetHeader, wire::Tag};
 
 /// How likely each fault is for each frame: 0 never, 1 always.
@@ -270,6 +270,10 @@ impl Port for FaultPort {
 
     fn kernel_drops(&self) -> u64 {
         self.inner.kernel_drops()
+    }
+
+    fn take_link_losses(&mut self) -> Option<LinkLosses> {
+        self.inner.take_link_losses()
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod fault;
 mod gather;
+pub mod losses;
 pub mod memory;
 pub mod packet;
 pub mod plain_tap;
@@ -13,6 +14,7 @@ pub mod tap;
 
 use std::{io, os::fd::BorrowedFd};
 
+use self::losses::LinkLosses;
 use crate::{
     bridge::DropReason,
     buffer::Buffer,
@@ -45,9 +47,16 @@ pub trait Port {
     /// What to poll for readability; `None` for a queue that this worker does not read, or that has no descriptor.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Frames that the kernel dropped on this queue before weft could read them, since the queue was made.
+    /// Frames that the kernel dropped on this queue before weft could read them, since the queue was made. The first queue
+    /// of a port also counts what the interface lost, until [`Port::take_link_losses`]; that may have to wait.
     fn kernel_drops(&self) -> u64 {
         0
+    }
+
+    /// Takes out what asks for the interface's own losses, for somebody who can wait for the answer. `None`: there is
+    /// nothing to ask, or not on this queue.
+    fn take_link_losses(&mut self) -> Option<LinkLosses> {
+        None
     }
 }
 
@@ -57,7 +66,7 @@ pub enum PortError {
     /// The interface was deleted, perhaps with its namespace.
     #[error("the interface is gone")]
     Gone,
-    /// The interface exists but is administratively down.
+    /// The interface exists but was set down. Said once; then nothing waits until it is up again.
     #[error("the interface is down")]
     Down,
     /// Anything else the kernel says.
@@ -233,5 +242,9 @@ impl Port for PortQueue {
 
     fn kernel_drops(&self) -> u64 {
         each_port!(self, port => port.kernel_drops())
+    }
+
+    fn take_link_losses(&mut self) -> Option<LinkLosses> {
+        each_port!(self, port => port.take_link_losses())
     }
 }

@@ -18,29 +18,36 @@
 //! # What the kernel says when something happens to the interface
 //! Tried on Linux 6.18.44:
 //!
-//! LIVE-TABLE
+//! | state | read | write | epoll |
+//! |---|---|---|---|
+//! | down | ENETDOWN once, then what was queued before, then EAGAIN | ENETDOWN | EPOLLERR until the error is read |
+//! | opened while down | the same | ENETDOWN | the same |
+//! | up again | as before, with no event of its own | as before | as before |
+//! | just set up, its queue not yet attached | as before | taken, and dropped without a word by the `noop` queue | nothing |
+//! | deleted, or moved to another namespace | ENETDOWN once, then as down | ENXIO | EPOLLERR until the error is read |
+//! | its namespace unmounted (`ip netns del`) | as before | as before | nothing |
+//!
+//! ENETDOWN means both down and gone; the socket's address tells which, because the kernel takes its interface index away.
+//! [`PortError::Down`] is passing: the socket needs nothing to go on when the interface is up again, so it is to be polled on.
+//! An error that nobody has read yet when the interface is up again fails the next write.
 //!
 //! An open packet socket holds a reference to its namespace: one that was deleted by name (`ip netns del`) lives on with all
 //! its interfaces until weft closes the port, and no error ever tells.
 
 use std::{
     cell::Cell,
-    io,
     os::fd::{AsFd, BorrowedFd},
 };
 
 use rustix::io::Errno;
 
-use super::{Flushed, Offloads, Port, PortError, RxBatch, TxFrame, gather::VnetWriter};
+use super::{Flushed, Offloads, Port, PortError, RxBatch, TxFrame, gather::VnetWriter, losses::LinkLosses};
 pub use crate::sys::packet_socket::PacketError;
 use crate::{
     bridge::DropReason,
     buffer::Buffer,
     offload::{VNET_HEADER_LEN, VnetHeader},
-    sys::{
-        interface::LinkDrops,
-        packet_socket::{self, PacketSocket, RECV_MAX, Received},
-    },
+    sys::packet_socket::{self, PacketSocket, RECV_MAX, Received},
     wire::vlan::TAG_LEN,
 };
 
@@ -61,7 +68,7 @@ pub fn open(interface: &str, queues: usize, offload: bool) -> Result<Vec<PacketQ
     // Writing super-frames needs no consent: what the device can't do, the kernel does before it (validate_xmit_skb).
     let offloads = Offloads { csum: offload, tso4: offload, tso6: offload, uso: offload };
     let sockets = packet_socket::open(interface, queues)?;
-    let mut link_drops = sockets.first().and_then(|socket| LinkBaseline::new(socket.index).ok());
+    let mut losses = sockets.first().and_then(|socket| LinkLosses::of_interface(socket.index));
     let queue = |socket| PacketQueue {
         socket,
         offloads,
@@ -69,7 +76,7 @@ pub fn open(interface: &str, queues: usize, offload: bool) -> Result<Vec<PacketQ
         received: Box::new([Received::default(); RECV_MAX]),
         gone: false,
         socket_drops: Cell::new(0),
-        link_drops: link_drops.take(),
+        losses: losses.take(),
     };
     Ok(sockets.into_iter().map(queue).collect())
 }
@@ -84,30 +91,7 @@ pub struct PacketQueue {
     gone: bool,
     socket_drops: Cell<u64>,
     /// Only in the first queue, because the counter is the interface's.
-    link_drops: Option<LinkBaseline>,
-}
-
-/// The interface's drops, counted from the opening on.
-struct LinkBaseline {
-    drops: LinkDrops,
-    at_open: u64,
-    /// The last answer, which stands when the interface is gone.
-    known: Cell<u64>,
-}
-
-impl LinkBaseline {
-    fn new(index: u32) -> io::Result<Self> {
-        let drops = LinkDrops::new(index)?;
-        let at_open = drops.ask()?.receive;
-        Ok(Self { drops, at_open, known: Cell::new(0) })
-    }
-
-    fn count(&self) -> u64 {
-        if let Ok(now) = self.drops.ask() {
-            self.known.set(now.receive.saturating_sub(self.at_open));
-        }
-        self.known.get()
-    }
+    losses: Option<LinkLosses>,
 }
 
 impl PacketQueue {
@@ -174,7 +158,11 @@ impl Port for PacketQueue {
     /// see it. Up to three system calls.
     fn kernel_drops(&self) -> u64 {
         self.socket_drops.update(|known| known + self.socket.take_drops().map_or(0, u64::from));
-        self.socket_drops.get() + self.link_drops.as_ref().map_or(0, LinkBaseline::count)
+        self.socket_drops.get() + self.losses.as_ref().map_or(0, LinkLosses::count)
+    }
+
+    fn take_link_losses(&mut self) -> Option<LinkLosses> {
+        self.losses.take()
     }
 }
 

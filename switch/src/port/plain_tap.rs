@@ -9,7 +9,6 @@
 //! Down, deletion and namespaces look as in [`super::tap`]; it is the same driver.
 
 use std::{
-    cell::Cell,
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
@@ -19,13 +18,10 @@ use rustix::io::Errno;
 
 use super::{
     Offloads, Port, PortError, RxBatch, TxFrame, gather,
-    tap::{TapError, latest, reason},
+    losses::LinkLosses,
+    tap::{TapError, reason},
 };
-use crate::{
-    bridge::DropReason,
-    offload::VnetHeader,
-    sys::{interface::LinkDrops, tun::PlainTap},
-};
+use crate::{bridge::DropReason, offload::VnetHeader, sys::tun::PlainTap};
 
 /// Makes a plain tap in the calling thread's network namespace and returns a handle for each worker, at least one; the
 /// first one reads. The interface is down and vanishes with its last handle.
@@ -34,14 +30,9 @@ use crate::{
 /// See [`TapError`].
 pub fn open(name: &str, workers: usize) -> Result<Vec<PlainTapQueue>, TapError> {
     let tap = PlainTap::create(name)?;
-    let mut drops = LinkDrops::new(tap.index).ok();
+    let mut losses = LinkLosses::of_tap(tap.index);
     let tap = Arc::new(tap);
-    let queue = |worker| PlainTapQueue {
-        tap: Arc::clone(&tap),
-        reads: worker == 0,
-        drops: drops.take(),
-        drop_count: Cell::new(0),
-    };
+    let queue = |worker| PlainTapQueue { tap: Arc::clone(&tap), reads: worker == 0, losses: losses.take() };
     Ok((0..workers.max(1)).map(queue).collect())
 }
 
@@ -50,9 +41,7 @@ pub struct PlainTapQueue {
     tap: Arc<PlainTap>,
     reads: bool,
     /// Only in the handle that reads.
-    drops: Option<LinkDrops>,
-    /// The last answer, which stands when the interface is gone.
-    drop_count: Cell<u64>,
+    losses: Option<LinkLosses>,
 }
 
 impl PlainTapQueue {
@@ -99,6 +88,10 @@ impl Port for PlainTapQueue {
 
     /// The device's count, on the handle that reads; 0 on the others. Two system calls.
     fn kernel_drops(&self) -> u64 {
-        latest(self.drops.as_ref(), &self.drop_count)
+        self.losses.as_ref().map_or(0, LinkLosses::count)
+    }
+
+    fn take_link_losses(&mut self) -> Option<LinkLosses> {
+        self.losses.take()
     }
 }

@@ -12,7 +12,8 @@
 //! |---|---|---|---|
 //! | down (never up, or set down) | EAGAIN, after what was queued before | EIO | nothing; setting down is no event |
 //! | up again | as before | as before | as before |
-//! | deleted (`ip link del`) | EBADFD | EBADFD | EPOLLERR on every queue, at once and from then on |
+//! | being deleted | EAGAIN | EIO | EPOLLERR on every queue, from here on |
+//! | deleted (`ip link del`) | EBADFD | EBADFD | EPOLLERR |
 //! | moved to another namespace, down | as down; what was queued before is read | EIO | nothing |
 //! | that namespace died | EBADFD | EBADFD | EPOLLERR |
 //! | the namespace that it was opened in was unmounted (`ip netns del`) | as before | as before | nothing |
@@ -21,25 +22,19 @@
 //! opened. So a namespace that was deleted by name lives on, with everything in it, until weft closes the tap, and no
 //! error ever tells. Whoever wants to know has to watch the name.
 //!
-//! Frames that the kernel could not queue for weft are counted by the device alone ([`LinkDrops`]); the first queue reports them for
+//! Frames that the kernel could not queue for weft are counted by the device alone ([`LinkLosses`]); the first queue reports them for
 //! all.
 
-use std::{
-    cell::Cell,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, read};
 
-use super::{Flushed, Offloads, Port, PortError, RxBatch, TxFrame, gather::VnetWriter};
+use super::{Flushed, Offloads, Port, PortError, RxBatch, TxFrame, gather::VnetWriter, losses::LinkLosses};
 pub use crate::sys::tun::TapError;
 use crate::{
     bridge::DropReason,
     offload::{VNET_HEADER_LEN, VnetHeader},
-    sys::{
-        interface::LinkDrops,
-        tun::{self, Tap, TunOffloads},
-    },
+    sys::tun::{self, Tap, TunOffloads},
 };
 
 const _: () = assert!(VNET_HEADER_LEN == tun::VNET_HDR_LEN);
@@ -52,15 +47,8 @@ const _: () = assert!(VNET_HEADER_LEN == tun::VNET_HDR_LEN);
 pub fn open(name: &str, queues: usize) -> Result<Vec<TapQueue>, TapError> {
     let tap = Tap::create(name, queues)?;
     let offloads = tap.offloads.into();
-    let mut drops = LinkDrops::new(tap.index).ok();
-    let queue = |fd| TapQueue {
-        fd,
-        index: tap.index,
-        offloads,
-        writer: VnetWriter::new(),
-        drops: drops.take(),
-        drop_count: Cell::new(0),
-    };
+    let mut losses = LinkLosses::of_tap(tap.index);
+    let queue = |fd| TapQueue { fd, index: tap.index, offloads, writer: VnetWriter::new(), losses: losses.take() };
     Ok(tap.queues.into_iter().map(queue).collect())
 }
 
@@ -71,9 +59,7 @@ pub struct TapQueue {
     offloads: Offloads,
     writer: VnetWriter,
     /// Only in the first queue, because the counter is the device's.
-    drops: Option<LinkDrops>,
-    /// The last answer, which stands when the interface is gone.
-    drop_count: Cell<u64>,
+    losses: Option<LinkLosses>,
 }
 
 impl TapQueue {
@@ -136,16 +122,12 @@ impl Port for TapQueue {
 
     /// The device's count, on its first queue; 0 on the others. Two system calls.
     fn kernel_drops(&self) -> u64 {
-        latest(self.drops.as_ref(), &self.drop_count)
+        self.losses.as_ref().map_or(0, LinkLosses::count)
     }
-}
 
-/// What the device counts now, or the last that it said.
-pub(super) fn latest(drops: Option<&LinkDrops>, known: &Cell<u64>) -> u64 {
-    if let Some(Ok(now)) = drops.map(LinkDrops::ask) {
-        known.set(now.transmit);
+    fn take_link_losses(&mut self) -> Option<LinkLosses> {
+        self.losses.take()
     }
-    known.get()
 }
 
 /// Why a tap did not take a frame.

@@ -7,13 +7,16 @@
 //! 2. set all options, and a filter that takes nothing;
 //! 3. bind to the interface with ETH_P_ALL (joining a group needs a bound socket, and a member can't be bound any more);
 //! 4. join the fanout group;
-//! 5. when all sockets have come this far, take the filters off.
+//! 5. when all sockets have come this far, wait until the kernel is done with frames that it had begun to hand out before
+//!    the last socket joined: it walks the list of readers as it found it, without a lock;
+//! 6. replace the filters by one that takes what comes in.
 //!
-//! Frames before step 5 are nobody's; from then on each is read by exactly one socket of the group.
+//! Frames before step 6 are nobody's; from then on each is read by exactly one socket of the group.
 //!
 //! Three traps of `net/packet/af_packet.c`:
 //! - PACKET_IGNORE_OUTGOING is the socket's, but a group has a hook of its own (`fanout_add`), which looks only at
-//!   PACKET_FANOUT_FLAG_IGNORE_OUTGOING. Both are set.
+//!   PACKET_FANOUT_FLAG_IGNORE_OUTGOING. Both are set. Older kernels (6.1 is one) take that flag and do nothing about it,
+//!   so the filter that stays on refuses outgoing frames as well.
 //! - The kernel takes the outermost tag off before a packet socket sees the frame, and says so in PACKET_AUXDATA only.
 //! - An open packet socket keeps its namespace alive, as any socket does.
 #![allow(unsafe_code)]
@@ -136,9 +139,10 @@ pub fn open(name: &str, queue_count: usize) -> Result<Vec<PacketSocket>, PacketE
         for other in others {
             join_group(&other.fd, group, 0).map_err(refused("PACKET_FANOUT"))?;
         }
+        await_readers().map_err(refused("socket(AF_PACKET)"))?;
     }
     for socket in &sockets {
-        take_all(&socket.fd).map_err(refused("SO_DETACH_FILTER"))?;
+        take_incoming(&socket.fd).map_err(refused("SO_ATTACH_FILTER"))?;
     }
     Ok(sockets)
 }
@@ -275,14 +279,30 @@ fn join_group(fd: &OwnedFd, group: u16, flags: u32) -> io::Result<()> {
     set_packet_option(fd, libc::PACKET_FANOUT, &(u32::from(group) | (FANOUT | flags) << 16).to_ne_bytes())
 }
 
+/// Waits until every frame that is being handed out now has been. Closing any packet socket does
+/// (af_packet.c:packet_release calls `synchronize_net`), and nothing else that a process may do says so as plainly.
+fn await_readers() -> io::Result<()> {
+    drop(socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?);
+    Ok(())
+}
+
 fn take_nothing(fd: &OwnedFd) -> io::Result<()> {
     // One instruction: return 0, the bytes of the frame to keep.
     let nothing = socket2::SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
     socket2::SockRef::from(fd).attach_filter(&[nothing])
 }
 
-fn take_all(fd: &OwnedFd) -> io::Result<()> {
-    socket2::SockRef::from(fd).detach_filter()
+/// Takes every frame but the interface's own outgoing ones.
+fn take_incoming(fd: &OwnedFd) -> io::Result<()> {
+    const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
+    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+    let instruction = |code: u32, jump_false, value| socket2::SockFilter::new(code as u16, 0, jump_false, value);
+    socket2::SockRef::from(fd).attach_filter(&[
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, PACKET_TYPE),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, OUTGOING),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+    ])
 }
 
 fn bind(fd: &OwnedFd, index: u32) -> io::Result<()> {

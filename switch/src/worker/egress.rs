@@ -41,8 +41,8 @@ impl Egress<'_> {
     /// Sends one copy to one place, and counts it as sent or as dropped there.
     pub(super) fn deliver(&mut self, bridge: &Bridge, staged: &Staged<'_>, to: Endpoint) {
         let result = match to {
-            Endpoint::Port(port) => self.to_port(port, staged),
-            Endpoint::Vtep(vtep) => self.to_vtep(bridge, vtep, staged),
+            Endpoint::Port(port) => self.send_to_port(port, staged),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(bridge, vtep, staged),
         };
         if let Err(reason) = result {
             self.counters.dropped_out(to, staged.bridge, reason, staged.frames);
@@ -50,7 +50,7 @@ impl Egress<'_> {
     }
 
     /// `Err`: nothing of it was sent or counted.
-    fn to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    fn send_to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
         let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
         let tag = entry.egress_tag(staged.bridge, staged.priority)?;
         if staged.vnet.gso.is_none() && staged.bytes.len() > max_len(entry.mtu, staged.bytes) {
@@ -86,7 +86,7 @@ impl Egress<'_> {
     }
 
     /// `Err`: nothing of it was queued. What was queued is counted by the flush.
-    fn to_vtep(&mut self, bridge: &Bridge, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    fn send_to_vtep(&mut self, bridge: &Bridge, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
         let (Some(overlay), Some(vni)) = (&self.tables.overlay, bridge.vni) else {
             return Err(DropReason::UnderlayAbsent);
         };

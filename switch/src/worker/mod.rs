@@ -202,7 +202,7 @@ impl Worker {
         if count > 0 {
             let tables = self.shared.tables.load();
             let (mut walk, received, _) = self.walk(&tables, now);
-            walk.from_port(id, received);
+            walk.take_frames(id, received);
             walk.egress.flush();
         }
         Ok(count)
@@ -220,7 +220,7 @@ impl Worker {
             let tables = self.shared.tables.load();
             let (mut walk, _, arrived) = self.walk(&tables, now);
             for (arrival, bytes) in arrived.iter_mut() {
-                walk.from_underlay(arrival, bytes);
+                walk.take_datagrams(arrival, bytes);
             }
             walk.egress.flush();
         }

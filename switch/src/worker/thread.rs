@@ -30,11 +30,13 @@ use crate::{
 const TURN_BATCHES: usize = 4;
 
 /// What the control plane tells a worker. Commands are obeyed between two batches, in order.
+#[expect(clippy::large_enum_variant, reason = "commands are few, and a queue is moved once in its life")]
 pub enum Command {
     /// Here is your queue of a port.
     AddPort(PortId, PortQueue),
-    /// Close your queue of a port.
-    RemovePort(PortId),
+    /// Give your queue of a port back. Closing is for others: the kernel makes whoever closes a tap or a packet socket wait
+    /// until no processor can still be using it, and a tap's last descriptor waits for the RTNL lock besides.
+    RemovePort(PortId, Sender<PortQueue>),
     /// The bridge is gone; keep its counts apart.
     RetireBridge(BridgeId),
     /// Here is your end of the underlay, or there is none any more.
@@ -53,7 +55,6 @@ pub struct Clock(Instant);
 
 impl Clock {
     /// Starts now.
-    #[expect(clippy::disallowed_methods, reason = "workers and the control plane are where clocks are read")]
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -212,6 +213,9 @@ impl Loop {
             match self.worker.turn_port(port, self.clock.now()) {
                 Ok(RxBatch::CAPACITY) => {}
                 Ok(_) => return,
+                // Said once each time that the interface goes down, and taken back by nothing but the next frame: there is
+                // nothing to wait for, and a queue that is not polled would miss what comes when it is up again.
+                Err(PortError::Down) => return,
                 Err(error) => return self.disarm(port, &error),
             }
         }
@@ -251,7 +255,14 @@ impl Loop {
                     }
                     self.worker.add_port(id, queue);
                 }
-                Command::RemovePort(id) => drop(self.worker.remove_port(id)),
+                Command::RemovePort(id, sender) => {
+                    if let Some(queue) = self.worker.remove_port(id) {
+                        if let Some(fd) = queue.poll_fd() {
+                            self.poller.remove(fd);
+                        }
+                        _ = sender.send(queue);
+                    }
+                }
                 Command::RetireBridge(id) => self.worker.retire_bridge(id),
                 Command::SetUnderlay(underlay) => {
                     if let Some(fd) = underlay.as_ref().and_then(UnderlayEnd::poll_fd) {

@@ -5,7 +5,7 @@
 //! host -- faulty port -- switch 0 == MemoryNet == switch 1 -- faulty port -- host
 //! ```
 
-#![allow(clippy::unwrap_used)] // tests, and the floor beneath them
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result)] // tests, and the floor beneath them
 
 mod host;
 mod site;

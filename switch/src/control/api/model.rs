@@ -221,19 +221,20 @@ pub struct DropCount {
 pub struct Ledger {
     /// The whole switch.
     pub totals: Totals,
-    /// Each port, bridge, VTEP and the underlay. Bridges and VTEPs see frames that ports and the underlay count as well.
+    /// Each port, bridge, VTEP and the underlay. Ports, VTEPs and the underlay sum up to the totals; what came into the
+    /// underlay from nobody that weft knows is the underlay's own. A bridge counts the same frames again as its own.
     pub rows: Vec<LedgerRow>,
 }
 
 /// The account of the whole switch, in wire frames: a super-frame counts as many as its segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Totals {
-    /// Frames that came in by ports and the underlay.
+    /// Frames that came in by ports and from VTEPs.
     #[serde(rename = "in")]
     pub in_frames: u64,
     /// Frames that flooding made in addition: a frame that leaves three times was copied twice.
     pub copies: u64,
-    /// Frames that were handed to ports and the underlay.
+    /// Frames that were handed to ports and sent to VTEPs.
     #[serde(rename = "out")]
     pub out_frames: u64,
     /// Frames that ended here, each with a reason.

@@ -10,18 +10,20 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
-    http::StatusCode,
+    extract::{FromRequest, FromRequestParts, Query, Request, State},
+    http::{Method, StatusCode, Uri, request::Parts},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use rustix::{fs::Mode, process::umask};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::Mutex,
 };
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::model::{ApiError, FdbKey, FdbQuery, FlushRequest, Flushed, NameQuery, Reloaded, Status};
 use crate::control::{
@@ -143,7 +145,53 @@ fn router(api: Api) -> Router {
         .route("/v1/ledger", get(ledger))
         .route("/v1/reload", post(reload))
         .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn(to_the_end))
         .with_state(api)
+}
+
+/// Answers a request whether its client waits for the answer or not: what a client that leaves had asked for would
+/// otherwise stop at the next `await`, which may be in the middle of a change.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
+        error!(%error, "a request was not answered");
+        complaint(StatusCode::INTERNAL_SERVER_ERROR, "weft failed to answer; see its log".to_owned())
+    })
+}
+
+/// The JSON that a request carries.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => {
+                // JSON that says something else than it should is as wrong as none.
+                let status = match rejection.status() {
+                    StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+                    status => status,
+                };
+                Err(complaint(status, rejection.body_text()))
+            }
+        }
+    }
+}
+
+/// What stands behind the question mark of a request.
+struct Params<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(rejection) => Err(complaint(rejection.status(), rejection.body_text())),
+        }
+    }
 }
 
 async fn status(State(api): State<Api>) -> Response {
@@ -166,7 +214,7 @@ async fn ports(State(api): State<Api>) -> Response {
     Json(api.switch.lock().await.ports()).into_response()
 }
 
-async fn fdb(State(api): State<Api>, Query(query): Query<FdbQuery>) -> Response {
+async fn fdb(State(api): State<Api>, Params(query): Params<FdbQuery>) -> Response {
     let switch = api.switch.lock().await;
     if let Some(name) = &query.bridge
         && switch.config().bridge(name).is_none()
@@ -188,31 +236,31 @@ async fn ledger(State(api): State<Api>) -> Response {
     Json(api.switch.lock().await.ledger()).into_response()
 }
 
-async fn add_bridge(State(api): State<Api>, Json(request): Json<Value>) -> Response {
+async fn add_bridge(State(api): State<Api>, Body(request): Body<Value>) -> Response {
     answer(api.switch.lock().await.add_bridge(&request).await)
 }
 
-async fn remove_bridge(State(api): State<Api>, Query(query): Query<NameQuery>) -> Response {
+async fn remove_bridge(State(api): State<Api>, Params(query): Params<NameQuery>) -> Response {
     answer(api.switch.lock().await.remove_bridge(&query.name).await)
 }
 
-async fn add_port(State(api): State<Api>, Json(request): Json<Value>) -> Response {
+async fn add_port(State(api): State<Api>, Body(request): Body<Value>) -> Response {
     answer(api.switch.lock().await.add_port(&request).await)
 }
 
-async fn remove_port(State(api): State<Api>, Query(query): Query<NameQuery>) -> Response {
+async fn remove_port(State(api): State<Api>, Params(query): Params<NameQuery>) -> Response {
     answer(api.switch.lock().await.remove_port(&query.name).await)
 }
 
-async fn add_entry(State(api): State<Api>, Json(request): Json<Value>) -> Response {
+async fn add_entry(State(api): State<Api>, Body(request): Body<Value>) -> Response {
     answer(api.switch.lock().await.add_entry(&request).await)
 }
 
-async fn remove_entry(State(api): State<Api>, Query(key): Query<FdbKey>) -> Response {
+async fn remove_entry(State(api): State<Api>, Params(key): Params<FdbKey>) -> Response {
     answer(api.switch.lock().await.remove_entry(&key.bridge, key.mac).await)
 }
 
-async fn flush(State(api): State<Api>, Json(request): Json<FlushRequest>) -> Response {
+async fn flush(State(api): State<Api>, Body(request): Body<FlushRequest>) -> Response {
     let flushed = api.switch.lock().await.flush(&request).await;
     answer(flushed.map(|entries| Flushed { flushed: entries as u64 }))
 }
@@ -237,9 +285,16 @@ pub async fn reload_from(api: &Api) -> Result<Reloaded, RuntimeError> {
     switch.reload(file).await
 }
 
-async fn unknown() -> Response {
-    let error = ApiError { error: "there is nothing here".to_owned(), help: None, mistakes: vec![] };
-    (StatusCode::NOT_FOUND, Json(error)).into_response()
+async fn unknown(uri: Uri) -> Response {
+    complaint(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+}
+
+async fn not_allowed(method: Method, uri: Uri) -> Response {
+    complaint(StatusCode::METHOD_NOT_ALLOWED, format!("{} can't be asked to {method}", uri.path()))
+}
+
+fn complaint(status: StatusCode, error: String) -> Response {
+    (status, Json(ApiError { error, help: None, mistakes: vec![] })).into_response()
 }
 
 fn answer<T: serde::Serialize>(result: Result<T, RuntimeError>) -> Response {

@@ -12,16 +12,13 @@ use toml::de::DeTable;
 
 use super::{
     checks,
-    mistake::{ConfigErrors, Mistake},
+    mistake::{ConfigErrors, Mistake, REQUEST},
     reader::{Text, list},
     sections,
     types::{Config, FdbConfig, FdbTarget},
     values::nearest,
 };
 use crate::wire::MacAddr;
-
-/// What requests are called in messages.
-const REQUEST: &str = "request";
 
 impl Config {
     /// This configuration with one more port, which becomes the last. `request` has the keys of `[[port]]`.
@@ -234,10 +231,11 @@ fn write_value(text: &mut String, value: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::control::config::{Membership, NetnsName};
+    use crate::control::config::{BridgeConfig, Membership, NetnsName};
 
     fn base() -> Config {
         let text = r#"
@@ -305,6 +303,55 @@ port = "left/eth0"
         let errors = base().with_bridge(&json!({"name": "a\"\n[vtep]\u{7f}\\"})).unwrap_err();
         assert_eq!(errors.reports().len(), 1);
         assert!(errors.to_string().ends_with("can't be the name of a bridge"), "{errors}");
+    }
+
+    #[test]
+    fn a_configuration_made_in_memory_can_be_changed_too() {
+        let config = Config { bridges: vec![BridgeConfig::new("a"), BridgeConfig::new("b")], ..Config::empty() };
+        let errors = config.with_bridge(&json!({"name": "b"})).unwrap_err();
+        assert_eq!(errors.to_string(), "there are two bridges `b`");
+        assert_eq!(errors.reports()[0].line, Some(2));
+        assert_eq!(config.with_bridge(&json!({"name": "c"})).unwrap().without_bridge("b").unwrap().bridges.len(), 2);
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_requests_never_panic(
+            keys in prop::collection::hash_map("name|netns|bridge|trunk|mtu|mac|address|vni|remotes|port|vtep|\\PC*", any_value(), 0..6),
+        ) {
+            let request = Value::Object(keys.into_iter().collect());
+            for result in [base().with_port(&request), base().with_bridge(&request), base().with_fdb(&request)] {
+                if let Err(errors) = result {
+                    assert!(!errors.render(false).is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn every_string_arrives_as_it_was_sent(name in any::<String>()) {
+            let mut text = "key = ".to_owned();
+            write_value(&mut text, &json!({ name.as_str(): [name.as_str()] }));
+            let table = DeTable::parse(&text).unwrap();
+            let value = table.get_ref().get("key").and_then(|map| map.get_ref().get(name.as_str())).unwrap();
+            assert_eq!(value.get_ref().get(0).and_then(|value| value.get_ref().as_str()), Some(name.as_str()));
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::{fmt, ops::Range, path::Path, sync::Arc};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde::{Deserialize, Serialize};
 
+/// What requests are called in messages, instead of a file.
+pub(super) const REQUEST: &str = "request";
+
 /// Everything that is wrong with a configuration, in the order of the file; never empty.
 #[derive(Clone, Debug)]
 pub struct ConfigErrors {
@@ -167,6 +170,18 @@ pub struct Report {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
+}
+
+impl fmt::Display for Report {
+    /// `weft.toml:3:8: what is wrong`; a request has no place that its sender would know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(line), Some(column)) = (self.line, self.column)
+            && self.file != REQUEST
+        {
+            write!(f, "{}:{line}:{column}: ", self.file)?;
+        }
+        f.write_str(&self.message)
+    }
 }
 
 /// Some bytes of a configuration text.

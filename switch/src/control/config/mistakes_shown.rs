@@ -184,6 +184,11 @@ fn wrong_types() {
 }
 
 #[test]
+fn a_number_beyond_64_bits_is_out_of_range() {
+    expect("[switch]\nworkers = 99999999999999999999\n", &[(2, "9223372036854775807 is out of range", "1 to 256")]);
+}
+
+#[test]
 fn the_switch_itself() {
     expect(
         "[switch]\nworkers = 0\nageing = \"300\"\nsocket = \"/tmp/\"\n",

@@ -23,6 +23,13 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Notes where the item `index` of a list stood. Items before it that were made in memory have no places.
+    pub(super) fn place_at(&mut self, index: usize, list: impl Fn(&mut Self) -> &mut Vec<Places>, places: Places) {
+        let list = list(self);
+        list.resize(index, Places::default());
+        list.push(places);
+    }
+
     pub(super) fn bridge(&self, index: usize) -> &Places {
         self.bridges.get(index).unwrap_or(&NOWHERE)
     }

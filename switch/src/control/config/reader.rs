@@ -255,10 +255,11 @@ pub(super) fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
     if words.is_empty() { last } else { format!("{} and {last}", words.join(", ")) }
 }
 
-/// A TOML integer that fits 64 bits, which is what TOML promises.
+/// A TOML integer. One that does not fit 64 bits is the greatest or least that does: no key takes either.
 fn integer(value: &DeValue<'_>) -> Option<i64> {
     let integer = value.as_integer()?;
-    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    let beyond = if integer.as_str().starts_with('-') { i64::MIN } else { i64::MAX };
+    Some(i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(beyond))
 }
 
 /// What a value is, for "this is ...".

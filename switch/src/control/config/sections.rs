@@ -108,18 +108,18 @@ pub(super) fn config(text: &mut Text<'_>, root: &DeTable<'_>) -> Config {
 pub(super) fn add(text: &mut Text<'_>, root: &DeTable<'_>, config: &mut Config) {
     for (header, table) in tables(text, root, "bridge", &mut config.origin.unclear) {
         let (bridge, places) = bridge(text, header, table, config);
+        config.origin.place_at(config.bridges.len(), |origin| &mut origin.bridges, places);
         config.bridges.push(bridge);
-        config.origin.bridges.push(places);
     }
     for (header, table) in tables(text, root, "port", &mut config.origin.unclear) {
         let (port, places) = port(text, header, table);
+        config.origin.place_at(config.ports.len(), |origin| &mut origin.ports, places);
         config.ports.push(port);
-        config.origin.ports.push(places);
     }
     for (header, table) in tables(text, root, "fdb", &mut config.origin.unclear) {
         let (entry, places) = fdb(text, header, table, config);
+        config.origin.place_at(config.fdb.len(), |origin| &mut origin.fdb, places);
         config.fdb.push(entry);
-        config.origin.fdb.push(places);
     }
 }
 

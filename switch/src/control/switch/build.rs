@@ -29,7 +29,7 @@ pub(super) fn tables(
     vteps: &SharedVteps,
 ) -> Result<Tables, TableFull> {
     let mut tables = Tables { overlay: config.vtep.as_ref().map(overlay), ..Tables::default() };
-    for (id, port) in ports.iter().filter(|(_, port)| !port.gone) {
+    for (id, port) in ports.iter().filter(|(_, port)| !port.is_gone()) {
         let entry = port_entry(port, bridges);
         put(&mut tables.ports, id, entry);
     }

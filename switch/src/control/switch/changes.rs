@@ -50,7 +50,7 @@ mod tests {
             "[switch]\nworkers=3\n[[bridge]]\nname='blue'\nlearning=false\n[[bridge]]\nname='green'\n\
              [[port]]\nname='a'\nbridge='blue'\n",
         );
-        let changes = between(&Config { switch: new.switch.clone(), ..old.clone() }, &new);
+        let changes = between(&Config { switch: new.switch.clone(), ..old }, &new);
         assert_eq!(changes.added, ["bridge green"]);
         assert_eq!(changes.changed, ["bridge blue"]);
         assert_eq!(changes.removed, ["bridge red"]);

@@ -61,7 +61,8 @@ impl Switch {
     pub(super) fn unwatch_unused(&mut self) {
         let (ports, underlay) = (&self.ports, &self.underlay);
         let is_used = |watched: &Watched| {
-            let by_port = ports.iter().any(|(_, port)| !port.gone && same(&port.netns, &watched.netns));
+            let is_its = |port: &OpenPort| port.netns.as_ref().is_some_and(|netns| same(netns, &watched.netns));
+            let by_port = ports.find(is_its).is_some();
             by_port || underlay.as_ref().is_some_and(|underlay| same(&underlay.netns, &watched.netns))
         };
         self.watched.retain(is_used);
@@ -72,13 +73,16 @@ impl Switch {
         match event.link {
             LinkEvent::Changed(link) => self.on_link(&event.netns, &link),
             LinkEvent::Deleted { index, .. } => self.on_deleted(&event.netns, index),
-            LinkEvent::Resync => self.refresh_links().await,
+            LinkEvent::Resync => {
+                let all: Vec<_> = self.ports.iter().map(|(id, _)| id).collect();
+                self.refresh_links(&all).await;
+            }
         }
     }
 
     fn on_link(&mut self, netns: &Netns, link: &Link) {
         self.on_underlay_event(netns, link);
-        let is_it = |port: &OpenPort| port.link.index == link.index && same(&port.netns, netns) && !port.gone;
+        let is_it = |port: &OpenPort| port.is_interface(netns, link.index);
         let Some((id, port)) = self.ports.iter_mut().find(|(_, port)| is_it(port)) else { return };
         if port.link == *link {
             return;
@@ -87,9 +91,11 @@ impl Switch {
         port.link = link.clone();
         let (is_up, name) = (port.is_up(), port.config.full_name());
         debug!(port = name, up = is_up, mtu = link.mtu, "interface changed");
+        self.republish();
         if was_up && !is_up {
             // As a bridge does when a port loses its carrier (`br_if.c`: `br_port_carrier_check`): what was learned there
-            // is forgotten, what a user named stays.
+            // is forgotten, what a user named stays. Not before every worker knows that the port teaches nothing now.
+            self.workers.barrier();
             let flushed = self.shared.fdb.flush(Flush { at: Some(Endpoint::Port(PortId(id))), ..Flush::default() });
             info!(port = name, forgotten = flushed, "port down");
         }
@@ -97,12 +103,10 @@ impl Switch {
             info!(port = name, "port up");
             self.workers.tell_all(|| Command::Rearm(PortId(id)));
         }
-        self.republish();
     }
 
     fn on_deleted(&mut self, netns: &Netns, index: u32) {
-        let is_it = |port: &OpenPort| port.link.index == index && same(&port.netns, netns);
-        if let Some((id, _)) = self.ports.find(is_it) {
+        if let Some((id, _)) = self.ports.find(|port| port.is_interface(netns, index)) {
             self.let_go(&[id], "its interface was deleted");
         }
     }
@@ -110,13 +114,12 @@ impl Switch {
     /// Closes the queues of ports that can't come back. They stay in the configuration, shown as gone, until a reload
     /// opens them again or somebody removes them.
     fn let_go(&mut self, ids: &[u16], why: &str) {
-        for (id, port) in self.ports.iter_mut().filter(|(id, port)| ids.contains(id) && !port.gone) {
+        for (_, port) in self.ports.iter_mut().filter(|(id, port)| ids.contains(id) && !port.is_gone()) {
             warn!(port = port.config.full_name(), "port gone: {why}");
-            port.gone = true;
-            self.workers.tell_all(|| Command::RemovePort(PortId(id)));
+            port.let_go();
         }
         self.republish();
-        self.workers.barrier();
+        self.workers.remove_ports(&ids.iter().copied().map(PortId).collect::<Vec<_>>());
         for id in ids {
             let at = Some(Endpoint::Port(PortId(*id)));
             self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });
@@ -126,31 +129,35 @@ impl Switch {
 
     /// A namespace that lost its name or its process only lives on because weft has ports in it.
     pub(super) fn let_go_of_vanished_namespaces(&mut self) {
-        let vanished = |port: &OpenPort| !port.gone && !port.namespace_is_there();
-        let ids: Vec<_> = self.ports.iter().filter(|(_, port)| vanished(port)).map(|(id, _)| id).collect();
+        let vanished = |(_, port): &(u16, &OpenPort)| port.namespace_has_vanished();
+        let ids: Vec<_> = self.ports.iter().filter(vanished).map(|(id, _)| id).collect();
         if !ids.is_empty() {
             self.let_go(&ids, "its namespace was deleted");
         }
     }
 
-    /// Asks anew how all interfaces are.
-    pub(super) async fn refresh_links(&mut self) {
-        let mut gone = Vec::new();
-        for (id, port) in self.ports.iter_mut().filter(|(_, port)| !port.gone) {
-            let asked = match Links::open(&port.netns) {
-                Ok(links) => links.by_index(port.link.index).await,
-                Err(error) => Err(error),
-            };
-            match asked {
-                Ok(link) => port.link = link,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => gone.push(id),
-                Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
-            }
-        }
-        if !gone.is_empty() {
-            self.let_go(&gone, "its interface was deleted");
+    /// Asks anew how the interfaces of these ports are.
+    pub(super) async fn refresh_links(&mut self, ids: &[u16]) {
+        for id in ids {
+            self.refresh_link(*id).await;
         }
         self.republish();
+    }
+
+    async fn refresh_link(&mut self, id: u16) {
+        let Some(port) = self.ports.get_mut(id) else { return };
+        let Some(netns) = &port.netns else { return };
+        let asked = match Links::open(netns) {
+            Ok(links) => links.by_index(port.link.index).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(link) => port.link = link,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.let_go(&[id], "its interface was deleted");
+            }
+            Err(error) => warn!(port = port.config.full_name(), %error, "can't read the interface"),
+        }
     }
 
     fn republish(&self) {
@@ -178,7 +185,7 @@ impl Switch {
 
     /// A worker no longer polls a port that can't be read. If the interface is there and up, it tries again.
     fn on_port_failed(&mut self, id: PortId, gone: bool, message: &str) {
-        let Some(port) = self.ports.get(id.0).filter(|port| !port.gone) else { return };
+        let Some(port) = self.ports.get(id.0).filter(|port| !port.is_gone()) else { return };
         debug!(port = port.config.full_name(), message, "can't be read");
         if gone {
             self.let_go(&[id.0], message);

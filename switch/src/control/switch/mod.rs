@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //!
-//! [`Switch::apply`] takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
+//! `Switch::apply` takes a whole [`Config`] and makes the switch so, touching nothing that does not differ. It works in
 //! two halves. The first can fail and changes nothing that runs: namespaces are entered, new interfaces and sockets
 //! opened. The second can't fail: workers get their queues, a new snapshot of the tables is published, the FDB forgets
 //! what no longer is. So a configuration that can't be had leaves the old state as it was.
@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! tables without what goes -> workers close it, all have said so -> FDB flushed -> ids free
-//! workers have what comes  -> tables with it
+//! tables with what comes   -> workers open it
 //! ```
 //!
 //! Numbers ([`PortId`], [`BridgeId`]) are given out again only after every worker has passed a batch boundary and the FDB
@@ -40,7 +40,7 @@ use crate::{
     bridge::Tables,
     control::{
         api::model::Reloaded,
-        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig},
+        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind},
         link::LinkError,
     },
     fdb::Flush,
@@ -69,6 +69,15 @@ pub enum ApplyError {
         /// Why.
         source: PortOpenError,
     },
+    /// A port had to be closed to be opened differently, and could not. Everything else is as wanted, and the port is
+    /// there as one that is gone.
+    #[error("port {port} was closed to be changed, and can't be opened again; everything else is done")]
+    PortReopen {
+        /// Its full name.
+        port: String,
+        /// Why.
+        source: PortOpenError,
+    },
     /// A port's interface could not be changed.
     #[error("port {port} can't be changed")]
     PortChange {
@@ -84,7 +93,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Vteps(#[from] TableFull),
     /// More ports or bridges than weft has numbers for.
-    #[error("there are 65,536 {0} already")]
+    #[error("more than 65,535 {0} have no numbers")]
     Numbers(&'static str),
     /// A thread could not be started.
     #[error("a worker can't be started")]
@@ -150,18 +159,20 @@ impl Switch {
         self.workers.are_alive()
     }
 
-    /// Makes the switch what `wanted` says. Ports whose interface is gone are opened again.
+    /// Makes the switch what `wanted` says.
     ///
     /// # Errors
-    /// See [`ApplyError`]; the switch is as it was.
-    pub async fn apply(&mut self, mut wanted: Config) -> Result<Reloaded, ApplyError> {
+    /// See [`ApplyError`]; but for [`ApplyError::PortReopen`] the switch is as it was.
+    async fn apply(&mut self, mut wanted: Config, gone: Gone<'_>) -> Result<Reloaded, ApplyError> {
         let changes = changes::between(&self.config, &wanted);
         // These two are the process's: they wait for the next one.
         wanted.switch.workers = self.config.switch.workers;
         wanted.switch.socket.clone_from(&self.config.switch.socket);
-        let plan = Plan::new(self, &wanted);
+        self.check_room(&wanted)?;
+        let mut plan = Plan::new(self, &wanted, gone);
         let underlay = self.prepare_underlay(&wanted).await?;
         let underlay_mtu = underlay.mtu(self.underlay.as_ref());
+        plan.add_ports_of_another_mtu(self, &wanted, underlay_mtu);
         let opened = match self.prepare_ports(&plan, &wanted, underlay_mtu).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -171,6 +182,26 @@ impl Switch {
         };
         self.commit(wanted, plan, opened, underlay).await?;
         Ok(changes)
+    }
+
+    /// There must be a number for everything before anything is touched.
+    fn check_room(&self, wanted: &Config) -> Result<(), ApplyError> {
+        let limit = usize::from(u16::MAX);
+        if wanted.ports.len() > limit {
+            return Err(ApplyError::Numbers("ports"));
+        }
+        if wanted.bridges.len() > limit {
+            return Err(ApplyError::Numbers("bridges"));
+        }
+        for remote in wanted.bridges.iter().flat_map(|bridge| &bridge.remotes) {
+            self.shared.vteps.intern(*remote)?;
+        }
+        for entry in &wanted.fdb {
+            if let FdbTarget::Vtep(address) = &entry.at {
+                self.shared.vteps.intern(*address)?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens what is new and changes what stays. A port that must be closed before it can be opened again waits for the
@@ -185,24 +216,21 @@ impl Switch {
         for port in &plan.open {
             opened.push(self.open_port(port, default_mtu(port, wanted, underlay_mtu)).await?);
         }
-        let mut changed = Vec::new();
-        for (id, to) in &plan.change {
+        for (done, (id, to)) in plan.change.iter().enumerate() {
             let Some(open) = self.ports.get(*id) else { continue };
             if let Err(source) = port::change(open, to, default_mtu(to, wanted, underlay_mtu)).await {
-                self.undo_changes(&changed, underlay_mtu).await;
+                // The failed one too: it may have come half-way.
+                self.undo_changes(&plan.change[..=done]).await;
                 return Err(ApplyError::PortChange { port: to.full_name(), source });
             }
-            changed.push((*id, to.clone()));
         }
         Ok(opened)
     }
 
-    async fn undo_changes(&self, changed: &[(u16, PortConfig)], underlay_mtu: Option<u32>) {
+    async fn undo_changes(&self, changed: &[(u16, PortConfig)]) {
         for (id, to) in changed {
             let Some(open) = self.ports.get(*id) else { continue };
-            let as_changed = OpenPort { config: to.clone(), ..open.clone() };
-            let mtu = default_mtu(&open.config, &self.config, underlay_mtu);
-            if let Err(error) = port::change(&as_changed, &open.config, mtu).await {
+            if let Err(error) = port::undo_change(open, to).await {
                 warn!(port = open.config.full_name(), %error, "can't take a change back");
             }
         }
@@ -224,55 +252,72 @@ impl Switch {
         underlay: underlay::Prepared,
     ) -> Result<(), ApplyError> {
         let old = std::mem::replace(&mut self.config, wanted);
-        self.close(&plan)?;
+        let closed = self.close(&plan)?;
         let mut failed = None;
-        for port in plan.reopen {
-            let mtu = default_mtu(&port, &self.config, underlay.mtu(self.underlay.as_ref()));
-            match self.open_port(&port, mtu).await {
+        for to in plan.reopen {
+            let mtu = default_mtu(&to, &self.config, underlay.mtu(self.underlay.as_ref()));
+            match port::open(&to, self.workers.count(), mtu).await {
                 Ok(port) => opened.push(port),
-                Err(error) => failed = Some(error),
+                Err(source) => {
+                    let port = to.full_name();
+                    if let Some(was) = closed.iter().find(|was| was.config.full_name() == port) {
+                        let mut port = OpenPort { config: to, ..was.clone() };
+                        port.let_go();
+                        opened.push((port, vec![]));
+                    }
+                    failed = Some(ApplyError::PortReopen { port, source });
+                }
             }
         }
+        let mut touched = Vec::new();
         for (id, to) in plan.change {
-            if let Some(open) = self.ports.iter_mut().find(|(other, _)| *other == id).map(|(_, open)| open) {
+            if let Some(open) = self.ports.get_mut(id) {
+                open.default_mtu = default_mtu(&to, &self.config, underlay.mtu(self.underlay.as_ref()));
                 open.config = to;
             }
+            touched.push(id);
         }
-        self.refresh_links().await;
         self.number_bridges()?;
-        self.install_underlay(underlay);
-        for (port, queues) in opened {
-            self.watch(&port.netns);
+        let mut queues = Vec::new();
+        for (port, port_queues) in opened {
+            if let Some(netns) = &port.netns {
+                self.watch(netns);
+            }
             let id = self.ports.next_id().ok_or(ApplyError::Numbers("ports"))?;
-            self.workers.each_gets(queues, |queue| Command::AddPort(PortId(id), queue));
             self.ports.insert(id, port);
+            touched.push(id);
+            queues.push((PortId(id), port_queues));
+        }
+        self.publish()?;
+        self.install_underlay(underlay);
+        for (id, queues) in queues {
+            self.workers.each_gets(queues, |queue| Command::AddPort(id, queue));
         }
         self.workers.barrier();
-        self.publish()?;
+        // An interface may have changed after it was read and before it was watched.
+        self.refresh_links(&touched).await;
+        self.unwatch_unused();
         self.forget_what_is_not(&old);
         self.set_static_entries(&old)?;
         failed.map_or(Ok(()), Err)
     }
 
-    /// Takes ports and bridges out, in the order that the module's page explains.
-    fn close(&mut self, plan: &Plan) -> Result<(), ApplyError> {
+    /// Takes ports and bridges out, in the order that the module's page explains. Returns the ports.
+    fn close(&mut self, plan: &Plan) -> Result<Vec<OpenPort>, ApplyError> {
         let ports: Vec<_> = plan.close.iter().filter_map(|id| Some((*id, self.ports.remove(*id)?))).collect();
         let is_gone = |name: &String| self.config.bridge(name).is_none();
         let bridges: Vec<_> = self.bridges.iter().filter(|(_, name)| is_gone(name)).map(|(id, _)| id).collect();
         if ports.is_empty() && bridges.is_empty() {
-            return Ok(());
+            return Ok(vec![]);
         }
         for id in &bridges {
             self.bridges.remove(*id);
         }
         self.publish()?;
-        for (id, _) in &ports {
-            self.workers.tell_all(|| Command::RemovePort(PortId(*id)));
-        }
         for id in &bridges {
             self.workers.tell_all(|| Command::RetireBridge(BridgeId(*id)));
         }
-        self.workers.barrier();
+        self.workers.remove_ports(&ports.iter().map(|(id, _)| PortId(*id)).collect::<Vec<_>>());
         for (id, port) in &ports {
             let at = Some(Endpoint::Port(PortId(*id)));
             self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });
@@ -281,7 +326,7 @@ impl Switch {
         for id in &bridges {
             self.shared.fdb.flush(Flush { bridge: Some(BridgeId(*id)), at: None, statics: true });
         }
-        Ok(())
+        Ok(ports.into_iter().map(|(_, port)| port).collect())
     }
 
     fn number_bridges(&mut self) -> Result<(), ApplyError> {
@@ -338,8 +383,9 @@ impl Switch {
         }
         for entry in &self.config.fdb {
             let (Some(bridge), Some(at)) = (self.bridge_id(&entry.bridge), self.endpoint(entry)?) else { continue };
-            // An entry that is there already may have moved; it is put back only where the configuration changed.
-            if !old.fdb.contains(entry) || self.shared.fdb.lookup(bridge, entry.mac).is_none() {
+            // A static entry that is there already may have moved; it is put back only where the configuration changed.
+            // A learned one took its place while its port was gone.
+            if !old.fdb.contains(entry) || !self.shared.fdb.is_static(bridge, entry.mac) {
                 self.shared.fdb.add_static(bridge, entry.mac, at, entry.sticky, self.clock.now());
             }
         }
@@ -389,6 +435,15 @@ impl Switch {
     }
 }
 
+/// What becomes of ports whose interface is gone.
+#[derive(Clone, Copy)]
+enum Gone<'f> {
+    /// They stay so: what is wanted is about something else, and must not fail because of them.
+    Stay,
+    /// Those that this file names are opened again.
+    Open(&'f Config),
+}
+
 /// What has to happen to the ports.
 struct Plan {
     close: Vec<u16>,
@@ -399,12 +454,20 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(switch: &Switch, wanted: &Config) -> Self {
+    fn new(switch: &Switch, wanted: &Config, gone: Gone<'_>) -> Self {
         let mut plan = Self { close: vec![], open: vec![], reopen: vec![], change: vec![] };
         for (id, open) in switch.ports.iter() {
             match wanted.port(&open.config.full_name()) {
                 None => plan.close.push(id),
-                Some(to) if open.gone || port::needs_reopening(&open.config, to) => {
+                Some(to) if open.is_gone() => match gone {
+                    // It has no interface that could be in the way.
+                    Gone::Open(file) if file.port(&open.config.full_name()).is_some() => {
+                        plan.close.push(id);
+                        plan.open.push(to.clone());
+                    }
+                    Gone::Open(_) | Gone::Stay => {}
+                },
+                Some(to) if port::needs_reopening(&open.config, to) => {
                     plan.close.push(id);
                     plan.reopen.push(to.clone());
                 }
@@ -413,8 +476,20 @@ impl Plan {
             }
         }
         let is_open = |port: &PortConfig| switch.port_id(&port.full_name()).is_some();
-        plan.open = wanted.ports.iter().filter(|port| !is_open(port)).cloned().collect();
+        plan.open.extend(wanted.ports.iter().filter(|port| !is_open(port)).cloned());
         plan
+    }
+
+    /// Taps whose MTU follows the underlay's, when that is another one now.
+    fn add_ports_of_another_mtu(&mut self, switch: &Switch, wanted: &Config, underlay_mtu: Option<u32>) {
+        for (id, open) in switch.ports.iter() {
+            let is_named = self.close.contains(&id) || self.change.iter().any(|(other, _)| *other == id);
+            let follows = open.config.kind == PortKind::Tap && open.config.mtu.is_none();
+            let fitting = default_mtu(&open.config, wanted, underlay_mtu);
+            if follows && !is_named && open.default_mtu != fitting {
+                self.change.push((id, open.config.clone()));
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opening ports: the interface made or found in its namespace, its addresses set, a queue for every worker.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tracing::info;
 
@@ -9,7 +9,7 @@ use crate::{
         config::{NetnsName, PortConfig, PortKind},
         link::{Link, LinkError, Links, open_netns},
     },
-    port::{Offloads, Port, PortQueue, packet, plain_tap, tap},
+    port::{Offloads, Port, PortQueue, losses::LinkLosses, packet, plain_tap, tap},
     sys::{netns::Netns, packet_socket::PacketError, tun::TapError},
     wire::MacAddr,
 };
@@ -35,18 +35,38 @@ pub enum PortOpenError {
 #[derive(Clone, Debug)]
 pub(super) struct OpenPort {
     pub(super) config: PortConfig,
-    pub(super) netns: Netns,
+    /// Where its interface is; `None`: the interface or its namespace is gone, and the port has no queues any more. A
+    /// namespace lives as long as anybody holds it, so a port that is gone must not.
+    pub(super) netns: Option<Netns>,
     /// Its interface as it was last heard of.
     pub(super) link: Link,
+    /// What the interface lost before weft could read it; `None` also if the port is gone.
+    pub(super) losses: Option<Arc<LinkLosses>>,
     pub(super) offloads: Offloads,
-    /// The interface or its namespace is gone; the port has no queues any more.
-    pub(super) gone: bool,
+    /// What its MTU would be, or is, if its configuration names none.
+    pub(super) default_mtu: u16,
 }
 
 impl OpenPort {
     /// Whether frames can pass.
     pub(super) fn is_up(&self) -> bool {
-        !self.gone && self.link.up && self.link.carrier
+        !self.is_gone() && self.link.up && self.link.carrier
+    }
+
+    /// Whether its interface or its namespace was deleted.
+    pub(super) fn is_gone(&self) -> bool {
+        self.netns.is_none()
+    }
+
+    /// The interface or its namespace is gone: nothing here may keep the namespace alive.
+    pub(super) fn let_go(&mut self) {
+        self.netns = None;
+        self.losses = None;
+    }
+
+    /// Whether this is the interface with that index.
+    pub(super) fn is_interface(&self, netns: &Netns, index: u32) -> bool {
+        self.link.index == index && self.netns.as_ref().is_some_and(|own| own.same_as(netns))
     }
 
     /// The interface's own address, if the host itself also listens on it: a packet port's. A tap's interface *is* the
@@ -58,12 +78,17 @@ impl OpenPort {
         }
     }
 
-    /// Whether the namespace that the port was opened in still goes by the name it was given. A namespace lives as long
-    /// as weft has a tap in it, so its end must be asked for.
-    pub(super) fn namespace_is_there(&self) -> bool {
-        match &self.config.netns {
-            NetnsName::Own => true,
-            name => open_netns(name).is_ok_and(|found| found.same_as(&self.netns)),
+    /// Whether the namespace that the port was opened in no longer goes by the name it was given. A namespace lives as
+    /// long as weft has a tap in it, so its end must be asked for.
+    pub(super) fn namespace_has_vanished(&self) -> bool {
+        let Some(netns) = &self.netns else { return false };
+        if self.config.netns == NetnsName::Own {
+            return false;
+        }
+        match open_netns(&self.config.netns) {
+            Ok(found) => !found.same_as(netns),
+            // No such name, or a name without a namespace. Other errors (no descriptors left) say nothing about it.
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
         }
     }
 }
@@ -75,13 +100,14 @@ pub(super) async fn open(
     default_mtu: u16,
 ) -> Result<(OpenPort, Vec<PortQueue>), PortOpenError> {
     let netns = open_netns(&config.netns).map_err(PortOpenError::Netns)?;
-    let queues = netns.within(|| open_queues(config, workers)).map_err(PortOpenError::Netns)??;
+    let mut queues = netns.within(|| open_queues(config, workers)).map_err(PortOpenError::Netns)??;
     let links = Links::open(&netns)?;
     set_up(&links, config, default_mtu).await?;
     let link = links.by_name(&config.name).await?;
     let offloads = queues.first().map_or_else(Offloads::default, Port::offloads);
     info!(port = config.full_name(), kind = config.kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
-    Ok((OpenPort { config: config.clone(), netns, link, offloads, gone: false }, queues))
+    let losses = queues.iter_mut().find_map(Port::take_link_losses).map(Arc::new);
+    Ok((OpenPort { config: config.clone(), netns: Some(netns), link, losses, offloads, default_mtu }, queues))
 }
 
 fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, PortOpenError> {
@@ -123,7 +149,8 @@ async fn set_up(links: &Links, config: &PortConfig, default_mtu: u16) -> Result<
 /// Changes on the interface what differs between two configurations of one port.
 pub(super) async fn change(port: &OpenPort, to: &PortConfig, default_mtu: u16) -> Result<(), LinkError> {
     let from = &port.config;
-    let links = Links::open(&port.netns)?;
+    let Some(netns) = &port.netns else { return Ok(()) };
+    let links = Links::open(netns)?;
     if let Some(mac) = to.mac.filter(|_| from.mac != to.mac) {
         links.set_mac(&to.name, mac).await?;
     }
@@ -131,16 +158,52 @@ pub(super) async fn change(port: &OpenPort, to: &PortConfig, default_mtu: u16) -
         PortKind::Tap => Some(to.mtu.unwrap_or(default_mtu)),
         PortKind::Packet => to.mtu,
     };
-    if let Some(mtu) = mtu.map(u32::from).filter(|mtu| *mtu != port.link.mtu) {
-        links.set_mtu(&to.name, mtu).await?;
+    // What was last heard of the interface may be old; setting what is set already costs nothing.
+    if let Some(mtu) = mtu {
+        links.set_mtu(&to.name, u32::from(mtu)).await?;
+    }
+    // What can fail comes first, so that there is less to take back.
+    for new in to.addresses.iter().filter(|cidr| !from.addresses.contains(cidr)) {
+        unless(io::ErrorKind::AlreadyExists, links.add_address(&to.name, *new).await)?;
     }
     for gone in from.addresses.iter().filter(|cidr| !to.addresses.contains(cidr)) {
-        links.remove_address(&to.name, *gone).await?;
+        unless(io::ErrorKind::AddrNotAvailable, links.remove_address(&to.name, *gone).await)?;
     }
-    for new in to.addresses.iter().filter(|cidr| !from.addresses.contains(cidr)) {
-        links.add_address(&to.name, *new).await?;
+    restore_addresses(&links, to).await
+}
+
+/// With the first IPv4 address of a subnet the kernel removes all others of it (`net.ipv4.conf.*.promote_secondaries` is
+/// off by default): those that were to stay are put back.
+async fn restore_addresses(links: &Links, config: &PortConfig) -> Result<(), LinkError> {
+    let held = links.addresses(&config.name).await?;
+    for lost in config.addresses.iter().filter(|cidr| !held.contains(cidr)) {
+        links.add_address(&config.name, *lost).await?;
     }
     Ok(())
+}
+
+/// Makes the interface again what it was before a [`change`] to `to`, which may have failed half-way.
+///
+/// # Errors
+/// The last thing that could not be taken back; the others are.
+pub(super) async fn undo_change(port: &OpenPort, to: &PortConfig) -> Result<(), LinkError> {
+    let before = &port.config;
+    let Some(netns) = &port.netns else { return Ok(()) };
+    let links = Links::open(netns)?;
+    let mut outcome = Ok(());
+    if let Some(mac) = port.link.mac.filter(|_| before.mac != to.mac) {
+        outcome = links.set_mac(&before.name, mac).await.and(outcome);
+    }
+    outcome = links.set_mtu(&before.name, port.link.mtu).await.and(outcome);
+    for new in to.addresses.iter().filter(|cidr| !before.addresses.contains(cidr)) {
+        outcome = unless(io::ErrorKind::AddrNotAvailable, links.remove_address(&before.name, *new).await).and(outcome);
+    }
+    restore_addresses(&links, before).await.and(outcome)
+}
+
+/// This kind of error means that there was nothing to take back.
+fn unless(kind: io::ErrorKind, done: Result<(), LinkError>) -> Result<(), LinkError> {
+    done.or_else(|error| if error.kind() == kind { Ok(()) } else { Err(error) })
 }
 
 /// Whether a changed configuration needs the port to be closed and opened again.

@@ -44,7 +44,7 @@ impl Switch {
                 .collect(),
             remotes: bridge.remotes.clone(),
             learning: bridge.learning && !bridge.ageing.is_zero(),
-            ageing_s: bridge.ageing.as_secs(),
+            ageing_s: bridge.ageing.as_secs_f64().ceil() as u64,
             learned: self.bridge_id(&bridge.name).map_or(0, |id| self.shared.fdb.learned_count(id) as u64),
             limit: (bridge.fdb_max_learned > 0).then_some(bridge.fdb_max_learned as u64),
         };
@@ -64,7 +64,7 @@ impl Switch {
                 (None, Some(vlans), native.clone())
             }
         };
-        let there = !port.gone;
+        let there = !port.is_gone();
         PortState {
             name: port.config.full_name(),
             kind: port.config.kind.name().to_owned(),
@@ -73,7 +73,7 @@ impl Switch {
             native,
             mtu: there.then_some(port.link.mtu),
             mac: port.link.mac.filter(|_| there),
-            state: match (port.gone, port.is_up()) {
+            state: match (port.is_gone(), port.is_up()) {
                 (true, _) => LinkState::Gone,
                 (false, true) => LinkState::Up,
                 (false, false) => LinkState::Down,
@@ -183,7 +183,7 @@ impl Switch {
             }
             row
         });
-        let rows = rows.collect();
+        let rows = tokio::task::block_in_place(|| rows.collect());
         let total = counters.total();
         Ledger { totals: Totals::new(total.frames_in, total.copies, total.frames_out, total.drops()), rows }
     }
@@ -215,8 +215,9 @@ impl Switch {
 
     fn port_kernel_drops(&self, name: &str, reports: &[Report]) -> Option<u64> {
         let id = self.port_id(name)?;
-        let each = reports.iter().filter_map(|report| report.kernel_drops.get(id.index()).copied());
-        Some(each.sum())
+        let by_queue = reports.iter().filter_map(|report| report.kernel_drops.get(id.index()).copied());
+        let by_interface = self.ports.get(id.0)?.losses.as_ref().map(|losses| losses.count());
+        Some(by_queue.sum::<u64>() + by_interface.unwrap_or(0))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use tracing::info;
 
-use super::{ApplyError, Switch};
+use super::{ApplyError, Gone, Switch};
 use crate::{
     control::api::model::{FlushRequest, Reloaded},
     control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// What is wanted is wrong in itself, or beside what is there.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// It could not be made so.
     #[error(transparent)]
@@ -51,15 +51,18 @@ impl Switch {
     /// The file and what was added contradict each other, or see [`ApplyError`].
     pub async fn reload(&mut self, file: Config) -> Result<Reloaded, RuntimeError> {
         let wanted = file.keeping(&self.config, &self.file)?;
-        let changes = self.apply(wanted).await?;
-        self.file = file;
+        let applied = self.apply(wanted, Gone::Open(&file)).await;
+        if matches!(applied, Ok(_) | Err(ApplyError::PortReopen { .. })) {
+            self.file = file;
+        }
+        let changes = applied?;
         info!(added = ?changes.added, removed = ?changes.removed, changed = ?changes.changed, "configuration applied");
         Ok(changes)
     }
 
     /// The first file.
     pub(super) async fn apply_file(&mut self, file: Config) -> Result<(), ApplyError> {
-        self.apply(file.clone()).await?;
+        self.apply(file.clone(), Gone::Open(&file)).await?;
         self.file = file;
         Ok(())
     }
@@ -71,38 +74,38 @@ impl Switch {
     pub async fn add_port(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_port(request)?;
         wanted.check_namespaces()?;
-        Ok(self.apply(wanted).await?)
+        Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
     /// Removes a port by its full name, and the static entries behind it.
     pub async fn remove_port(&mut self, full_name: &str) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.without_port(full_name)?;
-        Ok(self.apply(wanted).await?)
+        Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
     /// Adds a bridge; `request` has the keys of `[[bridge]]`.
     pub async fn add_bridge(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_bridge(request)?;
-        Ok(self.apply(wanted).await?)
+        Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
     /// Removes a bridge that no port belongs to.
     pub async fn remove_bridge(&mut self, name: &str) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.without_bridge(name)?;
-        Ok(self.apply(wanted).await?)
+        Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
     /// Adds a static entry; `request` has the keys of `[[fdb]]`.
     pub async fn add_entry(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_fdb(request)?;
-        Ok(self.apply(wanted).await?)
+        Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
     /// Removes an entry, static or learned.
     pub async fn remove_entry(&mut self, bridge: &str, mac: MacAddr) -> Result<(), RuntimeError> {
         let id = self.known_bridge(bridge)?;
         if let Ok(wanted) = self.config.without_fdb(bridge, mac) {
-            self.apply(wanted).await?;
+            self.apply(wanted, Gone::Stay).await?;
             return Ok(());
         }
         match self.shared.fdb.remove(id, mac) {
@@ -118,19 +121,22 @@ impl Switch {
             None => None,
             Some(name) => Some(Endpoint::Port(self.port_id(name).ok_or_else(|| not_found("port", name))?)),
         };
-        let vteps = match which.vtep {
-            None => vec![],
-            Some(address) => self.vteps_at(address)?,
+        let places = match (port, which.vtep) {
+            (None, None) => vec![None],
+            (Some(port), None) => vec![Some(port)],
+            (None, Some(address)) => {
+                self.vteps_at(address)?.into_iter().map(|vtep| Some(Endpoint::Vtep(vtep))).collect()
+            }
+            // Nothing is behind both.
+            (Some(_), Some(_)) => return Ok(0),
         };
-        if which.include_static {
-            self.apply(self.config.without_entries(|entry| asks_for(which, entry))).await?;
+        let statics = which.include_static;
+        let flushed = places.into_iter().map(|at| self.shared.fdb.flush(Flush { bridge, at, statics })).sum();
+        if statics {
+            // Out of the configuration too, or the next change would put them back.
+            self.apply(self.config.without_entries(|entry| asks_for(which, entry)), Gone::Stay).await?;
         }
-        let flush = |at| self.shared.fdb.flush(Flush { bridge, at, statics: which.include_static });
-        Ok(if vteps.is_empty() {
-            flush(port)
-        } else {
-            vteps.into_iter().map(|vtep| flush(Some(Endpoint::Vtep(vtep)))).sum()
-        })
+        Ok(flushed)
     }
 
     fn known_bridge(&self, name: &str) -> Result<BridgeId, RuntimeError> {

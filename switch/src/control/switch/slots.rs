@@ -33,6 +33,10 @@ impl<T> Slots<T> {
         self.0.get(usize::from(id))?.as_ref()
     }
 
+    pub(super) fn get_mut(&mut self, id: u16) -> Option<&mut T> {
+        self.0.get_mut(usize::from(id))?.as_mut()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &T)> {
         (0..).zip(&self.0).filter_map(|(id, thing)| Some((id, thing.as_ref()?)))
     }

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use tracing::{info, warn};
@@ -55,6 +56,7 @@ pub(super) struct OpenUnderlay {
 }
 
 /// What the first half of a change found out about the underlay.
+#[expect(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Prepared {
     /// It stays as it is.
     Kept,
@@ -199,6 +201,19 @@ fn remotes(config: &Config) -> Vec<IpAddr> {
     config.bridges.iter().flat_map(|bridge| &bridge.remotes).map(SocketAddr::ip).collect()
 }
 
+/// An IPv6 address that was set a moment ago can't be bound until the kernel is sure that nobody else has it (RFC 4862
+/// section 5.4: about a second): it is waited for.
+async fn open_sockets(netns: &Netns, settings: &UnderlaySettings) -> Result<UnderlaySockets, UnderlayOpenError> {
+    let open = || netns.within(|| UnderlaySockets::open(settings)).map_err(UnderlayOpenError::Netns);
+    for _ in 0..30 {
+        match open()? {
+            Err(UnderlayError::AddressNotLocal { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+            opened => return Ok(opened?),
+        }
+    }
+    Ok(open()??)
+}
+
 async fn open(
     vtep: &VtepConfig,
     remotes: &[IpAddr],
@@ -209,8 +224,7 @@ async fn open(
     let Some(link) = links.holding(vtep.address).await? else {
         return Err(UnderlayOpenError::NoAddress { address: vtep.address, netns: netns.to_string() });
     };
-    let sockets =
-        netns.within(|| UnderlaySockets::open(&settings(vtep, workers))).map_err(UnderlayOpenError::Netns)??;
+    let sockets = open_sockets(&netns, &settings(vtep, workers)).await?;
     let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
     let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
     Ok((OpenUnderlay { config: vtep.clone(), netns, link, mtu }, ends))

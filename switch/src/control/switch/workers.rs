@@ -2,12 +2,15 @@
 
 use std::{io, time::Duration};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, unbounded};
 use tracing::error;
 
-use crate::worker::{
-    Fact, Facts, Report, Shared, Worker,
-    thread::{Clock, Command, WorkerThread},
+use crate::{
+    ids::PortId,
+    worker::{
+        Fact, Facts, Report, Shared, Worker,
+        thread::{Clock, Command, WorkerThread},
+    },
 };
 
 /// How long a worker may take to come to the end of a batch. They take some microseconds; one that takes this long hangs.
@@ -41,6 +44,18 @@ impl Workers {
     /// Gives every worker one of `things`.
     pub(super) fn each_gets<T>(&self, things: Vec<T>, mut command: impl FnMut(T) -> Command) {
         self.0.iter().zip(things).for_each(|(worker, thing)| worker.tell(command(thing)));
+    }
+
+    /// Takes ports away from every worker and closes them. When this returns no worker has anything of them, and their
+    /// taps are gone.
+    pub(super) fn remove_ports(&self, ids: &[PortId]) {
+        let (sender, queues) = unbounded();
+        for id in ids {
+            self.tell_all(|| Command::RemovePort(*id, sender.clone()));
+        }
+        drop(sender);
+        self.barrier();
+        tokio::task::block_in_place(|| queues.try_iter().for_each(drop));
     }
 
     /// Waits until every worker has done all it was told.

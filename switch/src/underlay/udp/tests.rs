@@ -22,6 +22,18 @@ use crate::{
 const LOOPBACKS: [&str; 2] = ["127.0.0.1", "::1"];
 
 #[test]
+fn an_end_can_be_made_on_one_thread_and_used_on_another() {
+    let (mut a, _) = open("127.0.0.1", |_| ());
+    let (mut b, to) = open("127.0.0.1", |_| ());
+    let sender = std::thread::spawn(move || {
+        a[0].reserve(&target(to), 1, 20).fill(3);
+        flush(&mut a[0])
+    });
+    assert_eq!(sender.join().unwrap(), (1, 12, vec![]));
+    assert_eq!(receive(&mut b[0], 1).1, [[3; 20]]);
+}
+
+#[test]
 fn datagrams_of_three_sizes_arrive_whole_and_in_order() {
     for address in LOOPBACKS {
         for gso in [Gso::Auto, Gso::Off] {

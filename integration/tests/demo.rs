@@ -1,0 +1,206 @@
+//! `weft demo` as a user runs it: what it shows is so, and nothing of it stays behind, however it ends.
+
+// Clippy takes only what the standard harness runs for tests.
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, ExitCode, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use weft::{lab::Signal, sys::netns};
+use weft_integration::{
+    Needs, main_with, trial,
+    weft::{binary, eventually},
+};
+
+/// How long a demo may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// In the environment of a demo and so of all that it starts; its value is the test's own.
+const MARK: &str = "WEFT_DEMO_TEST";
+
+fn main() -> ExitCode {
+    let all = Needs::ROOT_AND_TUN.programs(&["ping"]);
+    main_with(vec![
+        trial("the_demo_shows_what_it_says_and_leaves_nothing", all, shows_and_leaves_nothing),
+        trial("two_demos_work_side_by_side", all, two_side_by_side),
+        trial("an_interrupted_demo_leaves_nothing", all, || interrupted(Signal::INT)),
+        trial("a_terminated_demo_leaves_nothing", all, || interrupted(Signal::TERM)),
+        trial("a_step_that_fails_is_told_and_leaves_nothing", all, a_failing_step),
+        trial("a_machine_without_ping_is_told_so_before_anything_is_built", all, no_ping),
+        trial("a_machine_without_privileges_is_told_so", all.programs(&["setpriv"]), no_privileges),
+    ])
+}
+
+/// A demo that was started, with its mark.
+struct Demo {
+    child: Child,
+    mark: String,
+    started: Instant,
+}
+
+impl Demo {
+    fn start(mut command: Command) -> anyhow::Result<Self> {
+        let mark = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
+        command.env(MARK, &mark).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self { child: command.spawn()?, mark, started: Instant::now() })
+    }
+
+    /// What its namespaces and its folder begin with.
+    fn prefix(&self) -> String {
+        format!("weft-demo-{}-", self.child.id())
+    }
+
+    /// Waits for its end; fails if it takes too long or leaves anything behind.
+    fn end(self) -> anyhow::Result<Output> {
+        let (prefix, mark, started) = (self.prefix(), self.mark, self.started);
+        let output = self.child.wait_with_output()?;
+        let took = started.elapsed();
+        ensure!(took < LIMIT, "took {took:?}:\n{}", String::from_utf8_lossy(&output.stdout));
+        let namespaces: Vec<_> = netns::names()?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
+        ensure!(namespaces.is_empty(), "left {namespaces:?}");
+        let files = fs::read_dir(env::temp_dir())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let files: Vec<_> = files.filter(|name| name.starts_with(&prefix)).collect();
+        ensure!(files.is_empty(), "left {files:?}");
+        // what was killed a moment ago may still be on its way out
+        eventually("its processes are gone", Duration::from_secs(2), || Ok(!anybody_carries(&mark)))?;
+        Ok(output)
+    }
+}
+
+fn demo() -> anyhow::Result<Command> {
+    let mut command = Command::new(binary()?);
+    command.arg("demo");
+    Ok(command)
+}
+
+/// Whether a process has this mark in its environment.
+fn anybody_carries(mark: &str) -> bool {
+    let mark = format!("{MARK}={mark}");
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut environments = processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
+    environments.any(|environment| environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn shows_and_leaves_nothing() -> anyhow::Result<()> {
+    let demo = Demo::start(demo()?)?;
+    let prefix = demo.prefix();
+    let output = demo.end()?;
+    let said = text(&output.stdout);
+    ensure!(output.status.code() == Some(0), "{}:\n{said}{}", output.status, text(&output.stderr));
+    ensure!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    for line in [
+        format!("blue1 stands for {prefix}0-blue1"),
+        "     no entries".into(),
+        "     blue    02:00:00:00:42:02  vtep 192.0.2.2   learned".into(),
+        "   ok: flooded once, learned, then straight".into(),
+        "     green1  knows 10.10.0.2 at 02:00:00:00:43:02".into(),
+        "     green2    0".into(),
+        "     1430 bytes from 10.10.0.2".into(),
+        "     overlay MTU    =  1450".into(),
+        "          1  vtep 192.0.2.2:4789  out  underlay_mtu".into(),
+        "     green   02:00:00:00:43:03  vtep 192.0.2.3    learned".into(),
+        "  balanced".into(),
+        "   ok: both books balance".into(),
+        "   ok: the wefts ended when asked".into(),
+        "\nAll of it was so, in ".into(),
+    ] {
+        ensure!(said.contains(&line), "{line:?} is missing:\n{said}");
+    }
+    let oks = said.lines().filter(|line| line.starts_with("   ok: ")).count();
+    ensure!(oks == 8, "{oks} of 8 steps:\n{said}");
+    ensure!(!said.contains('\x1b'), "colours are for terminals");
+    let widest = said.lines().map(|line| line.chars().count()).max();
+    ensure!(widest <= Some(110), "a line of {widest:?} characters:\n{said}");
+    Ok(())
+}
+
+fn two_side_by_side() -> anyhow::Result<()> {
+    let demos = [Demo::start(demo()?)?, Demo::start(demo()?)?];
+    for demo in demos {
+        let output = demo.end()?;
+        ensure!(output.status.code() == Some(0), "{}:\n{}", output.status, text(&output.stdout));
+    }
+    Ok(())
+}
+
+/// At the beginning, while the scene is built, and in the midst of the steps.
+fn interrupted(signal: Signal) -> anyhow::Result<()> {
+    for after in [30, 80, 150, 300, 700, 1500].map(Duration::from_millis) {
+        let demo = Demo::start(demo()?)?;
+        // it can be ended in an orderly way once its first namespace is there, and before that there is nothing to leave
+        let prefix = demo.prefix();
+        eventually("it begins", LIMIT, || Ok(netns::names()?.iter().any(|name| name.starts_with(&prefix))))?;
+        thread::sleep(after);
+        let status =
+            Command::new("kill").args([&format!("-{}", signal.as_raw()), &demo.child.id().to_string()]).status()?;
+        ensure!(status.success());
+        let output = demo.end().with_context(|| format!("{signal:?} after {after:?}"))?;
+        let said = text(&output.stdout);
+        ensure!(output.status.code() == Some(130), "{signal:?} after {after:?}: {}\n{said}", output.status);
+        ensure!(!said.contains("NOT SO"), "its own end is no failure of the demo:\n{said}");
+    }
+    Ok(())
+}
+
+/// A folder with a `ping` in it, to stand first on `PATH`.
+fn with_ping(script: &str) -> anyhow::Result<(tempfile::TempDir, Command)> {
+    let folder = tempfile::tempdir()?;
+    let ping = folder.path().join("ping");
+    fs::write(&ping, script)?;
+    fs::set_permissions(&ping, fs::Permissions::from_mode(0o755))?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([folder.path().to_owned()].into_iter().chain(env::split_paths(&path)))?;
+    let mut command = demo()?;
+    command.env("PATH", path);
+    Ok((folder, command))
+}
+
+fn a_failing_step() -> anyhow::Result<()> {
+    let (_folder, command) =
+        with_ping("#!/bin/sh\n[ \"$1\" = -V ] && echo 'ping from iputils' && exit 0\necho lost\nexit 1\n")?;
+    let output = Demo::start(command)?.end()?;
+    let said = text(&output.stdout);
+    ensure!(output.status.code() == Some(1), "{}:\n{said}", output.status);
+    ensure!(said.contains("\n   NOT SO: a ping\n   expected: an answer\n   seen:     ping -c 3"), "{said}");
+    ensure!(said.contains("lost") && said.ends_with("everything is removed again.\n"), "{said}");
+    ensure!(!said.contains("\n3. "), "it ends with the step that failed:\n{said}");
+    Ok(())
+}
+
+fn no_ping() -> anyhow::Result<()> {
+    let (_folder, command) = with_ping("#!/bin/sh\necho another ping\n")?;
+    let output = Demo::start(command)?.end()?;
+    ensure!(
+        output.status.code() == Some(2) && output.stdout.is_empty(),
+        "{}:\n{}",
+        output.status,
+        text(&output.stdout)
+    );
+    let said = text(&output.stderr);
+    ensure!(said.starts_with("weft: the demo can't run here. It lacks\n  - the program ping of iputils"), "{said}");
+    Ok(())
+}
+
+fn no_privileges() -> anyhow::Result<()> {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-net_admin,-sys_admin"]).arg(binary()?).arg("demo");
+    let output = Demo::start(command)?.end()?;
+    ensure!(
+        output.status.code() == Some(2) && output.stdout.is_empty(),
+        "{}:\n{}",
+        output.status,
+        text(&output.stdout)
+    );
+    let said = text(&output.stderr);
+    ensure!(said.contains("\n  - the capability CAP_NET_ADMIN") && said.contains("run it as root"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Everything that weft sends to the underlay, read by tshark: nothing is malformed, every header says what it should, and
+//! the checksums are right, of the outer packets and of what is inside.
+
+use std::{collections::BTreeSet, net::UdpSocket, path::Path};
+
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use weft::lab::{Lab, Namespace};
+use weft_integration::{Needs, trial, weft::Weft};
+
+use crate::{
+    PREFIX,
+    capture::Capture,
+    traffic::{becomes_reachable, ping, tcp},
+};
+
+const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["tshark", "tcpdump", "ping", "ethtool"]);
+const VNI: u32 = 0x00ab_cdef;
+/// Enough for thousands of segments; tshark reads them all.
+const TRANSFER: usize = 4_000_000;
+/// Hosts' addresses inside: the first has 1, the second 2.
+const INNER: [[&str; 2]; 2] = [["10.9.0.1", "fd09::1"], ["10.9.0.2", "fd09::2"]];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        trial("tshark_reads_what_weft_sends_over_ipv4", NEEDS, || decoded(&OVER_IPV4)),
+        trial("tshark_reads_what_weft_sends_over_ipv6_and_port_8472", NEEDS, || decoded(&OVER_IPV6)),
+    ]
+}
+
+/// An underlay.
+struct Underlay {
+    vteps: [&'static str; 2],
+    prefix: &'static str,
+    port: u16,
+    /// What tshark calls the field of the outer time to live.
+    ttl: &'static str,
+    /// The field of the outer DF; IPv6 has none, and fragments nothing on its way.
+    df: Option<&'static str>,
+}
+
+const OVER_IPV4: Underlay =
+    Underlay { vteps: ["192.0.2.1", "192.0.2.2"], prefix: "/24", port: 4789, ttl: "ip.ttl", df: Some("ip.flags.df") };
+const OVER_IPV6: Underlay =
+    Underlay { vteps: ["2001:db8::1", "2001:db8::2"], prefix: "/64", port: 8472, ttl: "ipv6.hlim", df: None };
+
+fn decoded(underlay: &Underlay) -> anyhow::Result<()> {
+    let lab = Lab::new(PREFIX);
+    let vteps = [lab.namespace("vtep1")?, lab.namespace("vtep2")?];
+    let hosts = [lab.namespace("host1")?, lab.namespace("host2")?];
+    // 1600 holds an inner packet of 1500 bytes behind either outer header.
+    lab.veth((&vteps[0], "u0"), (&vteps[1], "u0"), 1600)?;
+    let mut wefts = Vec::new();
+    for index in [0, 1] {
+        // With its offloads the cable would carry what only a card would have finished: open checksums, super-frames.
+        vteps[index].run(&["ethtool", "-K", "u0", "tx", "off", "gso", "off", "gro", "off"])?.ok()?;
+        vteps[index].address("u0", &format!("{}{}", underlay.vteps[index], underlay.prefix))?;
+    }
+    let capture = Capture::start(&vteps[0], "u0", &[&format!("udp dst port {}", underlay.port)])?;
+    for index in [0, 1] {
+        wefts.push(Weft::start(&vteps[index], &config(underlay, index, &hosts[index]))?);
+    }
+    talk(&hosts)?;
+    for weft in &wefts {
+        weft.ledger_balances()?;
+    }
+    examine(underlay, capture)
+}
+
+fn config(underlay: &Underlay, index: usize, host: &Namespace) -> String {
+    let (address, remote) = (underlay.vteps[index], underlay.vteps[1 - index]);
+    let ([v4, v6], port, netns) = (INNER[index], underlay.port, host.full_name());
+    format!(
+        r#"
+        [vtep]
+        address = "{address}"
+        port = {port}
+        [[bridge]]
+        name = "blue"
+        vni = {VNI}
+        remotes = ["{remote}"]
+        [[port]]
+        name = "eth0"
+        netns = "{netns}"
+        bridge = "blue"
+        address = ["{v4}/24", "{v6}/64"]
+        mtu = 1500
+        "#
+    )
+}
+
+/// A bit of everything that hosts say: ARP and neighbour discovery, pings, fragments, TCP in super-frames both ways, many
+/// flows of UDP, multicast.
+fn talk(hosts: &[Namespace; 2]) -> anyhow::Result<()> {
+    let [here, there] = hosts;
+    for address in INNER[1] {
+        becomes_reachable(here, address)?;
+        for payload_len in [0, 1, 1000, 5000] {
+            ping(here, address, payload_len)?;
+        }
+        tcp(here, there, address, TRANSFER)?;
+    }
+    for address in INNER[0] {
+        tcp(there, here, address, TRANSFER)?;
+    }
+    here.run(&["ip", "route", "add", "224.0.0.0/4", "dev", "eth0"])?.ok()?;
+    for flow in 0..64_u16 {
+        let payload = vec![0x5a; usize::from(flow) * 40];
+        for (from, to) in [("0.0.0.0:0", "10.9.0.2:9"), ("[::]:0", "[fd09::2]:9"), ("0.0.0.0:0", "239.1.2.3:9")] {
+            let socket = here.within(|| UdpSocket::bind(from))??;
+            // Nobody listens there, which the other host's kernel says in ICMP (some of it: it limits the rate).
+            let _ = socket.send_to(&payload, to).with_context(|| to.to_owned())?;
+        }
+    }
+    // An answer after all that has passed what went before it.
+    ping(here, INNER[1][0], 8)
+}
+
+/// The fields asked for, in this order; the outer ones come first of their name, all others are inside.
+const FIELDS: [&str; 10] = [
+    "_ws.malformed",
+    "udp.dstport",
+    "udp.srcport",
+    "vxlan.vni",
+    "vxlan.flags",
+    "ip.checksum.status",
+    "udp.checksum.status",
+    "tcp.checksum.status",
+    "icmp.checksum.status",
+    "icmpv6.checksum.status",
+];
+
+fn examine(underlay: &Underlay, mut capture: Capture) -> anyhow::Result<()> {
+    let rows = tshark(underlay, capture.finish()?)?;
+    let mut seen = Seen::default();
+    for (index, row) in rows.iter().enumerate() {
+        seen.packet(underlay, row).with_context(|| format!("packet {}: {row:?}", index + 1))?;
+    }
+    let many = rows.len() > 4 * TRANSFER / 1500;
+    ensure!(many, "{} packets are too few for what was sent", rows.len());
+    ensure!(seen.source_ports.len() > 4, "{} source ports for more than 100 flows", seen.source_ports.len());
+    ensure!(seen.tcp > 4 * TRANSFER / 1500 && seen.udp >= 150 && seen.icmp > 10 && seen.icmpv6 > 10, "{seen:?}");
+    Ok(())
+}
+
+#[derive(Default, Debug)]
+struct Seen {
+    source_ports: BTreeSet<u16>,
+    tcp: usize,
+    udp: usize,
+    icmp: usize,
+    icmpv6: usize,
+}
+
+impl Seen {
+    fn packet(&mut self, underlay: &Underlay, row: &[Vec<String>]) -> anyhow::Result<()> {
+        let [malformed, dst_port, src_port, vni, flags, ip, udp, tcp, icmp, icmpv6, outer @ ..] = row else {
+            anyhow::bail!("a field is missing");
+        };
+        ensure!(malformed.is_empty(), "malformed");
+        ensure!(dst_port.first().map(String::as_str) == Some(&underlay.port.to_string()), "the port");
+        ensure!(vni[..] == [VNI.to_string()], "the VNI");
+        ensure!(flags[..] == ["0x0800"], "the flags");
+        let source: u16 = src_port.first().context("no source port")?.parse()?;
+        ensure!((49152..=65535).contains(&source), "the source port");
+        self.source_ports.insert(source);
+        for status in [tcp, icmp, icmpv6] {
+            ensure!(status.iter().all(|status| status == GOOD), "a checksum");
+        }
+        // An ICMP error quotes what it is about, and tshark leaves that alone.
+        let quotes = !icmp.is_empty() || !icmpv6.is_empty();
+        let good = |status: &String| status == GOOD || quotes && status == UNVERIFIED;
+        ensure!(ip.iter().all(good), "an IPv4 header checksum");
+        let (outer_udp, inner_udp) = udp.split_first().context("no UDP")?;
+        ensure!([GOOD, ABSENT].contains(&&**outer_udp), "the outer UDP checksum");
+        ensure!(inner_udp.iter().all(good), "an inner UDP checksum");
+        ensure!(outer.first().and_then(|ttl| ttl.first()).map(String::as_str) == Some("64"), "the outer TTL");
+        if underlay.df.is_some() {
+            ensure!(outer.get(1).and_then(|df| df.first()).map(String::as_str) == Some("1"), "the outer DF");
+        }
+        for (count, statuses) in
+            [(&mut self.tcp, &tcp[..]), (&mut self.udp, inner_udp), (&mut self.icmp, icmp), (&mut self.icmpv6, icmpv6)]
+        {
+            *count += usize::from(statuses.iter().any(|status| status == GOOD));
+        }
+        Ok(())
+    }
+}
+
+// Values of tshark's *.checksum.status (epan/proto.h: proto_checksum_enum_e).
+const GOOD: &str = "1";
+const UNVERIFIED: &str = "2";
+const ABSENT: &str = "3";
+
+/// One row a packet: all values of each of [`FIELDS`], then of the outer header's own.
+fn tshark(underlay: &Underlay, file: &Path) -> anyhow::Result<Vec<Vec<Vec<String>>>> {
+    let mut command = std::process::Command::new("tshark");
+    command.arg("-r").arg(file).arg("-n").args(["-d", &format!("udp.port=={},vxlan", underlay.port)]);
+    for protocol in ["ip", "udp", "tcp"] {
+        command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
+    }
+    command.args(["-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=,"]);
+    for field in FIELDS.into_iter().chain([underlay.ttl]).chain(underlay.df) {
+        command.args(["-e", field]);
+    }
+    let output = command.output()?;
+    ensure!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
+    let values = |field: &str| field.split(',').filter(|value| !value.is_empty()).map(str::to_owned).collect();
+    let rows = String::from_utf8(output.stdout)?;
+    Ok(rows.lines().map(|row| row.split('\t').map(values).collect()).collect())
+}

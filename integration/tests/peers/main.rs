@@ -1,0 +1,27 @@
+//! weft beside switches that are nobody's here: Open vSwitch's userspace datapath, the kernel's VLAN-aware bridge, and
+//! tshark and other people's captures as witnesses of what goes over the wire.
+//!
+//! Each test builds a lab of its own. Hosts in it are namespaces whose kernel does the talking.
+
+// Clippy takes only what the standard harness runs for tests.
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::print_stdout)]
+
+mod capture;
+mod decoded;
+mod full_kernel;
+mod ovs;
+mod replay;
+mod traffic;
+mod trunk;
+
+use std::process::ExitCode;
+
+use weft_integration::main_with;
+
+/// No namespace of another test begins so.
+const PREFIX: &str = "weft-peers";
+
+fn main() -> ExitCode {
+    // The longest goes first.
+    main_with([full_kernel::tests(), ovs::tests(), decoded::tests(), replay::tests()].into_iter().flatten().collect())
+}

@@ -1,0 +1,181 @@
+//! Open vSwitch with its userspace datapath: a switch and a VTEP that shares no code with the kernel's devices.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+use weft::lab::{Lab, Namespace, Process};
+use weft_integration::{
+    Needs, trial,
+    weft::{Weft, eventually},
+};
+
+use crate::{
+    PREFIX,
+    traffic::{becomes_reachable, ping, tcp},
+    trunk::{Trunk, VLANS, peer_address, weft_address},
+};
+
+const NEEDS: Needs =
+    Needs::ROOT_AND_TUN.programs(&["ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpdump", "ping", "ethtool"]);
+const TRANSFER: usize = 20_000_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where Debian has the database's schema.
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        trial("ovs_and_weft_keep_the_vlans_of_a_trunk_apart", NEEDS, vlans_are_kept_apart),
+        trial("ovs_and_weft_tell_tagged_frames_alike", NEEDS, tagged_frames_are_told_alike),
+        trial("tcp_crosses_a_trunk_to_ovs_byte_for_byte_both_ways", NEEDS, || tcp_crosses_the_trunk(false)),
+        trial("tcp_in_super_frames_crosses_a_trunk_to_ovs_byte_for_byte", NEEDS, || tcp_crosses_the_trunk(true)),
+        trial("ovs_and_weft_are_vteps_of_one_overlay", NEEDS, one_overlay),
+    ]
+}
+
+fn vlans_are_kept_apart() -> anyhow::Result<()> {
+    let (trunk, _ovs) = trunk_to_ovs(false)?;
+    trunk.hosts_meet_in_their_vlan_only()?;
+    trunk.weft.ledger_balances()?;
+    Ok(())
+}
+
+fn tagged_frames_are_told_alike() -> anyhow::Result<()> {
+    let (trunk, _ovs) = trunk_to_ovs(true)?;
+    // A tag that the kernel took off comes back without its drop-eligible bit (OVS, `lib/packets.c`: `eth_push_vlan`).
+    trunk.tagged_frames_go_where_they_belong(false)?;
+    trunk.weft.ledger_balances()?;
+    Ok(())
+}
+
+/// `whole`: weft writes super-frames with their tags to the cable, and the kernel cuts them; otherwise weft cuts them.
+fn tcp_crosses_the_trunk(whole: bool) -> anyhow::Result<()> {
+    let (trunk, _ovs) = trunk_to_ovs(whole)?;
+    for (index, vlan) in VLANS.into_iter().enumerate() {
+        tcp(&trunk.weft_hosts[index], &trunk.peer_hosts[index], &peer_address(vlan), TRANSFER)?;
+        tcp(&trunk.peer_hosts[index], &trunk.weft_hosts[index], &weft_address(vlan), TRANSFER)?;
+    }
+    trunk.weft.ledger_balances()?;
+    Ok(())
+}
+
+/// The trunk with Open vSwitch at its other end, everything reachable.
+fn trunk_to_ovs(whole: bool) -> anyhow::Result<(Trunk, Ovs)> {
+    let trunk = Trunk::new(whole)?;
+    if whole {
+        // Open vSwitch reads the cable with a plain packet socket and takes no unfinished frames: the kernel is to
+        // finish them at weft's end.
+        trunk.here.run(&["ethtool", "-K", "t0", "tx", "off"])?.ok()?;
+    }
+    let ovs = Ovs::start(&trunk.peer)?;
+    ovs.vsctl("add-br br0 -- set bridge br0 datapath_type=netdev")?;
+    ovs.vsctl("add-port br0 t0 vlan_mode=native-untagged tag=30 trunks=10,20,30")?;
+    for (host, vlan) in trunk.peer_hosts.iter().zip(VLANS) {
+        ovs.host("br0", host, &format!("tag={vlan}"))?;
+    }
+    ovs.host("br0", &trunk.peer_tags, "trunks=10,20")?;
+    trunk.address_peer_hosts()?;
+    trunk.is_ready()?;
+    Ok((trunk, ovs))
+}
+
+fn one_overlay() -> anyhow::Result<()> {
+    let lab = Lab::new(PREFIX);
+    let (here, there) = (lab.namespace("here")?, lab.namespace("there")?);
+    let (weft_host, ovs_host) = (lab.namespace("left")?, lab.namespace("right")?);
+    lab.veth((&here, "u0"), (&there, "u0"), 1550)?;
+    for host in [&here, &there] {
+        // Neither end may hand over unfinished or merged frames: Open vSwitch's tunnels take none.
+        host.run(&["ethtool", "-K", "u0", "tx", "off", "gro", "off"])?.ok()?;
+    }
+    here.address("u0", "192.0.2.1/24")?;
+    let ovs = Ovs::start(&there)?;
+    // Its tunnels leave by the bridge that has the address.
+    ovs.vsctl("add-br phy -- set bridge phy datapath_type=netdev -- add-port phy u0")?;
+    there.address("phy", "192.0.2.2/24")?;
+    there.mtu("phy", 1550)?;
+    there.up("phy")?;
+    ovs.vsctl(
+        "add-br int -- set bridge int datapath_type=netdev -- add-port int vx0 -- set interface vx0 type=vxlan \
+         options:remote_ip=192.0.2.1 options:key=42 options:dst_port=4789",
+    )?;
+    ovs.host("int", &ovs_host, "")?;
+    ovs_host.address("eth0", "10.9.0.2/24")?;
+    ovs_host.up("eth0")?;
+    let weft = Weft::start(
+        &here,
+        &format!(
+            r#"
+            [vtep]
+            address = "192.0.2.1"
+            [[bridge]]
+            name = "blue"
+            vni = 42
+            remotes = ["192.0.2.2"]
+            [[port]]
+            name = "eth0"
+            netns = "{}"
+            bridge = "blue"
+            address = ["10.9.0.1/24"]
+            "#,
+            weft_host.full_name()
+        ),
+    )?;
+    becomes_reachable(&weft_host, "10.9.0.2")?;
+    for payload_len in [0, 1, 56, 1400, 1472, 1473, 4000] {
+        ping(&weft_host, "10.9.0.2", payload_len)?;
+        ping(&ovs_host, "10.9.0.1", payload_len)?;
+    }
+    tcp(&weft_host, &ovs_host, "10.9.0.2", TRANSFER)?;
+    tcp(&ovs_host, &weft_host, "10.9.0.1", TRANSFER)?;
+    let mac = ovs_host.link("eth0")?.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    let place = weft.whereabouts("blue", &mac)?;
+    ensure!(place.as_deref().is_some_and(|place| place.starts_with("192.0.2.2")), "{mac} is at {place:?}");
+    weft.ledger_balances()?;
+    Ok(())
+}
+
+/// A database and a switch of its own in a namespace.
+struct Ovs {
+    namespace: Namespace,
+    directory: TempDir,
+    _processes: [Process; 2],
+}
+
+impl Ovs {
+    fn start(namespace: &Namespace) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let (database, socket) = (path("conf.db"), path("db.sock"));
+        let command = |program: &str| {
+            // Whatever they write, and wherever they would look for each other by default, is in this directory.
+            let variables = ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"];
+            variables.iter().fold(namespace.command(program), |command, name| command.env(name, directory.path()))
+        };
+        command("ovsdb-tool").args(["create", &database, SCHEMA]).output()?.ok()?;
+        let server = command("ovsdb-server").arg(&database).arg(format!("--remote=punix:{socket}")).spawn()?;
+        eventually("the database is there", PATIENCE, || Ok(directory.path().join("db.sock").exists()))?;
+        let vsctl = command("ovs-vsctl").arg(format!("--db=unix:{socket}"));
+        vsctl.args(["--no-wait", "--timeout=10", "init"]).output()?.ok()?;
+        let switch = command("ovs-vswitchd").arg(format!("unix:{socket}"));
+        let switch = switch.arg(format!("--unixctl={}", path("ctl"))).spawn()?;
+        Ok(Self { namespace: namespace.clone(), directory, _processes: [server, switch] })
+    }
+
+    /// Changes it, and waits until the switch has followed.
+    fn vsctl(&self, words: &str) -> anyhow::Result<()> {
+        let socket = self.directory.path().join("db.sock");
+        let command = self.namespace.command("ovs-vsctl").arg(format!("--db=unix:{}", socket.display()));
+        command.arg("--timeout=20").args(words.split_whitespace()).output()?.ok()?;
+        Ok(())
+    }
+
+    /// Gives a namespace a tap of this bridge's as `eth0`.
+    fn host(&self, bridge: &str, host: &Namespace, settings: &str) -> anyhow::Result<()> {
+        let tap = host.name();
+        self.vsctl(&format!("add-port {bridge} {tap} {settings} -- set interface {tap} type=tap"))?;
+        self.namespace.run(&["ip", "link", "set", tap, "netns", host.full_name(), "name", "eth0"])?.ok()?;
+        Ok(())
+    }
+}

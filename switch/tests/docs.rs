@@ -1,0 +1,80 @@
+//! The documents beside the code say what the code says.
+#![allow(clippy::unwrap_used)] // a test that can not run fails
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use weft::{bridge::DropReason, control::config::Config};
+
+/// The top of the project.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The fenced blocks of a language.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_ledgers_page_lists_every_drop_reason_in_order() {
+    let rows = DropReason::ALL.iter().map(|reason| format!("| `{}` | {} |\n", reason.name(), reason.explanation()));
+    let table = format!("| name | when |\n|---|---|\n{}", rows.collect::<String>());
+    assert!(read("switch/docs/ledger.md").ends_with(&table), "the end of ledger.md must be:\n{table}");
+}
+
+#[test]
+fn configurations_in_the_guides_are_good() {
+    let readme = read("README.md");
+    let readme = blocks(&readme, "toml");
+    assert!(readme.len() >= 2, "two hosts");
+    for text in readme {
+        Config::parse("README.md", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+    }
+}
+
+#[test]
+fn the_maps_name_every_module_and_no_other() {
+    for (file, heading) in [("README.md", "## Map"), ("switch/docs/architecture.md", "## Floors")] {
+        let text = read(file);
+        let map = text.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
+        // "| 0: `wire` | ..." and "| 0 | `wire` | ..."
+        let rows = map.lines().filter(|row| row.starts_with('|') && row[2..].starts_with(|c: char| c.is_ascii_digit()));
+        let named: BTreeSet<_> = rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect();
+        assert_eq!(named, modules("switch/src"), "{file}");
+    }
+}
+
+/// The modules of a crate: folders, and files of the first level.
+fn modules(source: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(source)).unwrap().map(|entry| entry.unwrap().path());
+    let names = entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| !["lib", "main"].contains(&name.as_str())).collect()
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let folder = root().join("switch/docs");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.push(root().join("README.md"));
+    let mut count = 0;
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(file).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            if !path.is_empty() && !path.contains("://") {
+                count += 1;
+                assert!(file.parent().unwrap().join(path).exists(), "{}: {target}", file.display());
+            }
+        }
+    }
+    assert!(count > 0);
+}
