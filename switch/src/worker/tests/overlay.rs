@@ -44,6 +44,24 @@ fn a_flooded_frame_crosses_to_every_peer_of_its_bridge() {
 }
 
 #[test]
+fn what_a_peer_on_the_same_host_left_undone_is_done_for_a_port_that_needs_it() {
+    let (mut scene, mut peer) = scene();
+    let (unfinished, vnet) = unfinished_tcp4(MacAddr::BROADCAST, A, 2900, Some(1460));
+    deliver(&mut scene, &mut peer, 0, &vxlan(42, &unfinished));
+    assert_eq!(scene.received_with(P0), [(unfinished.clone(), vnet)], "a tap takes it as it is");
+    let cut: Vec<_> = scene.received(P1).iter().map(Vec::len).collect();
+    assert_eq!(cut, [1514, 54 + 1440]);
+    // Two wire frames came in, and two copies of both went out.
+    let blue = &scene.counters().bridges[BLUE.index()];
+    assert_eq!((blue.frames_in, blue.copies, blue.frames_out), (2, 2, 4));
+    scene.assert_balanced();
+
+    let (open, _) = unfinished_tcp4(MacAddr::BROADCAST, A, 100, None);
+    deliver(&mut scene, &mut peer, 0, &vxlan(42, &open));
+    assert_eq!(scene.received(P1), [tcp4(MacAddr::BROADCAST, A, 100)]);
+}
+
+#[test]
 fn an_address_behind_a_peer_is_learned_and_reached_there_alone() {
     let (mut scene, mut peer) = scene();
     let mut second = scene.add_peer(3);
