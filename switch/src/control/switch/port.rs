@@ -176,7 +176,7 @@ pub(super) async fn change(port: &OpenPort, to: &PortConfig, default_mtu: u16) -
 /// off by default): those that were to stay are put back.
 async fn restore_addresses(links: &Links, config: &PortConfig) -> Result<(), LinkError> {
     let held = links.addresses(&config.name).await?;
-    for lost in config.addresses.iter().filter(|cidr| !held.contains(cidr)) {
+    for lost in config.addresses.iter().filter(|cidr| cidr.address.is_ipv4() && !held.contains(cidr)) {
         links.add_address(&config.name, *lost).await?;
     }
     Ok(())
