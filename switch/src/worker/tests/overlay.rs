@@ -48,7 +48,7 @@ fn what_a_peer_on_the_same_host_left_undone_is_done_for_a_port_that_needs_it() {
     let (mut scene, mut peer) = scene();
     let (unfinished, vnet) = unfinished_tcp4(MacAddr::BROADCAST, A, 2900, Some(1460));
     deliver(&mut scene, &mut peer, 0, &vxlan(42, &unfinished));
-    assert_eq!(scene.received_with(P0), [(unfinished.clone(), vnet)], "a tap takes it as it is");
+    assert_eq!(scene.received_with(P0), [(unfinished, vnet)], "a tap takes it as it is");
     let cut: Vec<_> = scene.received(P1).iter().map(Vec::len).collect();
     assert_eq!(cut, [1514, 54 + 1440]);
     // Two wire frames came in, and two copies of both went out.
