@@ -32,8 +32,7 @@ fn station(number: u8) -> MacAddr {
 fn refuse() -> anyhow::Result<()> {
     const BRIDGE: &str = "fdb_max_learned = 8\nfdb_full = \"refuse\"";
     // Only the first port learns: the second host answers, and its own address is to take no place.
-    let mut hosts = quiet_hosts(BRIDGE)?;
-    hosts.reload(BRIDGE, ["", "learning = false"])?;
+    let mut hosts = Hosts::new(BRIDGE, ["", "learning = false"])?;
     for number in 1..=16 {
         let address = Ipv4Addr::new(192, 0, 2, 100 + number);
         hosts.wires[0].send(&[arp_request(station(number), address, Ipv4Addr::new(192, 0, 2, 2))])?;
@@ -75,8 +74,7 @@ fn static_entries() -> anyhow::Result<()> {
 }
 
 fn evict() -> anyhow::Result<()> {
-    let mut hosts = quiet_hosts("fdb_max_learned = 10")?;
-    hosts.reload("fdb_max_learned = 10", [""; 4])?;
+    let mut hosts = Hosts::new("fdb_max_learned = 10", [""; 4])?;
     for (host, number) in [(0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (1, 6), (1, 7), (2, 8), (2, 9), (2, 10)] {
         hosts.teach(host, station(number))?;
     }
@@ -110,13 +108,6 @@ fn unlimited() -> anyhow::Result<()> {
         let is_ours = |entry: &&Value| entry["mac"].as_str().is_some_and(|mac| mac.starts_with("02:00:00:ee:"));
         Ok(fdb.as_array().map_or(0, |entries| entries.iter().filter(is_ours).count()) == 2000)
     })
-}
-
-/// Hosts that say nothing of their own accord, of which nothing is known; their ports don't learn yet.
-fn quiet_hosts<const N: usize>(bridge: &str) -> anyhow::Result<Hosts<N>> {
-    let hosts = Hosts::new(bridge, ["learning = false"; N])?;
-    hosts.hosts.iter().try_for_each(|host| host.sysctl("net.ipv6.conf.eth0.disable_ipv6", "1"))?;
-    Ok(hosts)
 }
 
 /// Learned entries, as the bridge counts them.

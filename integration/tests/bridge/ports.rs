@@ -25,7 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 fn reach() -> anyhow::Result<()> {
-    let hosts = Hosts::new("", [""; 2])?;
+    let hosts = Hosts::with_ipv6("", [""; 2])?;
     ensure!(hosts.reaches(0, 1)? == [true; 2] && hosts.reaches(1, 0)? == [true; 2]);
     hosts.weft.ledger_comes_to_balance()
 }
@@ -65,7 +65,7 @@ fn floods() -> anyhow::Result<()> {
 }
 
 fn isolation() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", ["isolated = true", "isolated = true", ""])?;
+    let mut hosts = Hosts::with_ipv6("", ["isolated = true", "isolated = true", ""])?;
     ensure!(hosts.reaches(0, 1)? == [false; 2], "isolated ports reach each other");
     ensure!(hosts.reaches(2, 0)? == [true; 2] && hosts.reaches(1, 2)? == [true; 2]);
     hosts.send_one(0, SOMEBODY, NOBODY, [0, 0, 1])?;
