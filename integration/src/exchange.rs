@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     ops::RangeInclusive,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow, ensure};
@@ -13,6 +13,8 @@ use weft::lab::Namespace;
 
 /// How long any one step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a stream may take that only trickles.
+const MORE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends one UDP datagram of every size from `client` to `address` in `server`, which sends each back; the client compares.
 ///
@@ -79,7 +81,9 @@ pub fn stream(client: &Namespace, server: &Namespace, address: IpAddr, len: usiz
         let mut source = Octets::default();
         let mut found = vec![0; Octets::BLOCK];
         let mut done = 0;
+        let end = Instant::now() + MORE_PATIENCE;
         while done < len {
+            ensure!(Instant::now() < end, "only {done} octets within {MORE_PATIENCE:?}");
             let wanted = source.next();
             let some = wanted.len().min(len - done);
             receiving.read_exact(&mut found[..some]).with_context(|| format!("after {done} octets"))?;

@@ -29,7 +29,7 @@ const INSIDE: &str = "WEFT_FULL_KERNEL";
 const SUPER_FRAME: usize = 2000;
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![trial(NAME, Needs::ROOT_AND_TUN.programs(&["tcpdump", "python3", "ping", "bridge"]), kernel_bridge)]
+    vec![trial(NAME, Needs::ROOT_AND_TUN.programs(&["tcpdump", "ping", "bridge"]), kernel_bridge)]
 }
 
 fn kernel_bridge() -> anyhow::Result<()> {

@@ -22,5 +22,6 @@ use weft_integration::main_with;
 const PREFIX: &str = "weft-peers";
 
 fn main() -> ExitCode {
-    main_with([ovs::tests(), full_kernel::tests(), decoded::tests(), replay::tests()].into_iter().flatten().collect())
+    // The longest goes first.
+    main_with([full_kernel::tests(), ovs::tests(), decoded::tests(), replay::tests()].into_iter().flatten().collect())
 }

@@ -17,15 +17,8 @@ use crate::{
     trunk::{Trunk, VLANS, peer_address, weft_address},
 };
 
-const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&[
-    "ovs-vswitchd",
-    "ovsdb-server",
-    "ovs-vsctl",
-    "tcpdump",
-    "python3",
-    "ping",
-    "ethtool",
-]);
+const NEEDS: Needs =
+    Needs::ROOT_AND_TUN.programs(&["ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpdump", "ping", "ethtool"]);
 const TRANSFER: usize = 20_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where Debian has the database's schema.

@@ -20,13 +20,15 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     pub(crate) offload: bool,
     pub(crate) workers: usize,
+    /// Whether the kernel finishes its packets as for a wire, rather than to leave that to a card.
+    pub(crate) finished: bool,
     /// Whether weft is started in a namespace that has nothing to do with its underlay.
     pub(crate) started_elsewhere: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ipv6_underlay: false, port: 4789, offload: true, workers: 2, started_elsewhere: false }
+        Self { ipv6_underlay: false, port: 4789, offload: true, workers: 2, finished: true, started_elsewhere: false }
     }
 }
 
@@ -54,7 +56,9 @@ impl Pair {
         lab.veth((&weft, "under0"), (&kernel, "under0"), 1500)?;
         weft.address("under0", &format!("{ours}/{prefix_len}"))?;
         kernel.address("under0", &format!("{theirs}/{prefix_len}"))?;
-        as_on_a_wire(&kernel, "under0")?;
+        if options.finished {
+            as_on_a_wire(&kernel, "under0")?;
+        }
         kernel.bridge("br0", &BridgeOptions::default())?;
         let vni = Vni::new(42).expect("42 is a VNI");
         let vxlan = VxlanOptions {

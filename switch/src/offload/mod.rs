@@ -9,6 +9,7 @@
 
 pub mod checksum;
 pub mod segment;
+pub mod unfinished;
 pub mod vnet;
 
 #[cfg(test)]
@@ -16,4 +17,5 @@ mod testing;
 
 pub use checksum::complete;
 pub use segment::{BadOffload, Segments, wire_frames};
+pub use unfinished::unfinished;
 pub use vnet::{BadVnet, Gso, PartialCsum, VNET_HEADER_LEN, VnetHeader};

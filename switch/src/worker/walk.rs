@@ -153,9 +153,15 @@ impl<'w> Walk<'w> {
         self.counters().entered(ingress, 1, inner.len() as u64);
         self.counters().entered_bridge(bridge_id, 1, inner.len() as u64);
         match self.inspect(overlay, bridge_id, bridge, ingress, arrival.tos, inner) {
-            Ok(dst) => {
-                let vnet = VnetHeader::NONE;
-                Some((vtep, Staged { bytes: inner, vnet, frames: 1, bridge: bridge_id, dst, priority: Tag(0) }))
+            Ok((dst, vnet)) => {
+                let (vnet, frames) = match offload::wire_frames(inner, &vnet) {
+                    Ok(frames) => (vnet, u64::from(frames)),
+                    Err(_) => (VnetHeader::NONE, 1),
+                };
+                // What turns out to be a super-frame came as one datagram, but counts as many.
+                self.counters().entered(ingress, frames - 1, 0);
+                self.counters().entered_bridge(bridge_id, frames - 1, 0);
+                Some((vtep, Staged { bytes: inner, vnet, frames, bridge: bridge_id, dst, priority: Tag(0) }))
             }
             Err(reason) => {
                 self.counters().dropped_in(ingress, Some(bridge_id), reason, 1);
@@ -190,7 +196,7 @@ impl<'w> Walk<'w> {
         Ok((bridge_id, bridge, vtep, inner))
     }
 
-    /// Looks at the inner frame; tells its destination, or why it ends.
+    /// Looks at the inner frame; tells its destination and what its sender left undone, or why it ends.
     fn inspect(
         &mut self,
         overlay: &Overlay,
@@ -199,7 +205,7 @@ impl<'w> Walk<'w> {
         ingress: Endpoint,
         outer_tos: u8,
         inner: &mut [u8],
-    ) -> Result<MacAddr, DropReason> {
+    ) -> Result<(MacAddr, VnetHeader), DropReason> {
         if inner.len() < ethernet::HEADER_LEN {
             return Err(DropReason::InnerTruncated);
         }
@@ -219,7 +225,8 @@ impl<'w> Walk<'w> {
                 dissect::set_ecn(inner, l3, after.in_tos(0));
             }
         }
-        Ok(header.dst)
+        let mtus = || bridge.ports.iter().filter_map(|id| self.tables.port(*id)).map(|port| port.mtu);
+        Ok((header.dst, offload::unfinished(inner, &dissected, || mtus().min().unwrap_or(u16::MAX))))
     }
 
     /// Admission and learning.
