@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use weft::{
-    lab::{Lab, Namespace, Process},
+    lab::{Lab, Namespace},
     wire::MacAddr,
 };
 use weft_integration::{
@@ -101,14 +101,11 @@ fn at_rest(weft: &Weft) -> anyhow::Result<Value> {
     Ok(last)
 }
 
-/// An `iperf3` server that is ready.
-fn serve(namespace: &Namespace) -> anyhow::Result<Process> {
-    let mut server = namespace.command("iperf3").args(["-s", "--forceflush"]).spawn()?;
+/// Runs `iperf3` between two namespaces, with a server of its own: one that has just served refuses the next client now
+/// and then.
+fn iperf(from: &Namespace, to: &Namespace, args: &[&str]) -> anyhow::Result<()> {
+    let mut server = to.command("iperf3").args(["-s", "-1", "--forceflush"]).spawn()?;
     server.wait_for("Server listening", PATIENCE)?;
-    Ok(server)
-}
-
-fn iperf(from: &Namespace, args: &[&str]) -> anyhow::Result<()> {
     from.command("iperf3").args(args).timeout(Duration::from_secs(30)).output()?.ok()?;
     Ok(())
 }
@@ -127,7 +124,6 @@ fn balances_under_load() -> anyhow::Result<()> {
         )
         + "[[port]]\nname = \"p0\"\nkind = \"packet\"\nbridge = \"blue\"\n[[bridge]]\nname = \"green\"\n";
     let wefts = [Weft::start(&a.switch, &config)?, Weft::start(&b.switch, &b.config("", "mtu = 1450"))?];
-    let server = serve(&b.host)?;
 
     // Broadcasts from a trunk with both VLANs and one that it does not carry, and from a cable.
     let src: MacAddr = "02:00:00:00:00:0e".parse()?;
@@ -162,13 +158,13 @@ fn balances_under_load() -> anyhow::Result<()> {
             })
             .collect();
         let load = || -> anyhow::Result<()> {
-            iperf(&a.host, &["-c", b.address, "-t1"])?;
-            iperf(&a.host, &["-c", b.address, "-t1", "-R"])?;
-            iperf(&plain, &["-c", b.address, "-t1"])?;
-            iperf(&cable, &["-c", b.address, "-t1", "--bidir"])?;
+            iperf(&a.host, &b.host, &["-c", b.address, "-t1"])?;
+            iperf(&a.host, &b.host, &["-c", b.address, "-t1", "-R"])?;
+            iperf(&plain, &b.host, &["-c", b.address, "-t1"])?;
+            iperf(&cable, &b.host, &["-c", b.address, "-t1", "--bidir"])?;
             // More than anybody can take: queues fill up and drops have to be counted.
-            iperf(&a.host, &["-c", b.address, "-t1", "-u", "-b0", "-l1400"])?;
-            iperf(&plain, &["-c", b.address, "-t1", "-u", "-b50M", "-l64", "-R"])
+            iperf(&a.host, &b.host, &["-c", b.address, "-t1", "-u", "-b0", "-l1400"])?;
+            iperf(&plain, &b.host, &["-c", b.address, "-t1", "-u", "-b50M", "-l64", "-R"])
         };
         let loaded = load();
         stop.store(true, Ordering::Relaxed);
@@ -176,7 +172,6 @@ fn balances_under_load() -> anyhow::Result<()> {
         let reads = reader.join().unwrap()?;
         loaded.map(|()| reads)
     })?;
-    drop(server);
     ensure!(reads > 15, "the account was read {reads} times only");
     let [near, far] = [at_rest(&wefts[0])?, at_rest(&wefts[1])?];
     for ledger in [&near, &far] {
@@ -213,10 +208,8 @@ fn agrees_with_interfaces() -> anyhow::Result<()> {
     let [tap_name, plain_name, cable_name] = names.as_slice() else { anyhow::bail!("three ports: {names:?}") };
 
     // Super-frames in both directions: bytes are the same however the frames are cut.
-    let server = serve(&a.host)?;
-    iperf(&plain, &["-c", a.address, "-t1", "--bidir"])?;
-    iperf(&cable, &["-c", a.address, "-t1", "--bidir"])?;
-    drop(server);
+    iperf(&plain, &a.host, &["-c", a.address, "-t1", "--bidir"])?;
+    iperf(&cable, &a.host, &["-c", a.address, "-t1", "--bidir"])?;
     let ledger = at_rest(&weft)?;
     let [tap, flat] = [LinkCounters::of(&a.host, "eth0")?, LinkCounters::of(&plain, "eth0")?];
     agree(&ledger, tap_name, tap)?;
@@ -279,11 +272,9 @@ fn agrees_across_the_overlay() -> anyhow::Result<()> {
         // Super-frames on one side, every frame by itself on the other.
         let near = Weft::start(&a.switch, &a.config(&vtep, ""))?;
         let far = Weft::start(&b.switch, &b.config(&vtep, "offload = false"))?;
-        let server = serve(&b.host)?;
-        iperf(&a.host, &["-c", b.address, "-t1"])?;
-        iperf(&a.host, &["-c", b.address, "-t1", "-R"])?;
-        iperf(&a.host, &["-c", b.address, "-t1", "-u", "-b0", "-l300"])?;
-        drop(server);
+        iperf(&a.host, &b.host, &["-c", b.address, "-t1"])?;
+        iperf(&a.host, &b.host, &["-c", b.address, "-t1", "-R"])?;
+        iperf(&a.host, &b.host, &["-c", b.address, "-t1", "-u", "-b0", "-l300"])?;
         let [near, far] = [at_rest(&near)?, at_rest(&far)?];
         for (side, from, to) in [(b, &near, &far), (a, &far, &near)] {
             let sent = row(from, &format!("{}:4789", side.vtep))?;

@@ -128,6 +128,22 @@ pub(crate) fn deleted_interface() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What workers still had to tell of the old port must not be taken for the new one's fate.
+pub(crate) fn reopened_port() -> anyhow::Result<()> {
+    let star = Star::new(PREFIX, 1)?;
+    let weft = Weft::start(&star.switch, &star.config())?;
+    let name = star.port_name(0);
+    for _ in 0..3 {
+        star.hosts[0].delete("eth0")?;
+        eventually("the port is gone", Duration::from_secs(2), || Ok(state(&weft, &name)? == "gone"))?;
+        weft.succeed(&["reload"])?;
+        // Facts are heard once a second.
+        std::thread::sleep(Duration::from_millis(1200));
+        ensure!(state(&weft, &name)? == "up", "{}", weft.log());
+    }
+    Ok(())
+}
+
 pub(crate) fn a_gone_port_blocks_nothing() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 1)?;
     let mortal = Mortal::new()?;

@@ -11,7 +11,7 @@ use weft::{
 use weft_integration::{
     scene::{Pair, Side, Star, port},
     traffic::{EXPERIMENT, Injector, PingTrain, frame, quiet},
-    weft::Weft,
+    weft::{PATIENCE, Weft, eventually},
 };
 
 use crate::{PREFIX, pair_with_locals, ping};
@@ -165,10 +165,13 @@ pub(crate) fn mutated_frames() -> anyhow::Result<()> {
         ensure!(!weft.log().contains("panicked"), "{}", weft.log());
         weft.ledger_balances()?;
     }
-    let seen = weft.ledger_balances()?["in"].as_u64().unwrap();
-    let ledger = weft.show("ledger")?;
-    let lost: u64 = ledger["rows"].as_array().unwrap().iter().filter_map(|row| row["kernel_drops"].as_u64()).sum();
-    ensure!(seen + lost > taken, "of {taken} frames only {seen} came in, {lost} found a full queue");
+    // A frame that was taken came in, or found a full queue. Some may still wait.
+    eventually("every frame is accounted for", PATIENCE, || {
+        let ledger = weft.show("ledger")?;
+        let rows = ledger["rows"].as_array().unwrap().iter();
+        let lost: u64 = rows.filter_map(|row| row["kernel_drops"].as_u64()).sum();
+        Ok(ledger["totals"]["in"].as_u64().unwrap() + lost > taken)
+    })?;
     ping(&b.host, "10.0.0.12")
 }
 
@@ -186,13 +189,18 @@ pub(crate) fn mutated_datagrams() -> anyhow::Result<()> {
     ensure!(sent > 90_000, "{sent}");
     train.stop()?.without_gap()?;
     ensure!(weft.process().is_running() && !weft.log().contains("panicked"), "{}", weft.log());
-    let ledger = weft.show("ledger")?;
-    let rows = ledger["rows"].as_array().unwrap();
-    let underlay = rows.iter().find(|row| row["kind"] == "underlay").context("a row of the underlay")?;
-    let vtep = rows.iter().find(|row| row["name"] == "192.0.2.2:4789").context("a row of the VTEP")?;
-    let count = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
-    let arrived = count(&underlay["in_frames"]) + count(&vtep["in_frames"]) + count(&underlay["rcvbuf_errors"]);
-    ensure!(arrived == sent, "{sent} datagrams were sent, {arrived} are accounted for: {ledger:#}");
+    let accounted = || -> anyhow::Result<u64> {
+        let ledger = weft.show("ledger")?;
+        let rows = ledger["rows"].as_array().unwrap();
+        let underlay = rows.iter().find(|row| row["kind"] == "underlay").context("a row of the underlay")?;
+        let vtep = rows.iter().find(|row| row["name"] == "192.0.2.2:4789").context("a row of the VTEP")?;
+        let counts = [&underlay["in_frames"], &vtep["in_frames"], &underlay["rcvbuf_errors"]];
+        Ok(counts.into_iter().filter_map(serde_json::Value::as_u64).sum())
+    };
+    // Some may still wait in the socket's buffer.
+    eventually("every datagram is accounted for", PATIENCE, || Ok(accounted()? >= sent))
+        .with_context(|| format!("{sent} were sent, {:?} are", accounted()))?;
+    ensure!(accounted()? == sent, "{sent} were sent, {} are accounted for", accounted()?);
     for reason in ["vxlan_truncated", "vxlan_no_vni_flag", "vni_unknown", "vxlan_reserved_bits", "inner_truncated"] {
         ensure!(weft.dropped(reason)? > 0, "none of them was {reason}");
     }

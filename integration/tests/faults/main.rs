@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     main_with(vec![
         trial("a_deleted_namespace_ends_with_its_port_and_nobody_else_notices", needs, ends::deleted_namespace),
         trial("a_deleted_interface_closes_its_port_until_it_is_asked_for_again", needs, ends::deleted_interface),
+        trial("a_port_that_is_opened_again_stays_open", needs, ends::reopened_port),
         trial("a_port_that_is_gone_keeps_nobody_from_changing_other_things", needs, ends::a_gone_port_blocks_nothing),
         trial("a_port_that_goes_down_is_forgotten_and_works_again_when_up", needs, ends::down_and_up),
         trial("nothing_is_learned_on_a_port_that_is_down", needs, ends::down_under_load),

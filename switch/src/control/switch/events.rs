@@ -125,6 +125,8 @@ impl Switch {
             self.shared.fdb.flush(Flush { at, statics: true, ..Flush::default() });
         }
         self.unwatch_unused();
+        // A reload may give the numbers to others before the next tick.
+        self.hear_facts();
     }
 
     /// A namespace that lost its name or its process only lives on because weft has ports in it.

@@ -14,8 +14,8 @@
 //! tables with what comes   -> workers open it
 //! ```
 //!
-//! Numbers ([`PortId`], [`BridgeId`]) are given out again only after every worker has passed a batch boundary and the FDB
-//! was flushed, so nothing can still mean the old one.
+//! Numbers ([`PortId`], [`BridgeId`]) are given out again only after every worker has passed a batch boundary, the FDB was
+//! flushed and what workers had to tell was heard, so nothing can still mean the old one.
 
 mod build;
 mod changes;
@@ -326,6 +326,8 @@ impl Switch {
         for id in &bridges {
             self.shared.fdb.flush(Flush { bridge: Some(BridgeId(*id)), at: None, statics: true });
         }
+        // What workers had to tell of these ports must not be taken for news of whoever gets their numbers.
+        self.hear_facts();
         Ok(ports.into_iter().map(|(_, port)| port).collect())
     }
 
