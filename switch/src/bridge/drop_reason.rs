@@ -75,7 +75,7 @@ drop_reasons! {
     Isolated = "isolated",
     /// the destination's port is down or gone
     PortDown = "port_down",
-    /// the ingress port was taken out of the switch while the frame was on its way
+    /// the port was taken out of the switch, or out of the bridge, while the frame was on its way
     PortRemoved = "port_removed",
     /// longer than the egress port's MTU allows
     EgressMtu = "egress_mtu",
