@@ -28,8 +28,7 @@ use weft::{
 };
 use weft_vxlan::{
     Vni,
-    ecn::EcnMode,
-    header::{DEFAULT_PORT, Header, ReservedBits},
+    header::{DEFAULT_PORT, Header},
 };
 
 /// The only bridge, VNI 42.
@@ -118,16 +117,7 @@ impl Switch {
         self.worker.set_underlay(Some(Underlay::Memory(end(local))));
         let end = end(address);
         let vtep = self.shared.vteps.intern(address).expect("the table of VTEPs is empty");
-        self.tables.overlay = Some(Overlay {
-            local,
-            any_peer: false,
-            reserved_bits: ReservedBits::Drop,
-            ecn: EcnMode::Kernel,
-            inner_vlan_passes: true,
-            ttl: None,
-            tos: None,
-            dont_fragment: Some(true),
-        });
+        self.tables.overlay = Some(Overlay::new(local));
         for bridge in self.tables.bridges.iter_mut().flatten() {
             bridge.flood_list.push(vtep);
             bridge.known_vteps.insert(address.ip(), vtep);

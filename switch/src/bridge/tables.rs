@@ -166,6 +166,20 @@ pub struct Overlay {
 impl Overlay {
     /// What the kernel sends by itself (`net.ipv4.ip_default_ttl`).
     pub const DEFAULT_TTL: u8 = 64;
+
+    /// weft's defaults at this address and port.
+    pub const fn new(local: SocketAddr) -> Self {
+        Self {
+            local,
+            any_peer: false,
+            reserved_bits: ReservedBits::Drop,
+            ecn: EcnMode::Kernel,
+            inner_vlan_passes: true,
+            ttl: Some(Self::DEFAULT_TTL),
+            tos: Some(0),
+            dont_fragment: Some(true),
+        }
+    }
 }
 
 impl Tables {

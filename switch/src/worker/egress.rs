@@ -189,7 +189,7 @@ mod tests {
     use weft_vxlan::ecn::EcnMode;
 
     use super::*;
-    use crate::worker::tests::scene::{A, B, BLUE, frame, overlay, udp4, udp6};
+    use crate::worker::tests::scene::{A, B, BLUE, frame, udp4, udp6};
 
     fn outer_of(overlay: &Overlay, frame: &[u8]) -> (u8, u8, bool) {
         let target = outer(overlay, BLUE, VtepId(0), overlay.local, dissect(frame).l3);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn local_overlay() -> Overlay {
-        overlay("192.0.2.1:4789".parse().unwrap())
+        Overlay::new("192.0.2.1:4789".parse().unwrap())
     }
 
     #[test]

@@ -19,7 +19,7 @@ use weft::{
     },
     worker::{Facts, Shared, Worker, counters::Counters},
 };
-use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
+use weft_vxlan::Vni;
 
 use super::Host;
 
@@ -54,16 +54,7 @@ impl Site {
             group_fwd_mask: 0,
             local_macs: vec![],
         };
-        let overlay = Overlay {
-            local,
-            any_peer: false,
-            reserved_bits: ReservedBits::Drop,
-            ecn: EcnMode::Kernel,
-            inner_vlan_passes: true,
-            ttl: None,
-            tos: None,
-            dont_fragment: Some(true),
-        };
+        let overlay = Overlay::new(local);
         let vnis = [(42, BLUE), (43, GREEN)];
         let tables = Tables {
             ports: vec![],

@@ -10,8 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use etherparse::{IpDscp, IpEcn, PacketBuilder};
 use weft_vxlan::{
     Vni,
-    ecn::EcnMode,
-    header::{DEFAULT_PORT, Header, ReservedBits},
+    header::{DEFAULT_PORT, Header},
 };
 
 use super::super::{
@@ -102,7 +101,7 @@ impl Scene {
     /// Takes part in the overlay, at 192.0.2.1.
     pub(in crate::worker) fn join_overlay(&mut self) {
         let local = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), DEFAULT_PORT);
-        self.tables.overlay = Some(overlay(local));
+        self.tables.overlay = Some(Overlay::new(local));
         for (index, bridge) in self.tables.bridges.iter().enumerate() {
             self.tables.by_vni.insert(bridge.as_ref().unwrap().vni.unwrap(), BridgeId(index as u16));
         }
@@ -242,20 +241,6 @@ fn bridge(vni: u32) -> Bridge {
         limit: Limit { max_learned: 0, evict: true },
         group_fwd_mask: 0,
         local_macs: vec![],
-    }
-}
-
-/// The defaults of `[vtep]`.
-pub(in crate::worker) fn overlay(local: SocketAddr) -> Overlay {
-    Overlay {
-        local,
-        any_peer: false,
-        reserved_bits: ReservedBits::Drop,
-        ecn: EcnMode::Kernel,
-        inner_vlan_passes: true,
-        ttl: Some(64),
-        tos: Some(0),
-        dont_fragment: Some(true),
     }
 }
 
