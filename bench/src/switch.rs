@@ -41,15 +41,15 @@ pub const NO_LIMIT: Limit = Limit { max_learned: 0, evict: true };
 /// The address of host `n`.
 pub fn mac(n: u32) -> MacAddr {
     let [a, b, c, d] = n.to_be_bytes();
-    MacAddr([2, 0, a, b, c, d])
+    MacAddr::new([2, 0, a, b, c, d])
 }
 
 /// A frame of `len` bytes from one host to another: UDP over IPv4, its checksums complete.
 pub fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
     // Ethernet, IPv4 and UDP take 14, 20 and 8 bytes.
     let mut bytes = crate::frames::udp4(len.saturating_sub(42));
-    bytes[..6].copy_from_slice(&dst.0);
-    bytes[6..12].copy_from_slice(&src.0);
+    bytes[..6].copy_from_slice(&dst.octets());
+    bytes[6..12].copy_from_slice(&src.octets());
     bytes
 }
 

@@ -75,7 +75,7 @@ fn from_trunk_to_trunk() {
 #[test]
 fn drops() {
     let mut switch = Switch::new();
-    let pause = MacAddr([1, 0x80, 0xc2, 0, 0, 1]);
+    let pause = MacAddr::new([1, 0x80, 0xc2, 0, 0, 1]);
     switch.add_access(vec![vec![0; 13], frame(pause, mac(1), 64), frame(mac(2), MacAddr::ZERO, 64)]);
     assert_eq!(of_port(&mut switch), 0);
     assert!(switch.worker.report().counters.total().drops() > 100_000);

@@ -13,7 +13,7 @@ pub const EXPERIMENT: u16 = 0x88b5;
 
 /// A frame of at least 60 octets, padded with zeros.
 pub fn ethernet(dst: MacAddr, src: MacAddr, ether_type: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = [&dst.0[..], &src.0, &ether_type.to_be_bytes(), payload].concat();
+    let mut frame = [&dst.octets()[..], &src.octets(), &ether_type.to_be_bytes(), payload].concat();
     frame.resize(frame.len().max(60), 0);
     frame
 }
@@ -47,7 +47,7 @@ pub fn icmp_packet(tos: u8, src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
 /// An ARP request, broadcast by `mac`.
 pub fn arp_request(mac: MacAddr, src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
     let fixed = [0, 1, 8, 0, 6, 4, 0, 1];
-    let arp = [&fixed[..], &mac.0, &src.octets(), &[0; 6], &dst.octets()].concat();
+    let arp = [&fixed[..], &mac.octets(), &src.octets(), &[0; 6], &dst.octets()].concat();
     ethernet(MacAddr::BROADCAST, mac, ARP, &arp)
 }
 

@@ -35,7 +35,7 @@ pub fn quiet(lab: &Lab, name: &str) -> Result<Namespace, LabError> {
 
 /// A frame of 60 bytes, the shortest that a wire carries.
 pub fn frame(dst: MacAddr, src: MacAddr, ether_type: u16) -> Vec<u8> {
-    let mut frame = [&dst.0[..], &src.0, &ether_type.to_be_bytes()].concat();
+    let mut frame = [&dst.octets()[..], &src.octets(), &ether_type.to_be_bytes()].concat();
     frame.resize(60, 0x5a);
     frame
 }

@@ -9,7 +9,7 @@ use weft_integration::{capture::expect, frames::experiment, trial, weft::eventua
 
 use crate::{Hosts, LONG, NEEDS, NOBODY, is_test};
 
-const SOMEBODY: MacAddr = MacAddr([2, 0, 0, 0, 0xee, 1]);
+const SOMEBODY: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 1]);
 /// The kernel's tests wait for 10 s.
 const AGEING: &str = "ageing = \"2s\"";
 
@@ -109,7 +109,7 @@ fn sticky() -> anyhow::Result<()> {
 
 fn invalid_sources() -> anyhow::Result<()> {
     let mut hosts = Hosts::new("", [""; 2])?;
-    for src in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1])] {
+    for src in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr::new([1, 0, 0x5e, 0, 0, 1])] {
         let before = hosts.weft.dropped("source_invalid")?;
         hosts.wires[0].repeat(&experiment(NOBODY, src), 10)?;
         expect([&hosts.captures[1]], [0..=0], is_test)?;

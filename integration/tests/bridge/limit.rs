@@ -26,7 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// The Nth of many stations.
 fn station(number: u8) -> MacAddr {
-    MacAddr([0xde, 0xad, 0xbe, 0xef, 0x42, number])
+    MacAddr::new([0xde, 0xad, 0xbe, 0xef, 0x42, number])
 }
 
 fn refuse() -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ fn refuse() -> anyhow::Result<()> {
     for number in 1..=16 {
         let address = Ipv4Addr::new(192, 0, 2, 100 + number);
         hosts.wires[0].send(&[arp_request(station(number), address, Ipv4Addr::new(192, 0, 2, 2))])?;
-        expect([&hosts.captures[0]], [exactly(1)], |frame| frame[..6] == station(number).0)?;
+        expect([&hosts.captures[0]], [exactly(1)], |frame| frame[..6] == station(number).octets())?;
     }
     ensure!(learned(&hosts)? == 8, "{} are learned", learned(&hosts)?);
     // The first came first, and none of them was driven out.
@@ -97,7 +97,7 @@ fn unlimited() -> anyhow::Result<()> {
     let mut frames = Vec::new();
     for number in 0..2000_u16 {
         let [high, low] = number.to_be_bytes();
-        frames.push(experiment(MacAddr::BROADCAST, MacAddr([2, 0, 0, 0xee, high, low])));
+        frames.push(experiment(MacAddr::BROADCAST, MacAddr::new([2, 0, 0, 0xee, high, low])));
     }
     for some in frames.chunks(100) {
         hosts.wires[0].send(some)?;

@@ -27,7 +27,7 @@ const NEEDS: Needs = Needs::ROOT_AND_TUN;
 const NEEDS_PING: Needs = NEEDS.programs(&["ping"]);
 const LONG: Duration = Duration::from_secs(5);
 /// An address that no host has.
-const NOBODY: MacAddr = MacAddr([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
+const NOBODY: MacAddr = MacAddr::new([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
 
 fn main() -> ExitCode {
     let tests = [ports::tests(), fdb::tests(), limit::tests(), reserved_groups::tests()];

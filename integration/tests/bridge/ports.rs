@@ -10,8 +10,8 @@ use weft_integration::{
 
 use crate::{Hosts, NEEDS, NEEDS_PING, NOBODY};
 
-const MULTICAST: MacAddr = MacAddr([1, 0, 0x5e, 0, 0, 1]);
-const SOMEBODY: MacAddr = MacAddr([2, 0, 0, 0, 0xee, 1]);
+const MULTICAST: MacAddr = MacAddr::new([1, 0, 0x5e, 0, 0, 1]);
+const SOMEBODY: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 1]);
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -106,7 +106,7 @@ fn tags() -> anyhow::Result<()> {
             let frame = tagged(&experiment(NOBODY, SOMEBODY), tags);
             hosts.wires[1].forget()?;
             hosts.wires[0].send(std::slice::from_ref(&frame))?;
-            hosts.wires[1].expect(&frame, |found| found[6..12] == SOMEBODY.0)?;
+            hosts.wires[1].expect(&frame, |found| found[6..12] == SOMEBODY.octets())?;
         }
         // One bridge, one FDB: a tag does not make another station of a source.
         hosts.is_at(SOMEBODY, Some(0))?;

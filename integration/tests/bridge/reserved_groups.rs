@@ -23,10 +23,10 @@ fn groups() -> anyhow::Result<()> {
         hosts.reload(mask, [""; 2])?;
         for last in [0x00, 0x01, 0x02, 0x03, 0x0e, 0x10] {
             let passes = passing.contains(&last);
-            let src = MacAddr([2, 0, 0, 0, 0xee, last]);
+            let src = MacAddr::new([2, 0, 0, 0, 0xee, last]);
             let before = hosts.weft.dropped("reserved_group")?;
             hosts.weft.succeed(&["fdb", "flush"])?;
-            let frame = experiment(MacAddr([1, 0x80, 0xc2, 0, 0, last]), src);
+            let frame = experiment(MacAddr::new([1, 0x80, 0xc2, 0, 0, last]), src);
             let context = || format!("{mask:?}, group ..-{last:02x}");
             hosts.send(0, &frame, 5, [0, if passes { 5 } else { 0 }]).with_context(context)?;
             let dropped = hosts.weft.dropped("reserved_group")? - before;

@@ -83,7 +83,8 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 
 /// Frames of every kind that a switch looks into: TCP and UDP over both IPs, with tags, ARP, groups.
 fn templates(dst: MacAddr, src: MacAddr, payload_len: usize) -> Vec<Vec<u8>> {
-    let ethernet = |dst: MacAddr, ether_type: u16| [&dst.0[..], &src.0, &ether_type.to_be_bytes()].concat();
+    let ethernet =
+        |dst: MacAddr, ether_type: u16| [&dst.octets()[..], &src.octets(), &ether_type.to_be_bytes()].concat();
     let ipv4 = |protocol: u8, body: &[u8]| {
         let len = (20 + body.len() as u16).to_be_bytes();
         let mut header =
@@ -108,7 +109,7 @@ fn templates(dst: MacAddr, src: MacAddr, payload_len: usize) -> Vec<Vec<u8>> {
         [ethernet(dst, 0x86dd), ipv6(6, &tcp)].concat(),
         [ethernet(dst, 0x86dd), ipv6(17, &udp)].concat(),
         [ethernet(MacAddr::BROADCAST, 0x0806), vec![0; 46]].concat(),
-        [ethernet(MacAddr([1, 0x80, 0xc2, 0, 0, 0xe]), 0x88cc), vec![0; 46]].concat(),
+        [ethernet(MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]), 0x88cc), vec![0; 46]].concat(),
         frame(dst, src, EXPERIMENT),
     ];
     let tagged: Vec<_> = all.iter().map(|frame| tag(frame)).collect();
@@ -133,8 +134,9 @@ pub(crate) fn mutated_frames() -> anyhow::Result<()> {
     let train = PingTrain::start(&b.host, "10.0.0.12")?;
 
     let targets = [MacAddr::BROADCAST, "02:00:00:00:00:02".parse()?, weft_integration::scene::mac(&b.host, "eth0")?];
-    let small: Vec<_> = targets.iter().flat_map(|dst| templates(*dst, MacAddr([2, 0, 0, 0, 0, 1]), 100)).collect();
-    let large: Vec<_> = targets.iter().flat_map(|dst| templates(*dst, MacAddr([2, 0, 0, 0, 0, 1]), 4000)).collect();
+    let small: Vec<_> = targets.iter().flat_map(|dst| templates(*dst, MacAddr::new([2, 0, 0, 0, 0, 1]), 100)).collect();
+    let large: Vec<_> =
+        targets.iter().flat_map(|dst| templates(*dst, MacAddr::new([2, 0, 0, 0, 0, 1]), 4000)).collect();
     let rounds = |namespace: &Namespace, seed: u64| -> anyhow::Result<u64> {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut injector = Injector::new(namespace, "eth0")?;
@@ -183,7 +185,7 @@ pub(crate) fn mutated_datagrams() -> anyhow::Result<()> {
     let target = weft_integration::scene::mac(&locals[0], "eth0")?;
     let header = [8, 0, 0, 0, 0, 0, 42, 0];
     let inner =
-        [MacAddr::BROADCAST, target].into_iter().flat_map(|dst| templates(dst, MacAddr([2, 0, 0, 0, 0, 1]), 100));
+        [MacAddr::BROADCAST, target].into_iter().flat_map(|dst| templates(dst, MacAddr::new([2, 0, 0, 0, 0, 1]), 100));
     let templates: Vec<_> = inner.map(|frame| [&header[..], &frame].concat()).collect();
     let sent = b.switch.within(|| send_datagrams(b, a, &templates))??;
     ensure!(sent > 90_000, "{sent}");

@@ -47,7 +47,7 @@ fn ecn() -> anyhow::Result<()> {
             let count = if delivered.is_some() { 10 } else { 0 };
             expect([&three.at_h1], [exactly(count)], |frame| {
                 // Not the replies of other hosts: these are known by their addresses and a right checksum.
-                frame[6..12] == src.0
+                frame[6..12] == src.octets()
                     && frame[12..14] == frames::IPV4.to_be_bytes()
                     && (delivered.is_none() || frames::tos(frame) == delivered.map(|ecn| 0xb8 | ecn))
             })

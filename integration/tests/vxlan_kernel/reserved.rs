@@ -21,14 +21,14 @@ use weft_integration::{
 
 use crate::{NEEDS, PREFIX};
 
-const SRC: MacAddr = MacAddr([2, 0, 0, 0, 0xee, 1]);
+const SRC: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 1]);
 const VNI: u32 = 1000;
 /// The I flag and the VNI.
 const HEADER: u64 = 1 << 59 | (VNI as u64) << 8;
 /// Tags are kept from the kernel's own eyes by packet sockets; this one is 802.1Q, VLAN 10, priority 5.
 const TAG: [u8; 4] = [0x81, 0, 0xa0, 10];
 /// Nobody's, and no reserved one.
-const DST: MacAddr = MacAddr([2, 0, 0, 0, 0xee, 2]);
+const DST: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 2]);
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -108,7 +108,7 @@ impl Bench {
 
     /// So many frames from the test's own address reach the host.
     fn delivers(&self, count: usize) -> anyhow::Result<()> {
-        expect([&self.at_host], [exactly(count)], |frame| frame[6..12] == SRC.0)
+        expect([&self.at_host], [exactly(count)], |frame| frame[6..12] == SRC.octets())
     }
 
     /// So many more are dropped for `reason` than `before`.
@@ -168,7 +168,7 @@ fn malformed() -> anyhow::Result<()> {
         ("IPv4 without its last octet", "inner_ip_truncated", vxlan(VNI, &ip_cut[..33])),
         ("from nobody", "source_invalid", from(MacAddr::ZERO)),
         ("from everybody", "source_invalid", from(MacAddr::BROADCAST)),
-        ("from a group", "source_invalid", from(MacAddr([1, 0, 0x5e, 0, 0, 1]))),
+        ("from a group", "source_invalid", from(MacAddr::new([1, 0, 0x5e, 0, 0, 1]))),
     ];
     for (what, reason, packet) in table {
         let before = bench.weft.dropped(reason)?;
@@ -218,7 +218,7 @@ fn inner_tags() -> anyhow::Result<()> {
             if policy == "pass" {
                 let arrived = bench.at_peer()?;
                 ensure!(arrived == frame, "{arrived:02x?} instead of {frame:02x?}");
-                host.expect(&back, |frame| frame[6..12] == DST.0)?;
+                host.expect(&back, |frame| frame[6..12] == DST.octets())?;
                 bench.drops("inner_vlan", before, 0)?;
             } else {
                 thread::sleep(Duration::from_millis(200));
@@ -253,6 +253,6 @@ fn isolated() -> anyhow::Result<()> {
     to_weft(&bench.peer, &vxlan(VNI, &experiment(host, DST)))?;
     to_weft(&bench.peer, &vxlan(VNI, &experiment(other, DST)))?;
     to_weft(&bench.peer, &vxlan(VNI, &experiment(MacAddr::BROADCAST, DST)))?;
-    expect([&bench.at_host, &at_other], [exactly(2), exactly(2)], |frame| is_test(frame) && frame[6..12] == DST.0)?;
+    expect([&bench.at_host, &at_other], [exactly(2), exactly(2)], |frame| is_test(frame) && frame[6..12] == DST.octets())?;
     bench.weft.ledger_comes_to_balance()
 }

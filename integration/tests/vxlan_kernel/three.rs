@@ -27,7 +27,7 @@ pub(crate) const VTEPS: [&str; 3] = ["192.0.2.17", "192.0.2.34", "192.0.2.50"];
 /// The hosts' addresses: h1 and h2 behind weft, w1 and w2 behind a kernel each.
 pub(crate) const HOSTS: [&str; 4] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
 /// An address that nobody has.
-pub(crate) const NOBODY: MacAddr = MacAddr([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
+pub(crate) const NOBODY: MacAddr = MacAddr::new([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
 /// One to which there is no route.
 pub(crate) const UNROUTABLE: &str = "198.51.100.1";
 
@@ -138,7 +138,7 @@ impl Three {
         let [h2, ns1, ns2] = &self.at_targets;
         let [to_h2, to_ns1, to_ns2] = to.map(exactly);
         expect([&self.at_h1, h2, ns1, ns2], [exactly(0), to_h2, to_ns1, to_ns2], |frame| {
-            frame[..6] == dst.0 && frame[6..12] == src.0
+            frame[..6] == dst.octets() && frame[6..12] == src.octets()
         })
     }
 

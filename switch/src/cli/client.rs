@@ -381,7 +381,7 @@ mod tests {
             StatusCode::NO_CONTENT
         };
         let forget = async |Query(key): Query<FdbKey>| {
-            assert_eq!((key.bridge.as_str(), key.mac), ("blue", MacAddr([2, 0, 0, 0, 0, 1])));
+            assert_eq!((key.bridge.as_str(), key.mac), ("blue", MacAddr::new([2, 0, 0, 0, 0, 1])));
         };
         let flush = async |Json(request): Json<FlushRequest>| {
             assert!(request.include_static && request.bridge.is_none());
@@ -400,7 +400,7 @@ mod tests {
         };
         client.add_port(&request).await.unwrap();
         client.del_port("pid:12/eth+0").await.unwrap();
-        client.del_fdb("blue", MacAddr([2, 0, 0, 0, 0, 1])).await.unwrap();
+        client.del_fdb("blue", MacAddr::new([2, 0, 0, 0, 0, 1])).await.unwrap();
         let request = FlushRequest { include_static: true, ..FlushRequest::default() };
         assert_eq!(client.flush_fdb(&request).await.unwrap().flushed, 7);
     }

@@ -166,7 +166,7 @@ impl Namespace {
             message = message.group_fwd_mask(options.group_fwd_mask);
         }
         if let Some(mac) = options.mac {
-            message = message.address(mac.0.to_vec());
+            message = message.address(mac.octets().to_vec());
         }
         if let Some(mtu) = options.mtu {
             message = message.mtu(mtu);
@@ -233,7 +233,7 @@ impl Namespace {
             message = message.mtu(mtu);
         }
         if let Some(mac) = options.mac {
-            message = message.address(mac.0.to_vec());
+            message = message.address(mac.octets().to_vec());
         }
         self.make(name, message.build(), format!("make a vxlan device of VNI {}", options.vni))?;
         options.remotes.iter().try_for_each(|&remote| self.fdb_append(name, MacAddr::ZERO, remote))

@@ -210,7 +210,7 @@ impl Namespace {
             message.header.ifindex = links.by_name(interface).await?.index;
             message.header.state = NeighbourState::Permanent;
             message.attributes.push(NeighbourAttribute::Destination(neighbour_address(address)));
-            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
             let request = RouteNetlinkMessage::NewNeighbour(message);
             let attempt = format!("add neighbour {address} at {mac}");
             links.acknowledged(interface, request, NLM_F_CREATE | NLM_F_REPLACE, attempt).await
@@ -227,7 +227,7 @@ impl Namespace {
             message.header.ifindex = links.by_name(device).await?.index;
             message.header.state = NeighbourState::Permanent;
             message.header.flags = NeighbourFlags::Own;
-            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
             message.attributes.push(NeighbourAttribute::Destination(neighbour_address(remote)));
             let request = RouteNetlinkMessage::NewNeighbour(message);
             let attempt = format!("add {remote} to the FDB entry of {mac}");
@@ -244,7 +244,7 @@ impl Namespace {
             // NUD_NOARP is what the bridge takes for "static, not local" (`net/bridge/br_fdb.c:fdb_add_entry`).
             message.header.state = NeighbourState::Noarp;
             message.header.flags = NeighbourFlags::Controller;
-            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
             let request = RouteNetlinkMessage::NewNeighbour(message);
             links.acknowledged(port, request, NLM_F_CREATE | NLM_F_EXCL, format!("add an FDB entry for {mac}")).await
         })

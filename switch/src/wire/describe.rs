@@ -37,7 +37,7 @@ impl fmt::Display for Description<'_> {
         let mut ether_type = EtherType(0);
         if let Some(LinkSlice::Ethernet2(ethernet)) = &packet.link {
             ether_type = ethernet.ether_type();
-            write!(f, "{} > {}", MacAddr(ethernet.source()), MacAddr(ethernet.destination()))?;
+            write!(f, "{} > {}", MacAddr::new(ethernet.source()), MacAddr::new(ethernet.destination()))?;
         }
         for extension in &packet.link_exts {
             match extension {
@@ -101,7 +101,7 @@ fn write_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacketSlice<'_>) -> fmt::Resul
     let (sender, target) = (Ipv4Addr::from(sender), Ipv4Addr::from(target));
     match arp.operation() {
         ArpOperation::REQUEST => write!(f, " ARP who-has {target} tell {sender}"),
-        ArpOperation::REPLY => write!(f, " ARP {sender} is-at {}", MacAddr(hardware)),
+        ArpOperation::REPLY => write!(f, " ARP {sender} is-at {}", MacAddr::new(hardware)),
         ArpOperation(other) => write!(f, " ARP operation {other} {sender} > {target}"),
     }
 }

@@ -2,20 +2,34 @@
 
 use std::{fmt, str::FromStr};
 
-/// A 48-bit Ethernet address in transmission order.
+/// A 48-bit Ethernet address: a number, first octet highest, so that it is read, compared and hashed in one piece.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MacAddr(pub [u8; 6]);
+pub struct MacAddr(u64);
 
 impl MacAddr {
     /// `ff:ff:ff:ff:ff:ff`.
-    pub const BROADCAST: Self = Self([0xff; 6]);
+    pub const BROADCAST: Self = Self(0xffff_ffff_ffff);
     /// `00:00:00:00:00:00`, which is no valid source and names the flood entry in the kernel's vxlan FDB.
-    pub const ZERO: Self = Self([0; 6]);
+    pub const ZERO: Self = Self(0);
+
+    /// The address of these octets, in transmission order.
+    #[inline]
+    pub const fn new(octets: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = octets;
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
+    /// Its octets in transmission order.
+    #[inline]
+    pub const fn octets(self) -> [u8; 6] {
+        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
+        [a, b, c, d, e, f]
+    }
 
     /// Whether the group bit is set: multicast, broadcast included.
     #[inline]
     pub const fn is_multicast(self) -> bool {
-        self.0[0] & 1 == 1
+        self.0 & 0x0100_0000_0000 != 0
     }
 
     /// Whether this is the broadcast address.
@@ -39,30 +53,25 @@ impl MacAddr {
     /// The last nibble of a reserved link-local group address `01-80-C2-00-00-0X` (IEEE 802.1D table 7-10), if it is one.
     #[inline]
     pub const fn reserved_group(self) -> Option<u8> {
-        match self.0 {
-            [0x01, 0x80, 0xc2, 0, 0, last @ 0..=0x0f] => Some(last),
-            _ => None,
-        }
+        if self.0 & !0xf == 0x0180_c200_0000 { Some(self.0 as u8 & 0xf) } else { None }
     }
 
     /// The address in the low 48 bits, first octet highest.
     #[inline]
     pub const fn to_u64(self) -> u64 {
-        let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        self.0
     }
 
     /// The inverse of [`MacAddr::to_u64`]; the high 16 bits are ignored.
     #[inline]
     pub const fn from_u64(value: u64) -> Self {
-        let [_, _, a, b, c, d, e, f] = value.to_be_bytes();
-        Self([a, b, c, d, e, f])
+        Self(value & 0xffff_ffff_ffff)
     }
 }
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
+        let [a, b, c, d, e, g] = self.octets();
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
@@ -91,7 +100,7 @@ impl FromStr for MacAddr {
             }
             *octet = u8::from_str_radix(part, 16).map_err(|_| MacAddrError)?;
         }
-        if parts.next().is_some() { Err(MacAddrError) } else { Ok(Self(octets)) }
+        if parts.next().is_some() { Err(MacAddrError) } else { Ok(Self::new(octets)) }
     }
 }
 
@@ -131,7 +140,7 @@ mod tests {
 
     #[test]
     fn reserved_groups_end_at_0f() {
-        assert_eq!(MacAddr([1, 0x80, 0xc2, 0, 0, 0x0f]).reserved_group(), Some(15));
-        assert_eq!(MacAddr([1, 0x80, 0xc2, 0, 0, 0x10]).reserved_group(), None);
+        assert_eq!(MacAddr::new([1, 0x80, 0xc2, 0, 0, 0x0f]).reserved_group(), Some(15));
+        assert_eq!(MacAddr::new([1, 0x80, 0xc2, 0, 0, 0x10]).reserved_group(), None);
     }
 }

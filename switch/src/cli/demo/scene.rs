@@ -86,7 +86,7 @@ impl Station {
     }
 
     pub(super) fn mac(&self) -> MacAddr {
-        MacAddr([2, 0, 0, 0, self.tenant.mac_octet, self.host as u8])
+        MacAddr::new([2, 0, 0, 0, self.tenant.mac_octet, self.host as u8])
     }
 
     /// Runs ping here.
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(received("eth1", table), None);
         let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
                      10.10.0.2        0x1         0x2         02:00:00:00:42:02     *        eth0\n";
-        assert_eq!(neighbour(Ipv4Addr::new(10, 10, 0, 2), table), Some(MacAddr([2, 0, 0, 0, 0x42, 2])));
+        assert_eq!(neighbour(Ipv4Addr::new(10, 10, 0, 2), table), Some(MacAddr::new([2, 0, 0, 0, 0x42, 2])));
         assert_eq!(neighbour(Ipv4Addr::new(10, 10, 0, 3), table), None);
     }
 }

@@ -545,7 +545,7 @@ mod tests {
     fn an_fdb_entry_looks_as_documented() {
         let entry = FdbEntry {
             bridge: "blue".into(),
-            mac: MacAddr([2, 0, 0, 0, 0, 10]),
+            mac: MacAddr::new([2, 0, 0, 0, 0, 10]),
             port: Some("left/eth0".into()),
             vtep: None,
             origin: FdbOrigin::Learned,

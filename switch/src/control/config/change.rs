@@ -376,9 +376,9 @@ port = "left/eth0"
             Some("did you mean `blue`?")
         );
         assert_eq!(base().without_port("right/eth0").unwrap_err().to_string(), "there is no port `right/eth0`");
-        let nobody = MacAddr([2, 0, 0, 0, 0, 9]);
+        let nobody = MacAddr::new([2, 0, 0, 0, 0, 9]);
         let errors = base().without_fdb("blue", nobody).unwrap_err();
         assert_eq!(errors.to_string(), "bridge `blue` has no static entry for 02:00:00:00:00:09");
-        assert!(base().without_fdb("blue", MacAddr([2, 0, 0, 0, 0, 1])).unwrap().fdb.is_empty());
+        assert!(base().without_fdb("blue", MacAddr::new([2, 0, 0, 0, 0, 1])).unwrap().fdb.is_empty());
     }
 }

@@ -218,9 +218,9 @@ pub(super) fn station_mac(text: &str) -> Checked<MacAddr> {
         _ if mac.is_zero() => Err(Wrong::new(format!("{mac} is nobody's address"), example)),
         _ if mac.is_broadcast() => Err(Wrong::new(format!("{mac} is the broadcast address"), example)),
         _ if mac.is_multicast() => {
-            let MacAddr([first, rest @ ..]) = mac;
+            let [first, rest @ ..] = mac.octets();
             let [b, c, d, e, f] = rest;
-            let help = format!("the first octet must be even, such as {}", MacAddr([first & !1, b, c, d, e, f]));
+            let help = format!("the first octet must be even, such as {}", MacAddr::new([first & !1, b, c, d, e, f]));
             Err(Wrong::new(format!("{mac} is a multicast address"), help))
         }
         _ => Ok(mac),

@@ -182,7 +182,7 @@ impl Links {
 
     /// Sets the interface's own hardware address.
     pub async fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), LinkError> {
-        let change = LinkMessageBuilder::<LinkUnspec>::new().address(mac.0.to_vec());
+        let change = LinkMessageBuilder::<LinkUnspec>::new().address(mac.octets().to_vec());
         self.change(name, change, format!("set the address {mac}")).await
     }
 

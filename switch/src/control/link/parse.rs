@@ -100,7 +100,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok().map(MacAddr),
+                LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok().map(MacAddr::new),
                 LinkAttribute::OperState(state) => link.oper = OperState::from_kernel(*state),
                 LinkAttribute::Controller(index) => link.master = Some(*index).filter(|&index| index != 0),
                 LinkAttribute::LinkInfo(infos) => {

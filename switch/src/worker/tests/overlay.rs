@@ -221,7 +221,7 @@ fn an_inner_frame_that_is_cut_off_is_dropped_by_name() {
 #[test]
 fn an_inner_source_that_can_not_be_is_dropped() {
     let (mut scene, mut peer) = scene();
-    for src in [MacAddr::ZERO, MacAddr([1, 0, 0x5e, 0, 0, 1])] {
+    for src in [MacAddr::ZERO, MacAddr::new([1, 0, 0x5e, 0, 0, 1])] {
         deliver(&mut scene, &mut peer, 0, &vxlan(42, &frame(B, src, 60)));
     }
     assert_eq!(scene.drops(), [(DropReason::SourceInvalid, 2)]);
@@ -294,7 +294,7 @@ fn a_source_with_a_static_entry_at_another_peer_is_an_intruder() {
 fn datagrams_that_arrive_together_are_each_their_own_frame() {
     let (mut scene, mut peer) = scene();
     scene.net.set_conditions(Conditions { aggregate: true, ..Conditions::default() });
-    let frames: Vec<_> = (60..64).map(|n| frame(MacAddr::BROADCAST, MacAddr([2, 0, 0, 0, 1, n]), 100)).collect();
+    let frames: Vec<_> = (60..64).map(|n| frame(MacAddr::BROADCAST, MacAddr::new([2, 0, 0, 0, 1, n]), 100)).collect();
     for bytes in &frames {
         peer.send(0, &vxlan(42, bytes));
     }

@@ -68,7 +68,7 @@ fn facts_that_find_no_room_are_counted() {
     let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
     for n in 0..1010u16 {
         let [high, low] = n.to_be_bytes();
-        scene.send(P0, &frame(A, MacAddr([2, 0, 0, 1, high, low]), 60));
+        scene.send(P0, &frame(A, MacAddr::new([2, 0, 0, 1, high, low]), 60));
         scene.received(P1);
     }
     assert_eq!((scene.facts().len(), scene.worker.report().facts_lost), (1000, 10));
@@ -287,7 +287,7 @@ fn the_egress_mtu_has_room_for_one_tag() {
 #[test]
 fn reserved_groups_stay_but_teach_their_source() {
     let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
-    let group = |last| MacAddr([1, 0x80, 0xc2, 0, 0, last]);
+    let group = |last| MacAddr::new([1, 0x80, 0xc2, 0, 0, last]);
     scene.send(P0, &frame(group(1), C, 60));
     assert_eq!(scene.shared.fdb.lookup(BLUE, C), None, "a pause frame is nobody's business");
     for last in 2..=0xf {
@@ -305,7 +305,7 @@ fn reserved_groups_stay_but_teach_their_source() {
 #[test]
 fn a_source_that_can_not_be_is_dropped() {
     let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
-    for src in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1])] {
+    for src in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr::new([1, 0, 0x5e, 0, 0, 1])] {
         scene.send(P0, &frame(B, src, 60));
     }
     assert_eq!(scene.drops(), [(DropReason::SourceInvalid, 3)]);

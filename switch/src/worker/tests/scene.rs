@@ -35,9 +35,9 @@ use crate::{
 
 pub(in crate::worker) const BLUE: BridgeId = BridgeId(0);
 pub(in crate::worker) const GREEN: BridgeId = BridgeId(1);
-pub(in crate::worker) const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
-pub(in crate::worker) const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
-pub(in crate::worker) const C: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xc]);
+pub(in crate::worker) const A: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 0xa]);
+pub(in crate::worker) const B: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 0xb]);
+pub(in crate::worker) const C: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 0xc]);
 pub(in crate::worker) const P0: PortId = PortId(0);
 pub(in crate::worker) const P1: PortId = PortId(1);
 pub(in crate::worker) const P2: PortId = PortId(2);
@@ -251,7 +251,7 @@ pub(in crate::worker) fn trunk(vlans: &[(u16, BridgeId)], native: Option<BridgeI
 
 /// A frame that is not IP, of `len` bytes.
 pub(in crate::worker) fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
-    let mut bytes = [&dst.0[..], &src.0, &[0x88, 0xb5]].concat();
+    let mut bytes = [&dst.octets()[..], &src.octets(), &[0x88, 0xb5]].concat();
     bytes.extend((bytes.len()..len).map(|n| n as u8));
     bytes
 }
@@ -262,7 +262,7 @@ pub(in crate::worker) fn udp4(dst: MacAddr, src: MacAddr, tos: u8, payload_len: 
     (header.source, header.destination) = ([10, 0, 0, 1], [10, 0, 0, 2]);
     header.dscp = IpDscp::try_new(tos >> 2).unwrap();
     header.ecn = IpEcn::try_new(tos & 3).unwrap();
-    let packet = PacketBuilder::ethernet2(src.0, dst.0)
+    let packet = PacketBuilder::ethernet2(src.octets(), dst.octets())
         .ip(etherparse::IpHeaders::Ipv4(header, Default::default()))
         .udp(1000, 2000);
     written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
@@ -271,7 +271,7 @@ pub(in crate::worker) fn udp4(dst: MacAddr, src: MacAddr, tos: u8, payload_len: 
 /// UDP over IPv6 with this traffic class.
 pub(in crate::worker) fn udp6(dst: MacAddr, src: MacAddr, traffic_class: u8, payload_len: usize) -> Vec<u8> {
     let header = etherparse::Ipv6Header { traffic_class, hop_limit: 9, ..Default::default() };
-    let packet = PacketBuilder::ethernet2(src.0, dst.0)
+    let packet = PacketBuilder::ethernet2(src.octets(), dst.octets())
         .ip(etherparse::IpHeaders::Ipv6(header, Default::default()))
         .udp(1000, 2000);
     written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
@@ -279,7 +279,9 @@ pub(in crate::worker) fn udp6(dst: MacAddr, src: MacAddr, traffic_class: u8, pay
 
 /// TCP over IPv4, finished.
 pub(in crate::worker) fn tcp4(dst: MacAddr, src: MacAddr, payload_len: usize) -> Vec<u8> {
-    let packet = PacketBuilder::ethernet2(src.0, dst.0).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).tcp(1000, 2000, 1, 9);
+    let packet = PacketBuilder::ethernet2(src.octets(), dst.octets())
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1000, 2000, 1, 9);
     written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
 }
 

@@ -19,15 +19,19 @@ use crate::{
 
 /// Frames as hosts send them, with what stands beside them.
 fn frames() -> Vec<(Vec<u8>, VnetHeader)> {
-    let mut arp = [&MacAddr::BROADCAST.0[..], &A.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &A.0, &[10, 0, 0, 1]].concat();
+    let mut arp =
+        [&MacAddr::BROADCAST.octets()[..], &A.octets(), &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &A.octets(), &[10, 0, 0, 1]]
+            .concat();
     arp.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
     let mut ping = Vec::new();
-    let builder = PacketBuilder::ethernet2(A.0, B.0).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).icmpv4_echo_request(1, 2);
+    let builder = PacketBuilder::ethernet2(A.octets(), B.octets())
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .icmpv4_echo_request(1, 2);
     builder.write(&mut ping, b"are you there?").unwrap();
     let mut solicitation = Vec::new();
-    let builder = PacketBuilder::ethernet2(B.0, [0x33, 0x33, 0, 0, 0, 1]).ipv6([0xfe; 16], [0xff; 16], 255);
+    let builder = PacketBuilder::ethernet2(B.octets(), [0x33, 0x33, 0, 0, 0, 1]).ipv6([0xfe; 16], [0xff; 16], 255);
     builder.icmpv6_raw(135, 0, [0; 4]).write(&mut solicitation, &[7; 24]).unwrap();
-    let group = MacAddr([1, 0x80, 0xc2, 0, 0, 0xe]);
+    let group = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]);
     let whole = [
         arp,
         ping,
@@ -181,7 +185,7 @@ fn a_million_damaged_frames_harm_nobody() {
     storm.turn();
 
     assert!(storm.scene.drops().len() > 15, "the damage was of many kinds: {:?}", storm.scene.drops());
-    let [x, y] = [1, 2].map(|last| MacAddr([6, 6, 6, 6, 6, last]));
+    let [x, y] = [1, 2].map(|last| MacAddr::new([6, 6, 6, 6, 6, last]));
     storm.scene.send(left, &frame(y, x, 60));
     storm.scene.send(right, &frame(x, y, 60));
     storm.scene.send(left, &frame(y, x, 64));
