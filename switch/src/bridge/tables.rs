@@ -102,6 +102,26 @@ impl Membership {
 }
 
 impl PortEntry {
+    /// Which bridge a frame enters that came in here, and whether its outermost tag belongs to the port (and is to
+    /// be taken off) rather than to the frame.
+    ///
+    /// As a bridge with VLAN filtering (`net/bridge/br_vlan.c`: `__allowed_ingress`): VLAN 0 is a priority without a
+    /// VLAN, and tags of other protocols (802.1ad) are payload.
+    #[inline]
+    pub fn classify(&self, header: &EtherHeader) -> Result<(BridgeId, Option<Tag>), DropReason> {
+        match &self.membership {
+            Membership::Access(bridge) => Ok((*bridge, None)),
+            Membership::Trunk { by_vid, native, .. } => match header.tag {
+                None => native.map(|bridge| (bridge, None)).ok_or(DropReason::VlanUntagged),
+                Some(tag) => match tag.vid() {
+                    0 => native.map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanUntagged),
+                    4095 => Err(DropReason::VlanInvalid),
+                    vid => by_vid[usize::from(vid)].map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanNotMember),
+                },
+            },
+        }
+    }
+
     /// The tag that a frame of `bridge` carries when it leaves here; `Err` if the port is not in that bridge.
     ///
     /// `priority` is what the frame's tag said when it came in: it is kept if there is a tag to keep it in.
@@ -193,26 +213,5 @@ impl Tables {
     #[inline]
     pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
         self.bridges.get(id.index())?.as_ref()
-    }
-
-    /// Which bridge a frame enters that came in at `port`, and whether its outermost tag belongs to the port (and is to
-    /// be taken off) rather than to the frame.
-    ///
-    /// As a bridge with VLAN filtering (`net/bridge/br_vlan.c`: `__allowed_ingress`): VLAN 0 is a priority without a
-    /// VLAN, and tags of other protocols (802.1ad) are payload.
-    #[inline]
-    pub fn classify(&self, port: PortId, header: &EtherHeader) -> Result<(BridgeId, Option<Tag>), DropReason> {
-        let port = self.port(port).ok_or(DropReason::PortRemoved)?;
-        match &port.membership {
-            Membership::Access(bridge) => Ok((*bridge, None)),
-            Membership::Trunk { by_vid, native, .. } => match header.tag {
-                None => native.map(|bridge| (bridge, None)).ok_or(DropReason::VlanUntagged),
-                Some(tag) => match tag.vid() {
-                    0 => native.map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanUntagged),
-                    4095 => Err(DropReason::VlanInvalid),
-                    vid => by_vid[usize::from(vid)].map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanNotMember),
-                },
-            },
-        }
     }
 }

@@ -341,7 +341,7 @@ green     -       17      -     off  p q                      -",
             trunk: None,
             native: None,
             mtu: Some(1450),
-            mac: Some(MacAddr([2, 0, 0, 0, 0, 10])),
+            mac: Some(MacAddr::new([2, 0, 0, 0, 0, 10])),
             state: LinkState::Up,
             ifindex: Some(7),
             offloads: vec!["csum".into(), "tso4".into(), "tso6".into(), "uso".into()],
@@ -374,7 +374,7 @@ router/trunk0  tap   gone   10=blue         -  -                      -       2 
     fn entries_are_shown() {
         let learned = FdbEntry {
             bridge: "blue".into(),
-            mac: MacAddr([2, 0, 0, 0, 0, 10]),
+            mac: MacAddr::new([2, 0, 0, 0, 0, 10]),
             port: Some("left/eth0".into()),
             vtep: None,
             origin: FdbOrigin::Learned,

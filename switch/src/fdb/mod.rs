@@ -2,10 +2,14 @@
 //!
 //! # Theory of operation
 //!
-//! Every frame asks twice: is its source known where it came from, and where is its destination? Both are one look-up in
-//! a lock-sharded map ([`dashmap`]), and in the steady state nothing else happens: an entry's `updated` stamp is renewed
-//! in place, at most once every [`REFRESH_GRANULARITY`], so that a busy address does not pull a cache line back and forth
-//! between workers.
+//! Every frame asks twice: is its source known where it came from, and where is its destination? The table is a
+//! lock-sharded map ([`dashmap`]); in front of it each worker has an [`FdbCache`] of its own, which in the steady state
+//! answers both without a lock and without writing to anything that is shared. An entry's `updated` stamp is renewed in
+//! place, at most once every [`REFRESH_GRANULARITY`]. `switch/docs/performance.md` has the figures of both.
+//!
+//! A cached answer is good as long as nobody changed its address. So that nobody has to look, addresses are dealt to
+//! [`GROUPS`] groups by their hash, and whoever moves or removes an entry raises its group's generation afterwards; an
+//! answer of an older generation is asked for again. Flushing a port so costs its addresses' groups and no others.
 //!
 //! Only what *changes* the table (a new address, a move, an age-out, a flush) takes the one lock of the books, which
 //! know for every bridge and endpoint which learned entries it holds, oldest first. They answer the two questions that a
@@ -26,14 +30,16 @@
 //!
 //! # Locks
 //!
-//! Order: books, then a shard. The fast path takes a shard only. No guard of the map leaves this module.
+//! Order: books, then a shard. A look-up takes a shard only. No guard of the map leaves this module.
 
 mod books;
+mod cache;
 
 use std::{
+    hash::BuildHasher,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -46,15 +52,21 @@ use crate::{
     wire::MacAddr,
 };
 use books::Books;
+pub use cache::{FdbCache, Place};
 
 /// How stale an entry's stamp may become before a frame renews it; ageing is exact to this.
-pub const REFRESH_GRANULARITY: Duration = Duration::from_millis(250);
+pub const REFRESH_GRANULARITY: Duration = Duration::from_millis(1 << TICK_SHIFT);
+const TICK_SHIFT: u32 = 8;
 
 /// How many entries [`Fdb::age`] looks at before it lets others at the books.
 const AGE_CHUNK: usize = 1024;
 
 /// Shards of the map: enough that a few workers seldom meet, few enough that an empty table is small.
 const SHARDS: usize = 64;
+
+/// Groups of addresses that are forgotten together by the workers' caches. With more of them a change costs fewer others an
+/// answer; these take 16 KiB, which every worker reads and keeps in its cache.
+const GROUPS: usize = 4096;
 
 /// Milliseconds on the caller's monotonic clock, which this module never reads itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -64,6 +76,11 @@ impl Stamp {
     /// The time from `earlier` to this; zero if it is not earlier.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The time in units of [`REFRESH_GRANULARITY`].
+    const fn tick(self) -> u64 {
+        self.0 >> TICK_SHIFT
     }
 }
 
@@ -185,6 +202,8 @@ impl Entry {
 pub struct Fdb {
     map: DashMap<Key, Entry, RandomState>,
     books: Mutex<Books>,
+    /// How often something of each group was moved or removed.
+    generations: Box<[AtomicU32; GROUPS]>,
 }
 
 impl Default for Fdb {
@@ -199,13 +218,42 @@ impl Fdb {
         Self {
             map: DashMap::with_capacity_and_hasher_and_shard_amount(0, RandomState::default(), SHARDS),
             books: Mutex::new(Books::default()),
+            generations: Box::new([const { AtomicU32::new(0) }; GROUPS]),
         }
+    }
+
+    /// An address as [`FdbCache`] wants it.
+    #[inline]
+    pub fn place(&self, bridge: BridgeId, mac: MacAddr) -> Place {
+        let key = Key::new(bridge, mac);
+        Place::new(key, self.hash(key))
+    }
+
+    #[inline]
+    fn hash(&self, key: Key) -> u64 {
+        self.map.hasher().hash_one(key)
+    }
+
+    /// How often an address with this hash, or another of its group, was moved or removed. Read it *before* an answer that
+    /// is to be remembered with it.
+    #[inline]
+    fn generation(&self, hash: u64) -> u32 {
+        self.generations[group(hash)].load(Ordering::Acquire)
+    }
+
+    /// Makes caches forget what they know of `key`. To be called *after* the change.
+    fn outdate(&self, key: Key) {
+        self.generations[group(self.hash(key))].fetch_add(1, Ordering::Release);
     }
 
     /// Where `mac` is, if it is known.
     #[inline]
     pub fn lookup(&self, bridge: BridgeId, mac: MacAddr) -> Option<Endpoint> {
         self.map.get(&Key::new(bridge, mac)).map(|entry| entry.at)
+    }
+
+    fn get(&self, key: Key) -> Option<(Endpoint, Stamp)> {
+        self.map.get(&key).map(|entry| (entry.at, entry.updated()))
     }
 
     /// Whether there is an entry for `mac` that a user named.
@@ -216,11 +264,15 @@ impl Fdb {
     /// Takes note that a frame from `mac` entered `bridge` at `at`.
     #[inline]
     pub fn learn(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
-        let key = Key::new(bridge, mac);
+        self.learn_key(Key::new(bridge, mac), at, now, limit)
+    }
+
+    #[inline]
+    fn learn_key(&self, key: Key, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
         if let Some(entry) = self.map.get(&key)
             && entry.at == at
         {
-            if now.since(entry.updated()) >= REFRESH_GRANULARITY {
+            if now.tick() > entry.updated().tick() {
                 entry.updated.store(now.0, Ordering::Relaxed);
             }
             return Learned::Known;
@@ -250,6 +302,8 @@ impl Fdb {
             }
             entry.at = at;
             entry.updated.store(now.0, Ordering::Relaxed);
+            drop(entry);
+            self.outdate(key);
             return Learned::Moved { from };
         }
         let mut evicted = None;
@@ -277,6 +331,7 @@ impl Fdb {
             }
             books.remove(key, at, filed);
             self.map.remove(&key);
+            self.outdate(key);
             return Some(key);
         }
     }
@@ -295,6 +350,7 @@ impl Fdb {
         let origin = if sticky { Origin::Sticky } else { Origin::Static };
         let mut books = self.books();
         let old = self.map.insert(key, Entry { at, origin, filed: now, updated: AtomicU64::new(now.0) });
+        self.outdate(key);
         if let Some(old) = old
             && old.origin == Origin::Learned
         {
@@ -310,6 +366,7 @@ impl Fdb {
 
     fn remove_key(&self, books: &mut Books, key: Key) -> Option<EntryView> {
         let (_, entry) = self.map.remove(&key)?;
+        self.outdate(key);
         if entry.origin == Origin::Learned {
             books.remove(key, entry.at, entry.filed);
         }
@@ -415,6 +472,12 @@ impl Fdb {
         // Nothing that runs under this lock can panic half-way through a change.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The group of an address with this hash. The low bits choose a cache's set, so these are others.
+#[inline]
+const fn group(hash: u64) -> usize {
+    (hash >> 32) as usize % GROUPS
 }
 
 fn view(key: Key, entry: &Entry) -> EntryView {

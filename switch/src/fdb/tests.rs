@@ -150,8 +150,10 @@ fn workers_that_learn_at_once_leave_books_and_table_equal() {
             let fdb = &fdb;
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(worker);
+                let mut cache = FdbCache::default();
                 for step in 0..20_000 {
-                    fdb.learn(BLUE, mac(random.u64(..1000)), port(random.u16(..4)), Stamp(step), limit);
+                    let place = fdb.place(BLUE, mac(random.u64(..1000)));
+                    cache.learn(fdb, &place, port(random.u16(..4)), Stamp(step), limit);
                     if step % 1000 == 0 {
                         fdb.age(Stamp(step), |_| Duration::from_millis(900));
                         fdb.flush(Flush { at: Some(port(random.u16(..4))), ..Flush::default() });
@@ -169,7 +171,8 @@ fn workers_that_learn_at_once_leave_books_and_table_equal() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Learn(u16, u64, Endpoint),
+    /// By one of two workers.
+    Learn(usize, u16, u64, Endpoint),
     Static(u16, u64, Endpoint, bool),
     Remove(u16, u64),
     Flush(Flush),
@@ -184,7 +187,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let flush = (proptest::option::of(0..2u16), proptest::option::of(endpoints()), any::<bool>())
         .prop_map(|(bridge, at, statics)| Step::Flush(Flush { bridge: bridge.map(BridgeId), at, statics }));
     prop_oneof![
-        6 => (0..2u16, 0..8u64, endpoints()).prop_map(|(b, m, e)| Step::Learn(b, m, e)),
+        6 => (0..2usize, 0..2u16, 0..8u64, endpoints()).prop_map(|(w, b, m, e)| Step::Learn(w, b, m, e)),
         1 => (0..2u16, 0..8u64, endpoints(), any::<bool>()).prop_map(|(b, m, e, s)| Step::Static(b, m, e, s)),
         1 => (0..2u16, 0..8u64).prop_map(|(b, m)| Step::Remove(b, m)),
         1 => flush,
@@ -209,16 +212,18 @@ impl Model {
 }
 
 proptest! {
+    /// The table itself and through the caches of two workers.
     #[test]
     fn behaves_like_a_plain_map(steps in proptest::collection::vec(steps(), 0..200)) {
         let fdb = Fdb::new();
+        let mut caches = [FdbCache::default(), FdbCache::default()];
         let mut model = Model::default();
         let mut now = 0;
         let ageing = |bridge: BridgeId| Duration::from_secs(10 + u64::from(bridge.0) * 5);
         for step in steps {
             match step {
-                Step::Learn(b, m, e) => {
-                    fdb.learn(BridgeId(b), mac(m), e, at(now), NO_LIMIT);
+                Step::Learn(worker, b, m, e) => {
+                    caches[worker].learn(&fdb, &fdb.place(BridgeId(b), mac(m)), e, at(now), NO_LIMIT);
                     model.learn(b, m, e, now);
                 }
                 Step::Static(b, m, e, sticky) => {
@@ -251,6 +256,14 @@ proptest! {
                 .map(|e| ((e.bridge.0, e.mac.to_u64() & 0xff), (e.at, e.origin, e.updated.0 / 1000))).collect();
             entries.sort_by_key(|(key, _)| *key);
             prop_assert_eq!(entries, model.0.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
+            for (b, m) in (0..2).flat_map(|b| (0..8).map(move |m| (b, m))) {
+                let place = fdb.place(BridgeId(b), mac(m));
+                let known = model.0.get(&(b, m)).map(|(at, ..)| *at);
+                prop_assert_eq!(fdb.lookup(BridgeId(b), mac(m)), known);
+                for cache in &mut caches {
+                    prop_assert_eq!(cache.lookup(&fdb, &place), known);
+                }
+            }
             for b in 0..2 {
                 let learned = model.0.iter().filter(|((x, _), v)| *x == b && v.1 == Origin::Learned).count();
                 prop_assert_eq!(fdb.learned_count(BridgeId(b)), learned);

@@ -6,5 +6,8 @@
 pub mod interface;
 pub mod netns;
 pub mod packet_socket;
+mod prefetch;
 pub mod tun;
 pub(crate) mod udp;
+
+pub(crate) use prefetch::prefetch;

@@ -60,6 +60,11 @@ impl Tally {
         self.drops_out.iter_mut().zip(&other.drops_out).for_each(|(a, b)| *a += b);
     }
 
+    fn enter(&mut self, frames: u64, bytes: u64) {
+        self.frames_in += frames;
+        self.bytes_in += bytes;
+    }
+
     fn take_back(&mut self, reason: DropReason, frames: u64, bytes: u64) {
         let frames = frames.min(self.frames_out);
         self.frames_out -= frames;
@@ -113,22 +118,6 @@ impl Counters {
         total.add(&self.removed_ports);
         self.ports.iter().chain(&self.vteps).for_each(|tally| total.add(tally));
         total
-    }
-
-    /// Frames came in at `at`.
-    #[inline]
-    pub(super) fn entered(&mut self, at: Endpoint, frames: u64, bytes: u64) {
-        let tally = self.endpoint(at);
-        tally.frames_in += frames;
-        tally.bytes_in += bytes;
-    }
-
-    /// They belong to `bridge`.
-    #[inline]
-    pub(super) fn entered_bridge(&mut self, bridge: BridgeId, frames: u64, bytes: u64) {
-        let tally = self.bridge(bridge);
-        tally.frames_in += frames;
-        tally.bytes_in += bytes;
     }
 
     /// They are given up; `bridge` if they had reached one.
@@ -201,6 +190,45 @@ impl Counters {
     }
 }
 
+/// Frames that entered one after another at the same place: counted together, since that is a few additions for a batch
+/// instead of a few for each frame.
+#[derive(Default)]
+pub(super) struct Entered {
+    place: Option<(Endpoint, Option<BridgeId>)>,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Entered {
+    /// `frames` wire frames came in at `at`, and reached `bridge` if there is one for them.
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        at: Endpoint,
+        bridge: Option<BridgeId>,
+        frames: u64,
+        bytes: u64,
+        counters: &mut Counters,
+    ) {
+        if self.place != Some((at, bridge)) {
+            self.count(counters);
+            self.place = Some((at, bridge));
+        }
+        self.frames += frames;
+        self.bytes += bytes;
+    }
+
+    /// Counts what has not been counted.
+    pub(super) fn count(&mut self, counters: &mut Counters) {
+        let Self { place, frames, bytes } = std::mem::take(self);
+        let Some((at, bridge)) = place else { return };
+        counters.endpoint(at).enter(frames, bytes);
+        if let Some(bridge) = bridge {
+            counters.bridge(bridge).enter(frames, bytes);
+        }
+    }
+}
+
 /// The tally of `index`, made when it is first needed.
 #[inline]
 fn tally(tallies: &mut Vec<Tally>, index: u16) -> &mut Tally {
@@ -231,7 +259,7 @@ mod tests {
     fn what_a_removed_port_had_counted_stays_in_the_total() {
         let mut counters = Counters::default();
         let port = Endpoint::Port(PortId(3));
-        counters.entered(port, 5, 500);
+        counters.endpoint(port).enter(5, 500);
         counters.dropped_in(port, None, DropReason::Malformed, 5);
         let before = counters.total();
         counters.retire_port(PortId(3));

@@ -45,7 +45,7 @@ impl Egress<'_> {
             Endpoint::Vtep(vtep) => self.send_to_vtep(bridge, vtep, staged),
         };
         if let Err(reason) = result {
-            self.counters.dropped_out(to, staged.bridge, reason, staged.frames);
+            self.counters.dropped_out(to, staged.bridge, reason, u64::from(staged.frames));
         }
     }
 
@@ -64,12 +64,11 @@ impl Egress<'_> {
             flush_port(self.counters, port, slot);
             slot.sent_for = Some(staged.bridge);
         }
-        let queue = &mut slot.queue;
-        if takes(queue.offloads(), &staged.vnet) {
-            queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
-            let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * staged.frames);
-            let bytes = staged.bytes.len() as u64 + tag_bytes;
-            self.counters.left(Endpoint::Port(port), staged.bridge, staged.frames, bytes);
+        if takes(slot.queue.offloads(), &staged.vnet) {
+            slot.queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
+            let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * u64::from(staged.frames));
+            slot.sent.0 += u64::from(staged.frames);
+            slot.sent.1 += staged.bytes.len() as u64 + tag_bytes;
             return Ok(());
         }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
@@ -77,8 +76,11 @@ impl Egress<'_> {
             let segment = &mut self.scratch[..segments.len(index)];
             segments.write(index, segment);
             let frame = TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE };
-            match queue.send(&frame) {
-                Ok(()) => self.counters.left(Endpoint::Port(port), staged.bridge, 1, frame.wire_len() as u64),
+            match slot.queue.send(&frame) {
+                Ok(()) => {
+                    slot.sent.0 += 1;
+                    slot.sent.1 += frame.wire_len() as u64;
+                }
                 Err(reason) => self.counters.dropped_out(Endpoint::Port(port), staged.bridge, reason, 1),
             }
         }
@@ -129,10 +131,12 @@ impl Egress<'_> {
     }
 }
 
-/// What a port was given is all of one bridge between two flushes, so that a loss can be counted where it belongs.
+/// What a port was given is all of one bridge between two flushes, so that it is counted once, and a loss where it belongs.
 #[inline]
 fn flush_port(counters: &mut Counters, port: PortId, slot: &mut Slot) {
     let Some(bridge) = slot.sent_for.take() else { return };
+    let (frames, bytes) = std::mem::take(&mut slot.sent);
+    counters.left(Endpoint::Port(port), bridge, frames, bytes);
     if let Some((reason, frames, bytes)) = slot.queue.flush().lost {
         counters.lost(Endpoint::Port(port), bridge, reason, frames, bytes);
     }

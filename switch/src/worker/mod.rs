@@ -22,7 +22,7 @@ use self::{counters::Counters, egress::Egress, vteps::VtepCache, walk::Walk};
 use crate::{
     bridge::Tables,
     buffer::MAX_FRAME_LEN,
-    fdb::{Fdb, Stamp},
+    fdb::{Fdb, FdbCache, Stamp},
     ids::{BridgeId, Endpoint, PortId},
     port::{Port, PortError, PortQueue, RxBatch},
     underlay::{Underlay, UnderlayBatch, UnderlayEnd},
@@ -108,6 +108,7 @@ pub struct Worker {
     shared: Shared,
     facts: Facts,
     vteps: VtepCache,
+    cache: FdbCache,
     /// By [`PortId`].
     ports: Vec<Option<Slot>>,
     underlay: Option<Underlay>,
@@ -121,8 +122,10 @@ pub struct Worker {
 /// A port's queue, and what is between two flushes of it.
 struct Slot {
     queue: PortQueue,
-    /// The bridge whose frames it was given since it was last flushed, for what it may lose of them.
+    /// The bridge whose frames it was given since it was last flushed.
     sent_for: Option<BridgeId>,
+    /// How many wire frames and bytes those were.
+    sent: (u64, u64),
 }
 
 /// A copy of what a worker counted, made between two batches.
@@ -145,6 +148,7 @@ impl Worker {
             vteps: VtepCache::new(shared.vteps.clone()),
             shared,
             facts,
+            cache: FdbCache::default(),
             ports: Vec::new(),
             underlay: None,
             counters: Counters::default(),
@@ -160,7 +164,7 @@ impl Worker {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
-        self.ports[id.index()] = Some(Slot { queue, sent_for: None });
+        self.ports[id.index()] = Some(Slot { queue, sent_for: None, sent: (0, 0) });
     }
 
     /// Takes the queue away again; the counts stay in the ledger.
@@ -252,7 +256,8 @@ impl Worker {
             flow_seed: self.shared.flow_seed,
             scratch: &mut self.scratch,
         };
-        let walk = Walk { tables, fdb: &self.shared.fdb, now, facts: &mut self.facts, egress };
+        let Self { cache, facts, .. } = self;
+        let walk = Walk { tables, fdb: &self.shared.fdb, cache, now, last_tunnel: None, facts, egress };
         (walk, &mut self.received, &mut self.arrived)
     }
 }

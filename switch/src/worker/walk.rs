@@ -1,14 +1,14 @@
 //! One frame's walk, in order.
 //!
 //! ```text
-//! port      -> [receive]  parse -> classify -> admit -> learn \
-//!                                                              > stage -> [forward] look up -> decide -> egress
-//! underlay  -> [decapsulate] header -> VNI -> peer -> parse -> admit -> learn -> ECN /
+//! port     -> [receive]     parse -> classify -> admit             \
+//!                                                                   > stage -> [learn] -> [forward] look up -> decide -> egress
+//! underlay -> [decapsulate] header -> VNI -> peer -> admit -> ECN  /
 //! ```
 //!
-//! A whole batch is learned before any of it is decided (as VPP's l2-learn and l2-fwd nodes do): the code of each stage
-//! stays in the cache. What that costs: an address that moves twice within one batch is where it was seen last, also for
-//! the frames that were read before.
+//! Each stage takes the whole batch before the next begins (as VPP's nodes do). Its code stays in the cache, and what the
+//! FDB will be asked for is fetched from memory while the rest of the batch is still being parsed. What that costs: an address
+//! that moves twice within one batch is where it was seen last, also for the frames that were read before.
 //!
 //! Nothing here allocates, waits, or knows what a socket is.
 
@@ -16,47 +16,77 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use weft_vxlan::{
+    Vni,
     ecn::{self, Ecn},
     header::{Header, HeaderError, ReservedBits},
 };
 
-use super::{Fact, Facts, counters::Counters, egress::Egress};
+use super::{
+    Fact, Facts,
+    counters::{Counters, Entered},
+    egress::Egress,
+};
 use crate::{
-    bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, Tables, Verdict, admit},
-    fdb::{Fdb, Learned, Stamp},
-    ids::{BridgeId, Endpoint, PortId, VtepId},
+    bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict, admit},
+    fdb::{Fdb, FdbCache, Learned, Place, Stamp},
+    ids::{BridgeId, Endpoint, PortId},
     offload::{self, VnetHeader},
     port::RxBatch,
     underlay::Arrival,
     wire::{
         MacAddr, Tag,
         dissect::{self, dissect},
-        ethernet, vlan,
+        ethernet::{self, Malformed},
+        vlan,
     },
 };
 
 /// Datagrams that are decapsulated before any of them is forwarded: as many as UDP_GRO puts into one buffer.
 const STAGE_LEN: usize = 64;
 
-/// A frame that has entered its bridge and taught its source.
+/// A frame that has entered its bridge.
 pub(super) struct Staged<'b> {
     /// The frame without the tag that belonged to its port.
     pub(super) bytes: &'b [u8],
     /// What is left to do about it; offsets count in `bytes`.
     pub(super) vnet: VnetHeader,
     /// How many wire frames it is.
-    pub(super) frames: u64,
+    pub(super) frames: u32,
+    ingress: Endpoint,
     pub(super) bridge: BridgeId,
-    dst: MacAddr,
+    src: Place,
+    dst: Place,
     /// The tag that was taken off, for its priority.
     pub(super) priority: Tag,
+    /// It only teaches its source and ends here.
+    kept: Option<DropReason>,
+}
+
+/// Where a batch came in.
+struct Ingress<'w> {
+    at: Endpoint,
+    /// Its port; `None` if it was taken out meanwhile.
+    port: Option<&'w PortEntry>,
+}
+
+/// Where datagrams of one VNI from one source enter.
+#[derive(Clone, Copy)]
+pub(super) struct Tunnel<'w> {
+    source: IpAddr,
+    vni: Vni,
+    id: BridgeId,
+    bridge: &'w Bridge,
+    ingress: Endpoint,
 }
 
 /// Everything that a walk needs, borrowed from its worker for one batch.
 pub(super) struct Walk<'w> {
     pub(super) tables: &'w Tables,
     pub(super) fdb: &'w Fdb,
+    pub(super) cache: &'w mut FdbCache,
     pub(super) now: Stamp,
+    /// Where the last datagram entered: the next one most likely does too.
+    pub(super) last_tunnel: Option<Tunnel<'w>>,
     pub(super) facts: &'w mut Facts,
     pub(super) egress: Egress<'w>,
 }
@@ -64,50 +94,68 @@ pub(super) struct Walk<'w> {
 impl<'w> Walk<'w> {
     /// The frames of one port.
     pub(super) fn take_frames(&mut self, port: PortId, batch: &mut RxBatch) {
+        let ingress = Ingress { at: Endpoint::Port(port), port: self.tables.port(port) };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
+        let mut entered = Entered::default();
         for (bytes, vnet) in batch.iter_mut() {
-            stage.extend(self.receive(port, bytes, vnet));
+            let len = bytes.len() as u64;
+            let counted = vnet.and_then(|vnet| Some((vnet, offload::wire_frames(bytes, &vnet).ok()?)));
+            let (frames, bridge, result) = match counted {
+                Some((vnet, frames)) => {
+                    let mut reached = None;
+                    let result = self.receive(&ingress, bytes, vnet, frames, &mut reached, &mut stage);
+                    (u64::from(frames), reached, result)
+                }
+                None => (1, None, Err(DropReason::BadOffload)),
+            };
+            entered.add(ingress.at, bridge, frames, len, self.counters());
+            if let Err(reason) = result {
+                self.counters().dropped_in(ingress.at, bridge, reason, frames);
+            }
         }
-        self.forward_all(Endpoint::Port(port), &stage);
+        entered.count(self.counters());
+        self.carry(&mut stage);
     }
 
-    fn receive<'b>(&mut self, port: PortId, bytes: &'b mut [u8], vnet: Option<VnetHeader>) -> Option<Staged<'b>> {
-        let ingress = Endpoint::Port(port);
-        let counted = vnet.and_then(|vnet| Some((vnet, offload::wire_frames(bytes, &vnet).ok()?)));
-        let frames = counted.map_or(1, |(_, frames)| u64::from(frames));
-        self.counters().entered(ingress, frames, bytes.len() as u64);
-        let Some((mut vnet, _)) = counted else {
-            return self.refuse(ingress, None, DropReason::BadOffload, frames);
-        };
-        let Ok(header) = ethernet::parse(bytes) else {
-            return self.refuse(ingress, None, DropReason::Malformed, frames);
-        };
-        let (bridge, port_tag) = match self.tables.classify(port, &header) {
-            Ok(classified) => classified,
-            Err(reason) => return self.refuse(ingress, None, reason, frames),
-        };
-        self.counters().entered_bridge(bridge, frames, bytes.len() as u64);
-        let Some(entry) = self.tables.bridge(bridge) else {
-            return self.refuse(ingress, Some(bridge), DropReason::PortRemoved, frames);
-        };
+    /// Stages one frame, or says why it ends; `reached` is the bridge that it had come to.
+    #[inline(always)]
+    fn receive<'b>(
+        &self,
+        ingress: &Ingress<'_>,
+        bytes: &'b mut [u8],
+        mut vnet: VnetHeader,
+        frames: u32,
+        reached: &mut Option<BridgeId>,
+        stage: &mut ArrayVec<Staged<'b>, { RxBatch::CAPACITY }>,
+    ) -> Result<(), DropReason> {
+        let header = ethernet::parse(bytes).map_err(|_| DropReason::Malformed)?;
+        let (id, port_tag) = ingress.port.ok_or(DropReason::PortRemoved)?.classify(&header)?;
+        *reached = Some(id);
+        let bridge = self.tables.bridge(id).ok_or(DropReason::PortRemoved)?;
         let bytes = match port_tag {
             None => bytes,
-            Some(_) => match vlan::pop(bytes) {
-                Some((_, bytes)) => {
-                    vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
-                    // A checksum may begin in the tag, and now in the addresses.
-                    if offload::wire_frames(bytes, &vnet).is_err() {
-                        return self.refuse(ingress, Some(bridge), DropReason::BadOffload, frames);
-                    }
-                    bytes
-                }
-                None => return self.refuse(ingress, Some(bridge), DropReason::Malformed, frames),
-            },
+            Some(_) => {
+                let (_, bytes) = vlan::pop(bytes).ok_or(DropReason::Malformed)?;
+                vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
+                // A checksum may begin in the tag, and now in the addresses.
+                offload::wire_frames(bytes, &vnet).map_err(|_| DropReason::BadOffload)?;
+                bytes
+            }
         };
-        if let Err(reason) = self.enter(entry, bridge, ingress, header.dst, header.src) {
-            return self.refuse(ingress, Some(bridge), reason, frames);
-        }
-        Some(Staged { bytes, vnet, frames, bridge, dst: header.dst, priority: port_tag.unwrap_or(Tag(0)) })
+        let kept = admitted(bridge, header.dst, header.src)?;
+        let src = self.place(id, header.src);
+        let dst = self.place(id, header.dst);
+        let priority = port_tag.unwrap_or(Tag(0));
+        stage.push(Staged { bytes, src, dst, vnet, frames, ingress: ingress.at, bridge: id, priority, kept });
+        Ok(())
+    }
+
+    /// The place of an address in the FDB, which it will be asked for soon.
+    #[inline(always)]
+    fn place(&self, bridge: BridgeId, mac: MacAddr) -> Place {
+        let place = self.fdb.place(bridge, mac);
+        self.cache.prefetch(&place);
+        place
     }
 
     /// The datagrams of one receive buffer, all from one source.
@@ -119,71 +167,66 @@ impl<'w> Walk<'w> {
         if bytes.is_empty() {
             return self.refuse_datagrams(DropReason::VxlanTruncated, 1);
         }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let cut = rest.len().min(arrival.stride * STAGE_LEN);
-            let (some, more) = rest.split_at_mut(cut);
-            rest = more;
-            let mut stage = ArrayVec::<(VtepId, Staged<'_>), STAGE_LEN>::new();
+        for some in bytes.chunks_mut(arrival.stride * STAGE_LEN) {
+            let mut stage = ArrayVec::<Staged<'_>, STAGE_LEN>::new();
+            let mut entered = Entered::default();
             for datagram in some.chunks_mut(arrival.stride) {
-                stage.extend(self.decapsulate(overlay, &arrival, datagram));
-            }
-            for (vtep, staged) in &stage {
-                self.forward(Endpoint::Vtep(*vtep), staged);
-            }
-        }
-    }
-
-    /// The order of checks is the kernel's (`vxlan_core.c`: `vxlan_rcv`), with the check of the peer, which the kernel
-    /// does not make, before anything is counted for it or learned from it.
-    fn decapsulate<'b>(
-        &mut self,
-        overlay: &Overlay,
-        arrival: &Arrival,
-        datagram: &'b mut [u8],
-    ) -> Option<(VtepId, Staged<'b>)> {
-        let (bridge_id, bridge, vtep, inner) = match self.open(overlay, arrival.source, datagram) {
-            Ok(opened) => opened,
-            Err(reason) => {
-                self.refuse_datagrams(reason, 1);
-                return None;
-            }
-        };
-        let ingress = Endpoint::Vtep(vtep);
-        self.counters().entered(ingress, 1, inner.len() as u64);
-        self.counters().entered_bridge(bridge_id, 1, inner.len() as u64);
-        match self.inspect(overlay, bridge_id, bridge, ingress, arrival.tos, inner) {
-            Ok((dst, vnet)) => {
-                let (vnet, frames) = match offload::wire_frames(inner, &vnet) {
-                    Ok(frames) => (vnet, u64::from(frames)),
-                    Err(_) => (VnetHeader::NONE, 1),
+                let (tunnel, inner) = match self.open(overlay, arrival.source, datagram) {
+                    Ok(opened) => opened,
+                    Err(reason) => {
+                        self.refuse_datagrams(reason, 1);
+                        continue;
+                    }
                 };
+                let Tunnel { ingress, id, .. } = tunnel;
+                let len = inner.len() as u64;
+                let staged = self.decapsulate(overlay, tunnel, arrival.tos, inner);
                 // What turns out to be a super-frame came as one datagram, but counts as many.
-                self.counters().entered(ingress, frames - 1, 0);
-                self.counters().entered_bridge(bridge_id, frames - 1, 0);
-                Some((vtep, Staged { bytes: inner, vnet, frames, bridge: bridge_id, dst, priority: Tag(0) }))
+                let frames = staged.as_ref().map_or(1, |staged| u64::from(staged.frames));
+                entered.add(ingress, Some(id), frames, len, self.counters());
+                match staged {
+                    Ok(staged) => stage.push(staged),
+                    Err(reason) => self.counters().dropped_in(ingress, Some(id), reason, frames),
+                }
             }
-            Err(reason) => {
-                self.counters().dropped_in(ingress, Some(bridge_id), reason, 1);
-                None
-            }
+            entered.count(self.counters());
+            self.carry(&mut stage);
         }
     }
 
     /// Reads the VXLAN header: whose is it, and what is inside?
+    ///
+    /// The order of checks, here and behind, is the kernel's (`vxlan_core.c`: `vxlan_rcv`), with the check of the peer, which
+    /// the kernel does not make, before anything is counted for it or learned from it.
+    #[inline]
     fn open<'b>(
         &mut self,
         overlay: &Overlay,
         source: IpAddr,
         datagram: &'b mut [u8],
-    ) -> Result<(BridgeId, &'w Bridge, VtepId, &'b mut [u8]), DropReason> {
+    ) -> Result<(Tunnel<'w>, &'b mut [u8]), DropReason> {
         let (header, inner) = Header::parse_mut(datagram).map_err(|error| match error {
             HeaderError::Truncated { .. } => DropReason::VxlanTruncated,
             HeaderError::NoVniFlag => DropReason::VxlanNoVniFlag,
         })?;
-        let bridge_id = *self.tables.by_vni.get(&header.vni()).ok_or(DropReason::VniUnknown)?;
-        let bridge = self.tables.bridge(bridge_id).ok_or(DropReason::VniUnknown)?;
-        if overlay.reserved_bits == ReservedBits::Drop && header.has_reserved_bits() {
+        let reserved = overlay.reserved_bits == ReservedBits::Drop && header.has_reserved_bits();
+        let tunnel = match self.last_tunnel {
+            Some(last) if (last.source, last.vni) == (source, header.vni()) && !reserved => last,
+            Some(_) | None => self.find_tunnel(overlay, source, header.vni(), reserved)?,
+        };
+        Ok((tunnel, inner))
+    }
+
+    fn find_tunnel(
+        &mut self,
+        overlay: &Overlay,
+        source: IpAddr,
+        vni: Vni,
+        reserved: bool,
+    ) -> Result<Tunnel<'w>, DropReason> {
+        let id = *self.tables.by_vni.get(&vni).ok_or(DropReason::VniUnknown)?;
+        let bridge = self.tables.bridge(id).ok_or(DropReason::VniUnknown)?;
+        if reserved {
             return Err(DropReason::VxlanReservedBits);
         }
         let vtep = match bridge.known_vteps.get(&source) {
@@ -193,24 +236,47 @@ impl<'w> Walk<'w> {
             }
             None => return Err(DropReason::VtepUnknown),
         };
-        Ok((bridge_id, bridge, vtep, inner))
+        let tunnel = Tunnel { source, vni, id, bridge, ingress: Endpoint::Vtep(vtep) };
+        self.last_tunnel = Some(tunnel);
+        Ok(tunnel)
     }
 
-    /// Looks at the inner frame; tells its destination and what its sender left undone, or why it ends.
-    fn inspect(
-        &mut self,
+    /// Takes the frame out of a datagram.
+    #[inline]
+    fn decapsulate<'b>(
+        &self,
         overlay: &Overlay,
-        bridge_id: BridgeId,
+        tunnel: Tunnel<'w>,
+        outer_tos: u8,
+        inner: &'b mut [u8],
+    ) -> Result<Staged<'b>, DropReason> {
+        let Tunnel { id, bridge, ingress, .. } = tunnel;
+        let header = ethernet::parse(inner).map_err(|error| match error {
+            Malformed::Runt => DropReason::InnerTruncated,
+            Malformed::TruncatedTag => DropReason::Malformed,
+        })?;
+        let inspected = match admitted(bridge, header.dst, header.src)? {
+            None => self.inspect(overlay, bridge, outer_tos, inner),
+            Some(reason) => Err(reason),
+        };
+        let (vnet, frames, kept) = match inspected {
+            Ok((vnet, frames)) => (vnet, frames, None),
+            Err(reason) => (VnetHeader::NONE, 1, Some(reason)),
+        };
+        let src = self.place(id, header.src);
+        let dst = self.place(id, header.dst);
+        Ok(Staged { bytes: inner, vnet, frames, ingress, bridge: id, src, dst, priority: Tag(0), kept })
+    }
+
+    /// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends.
+    #[inline]
+    fn inspect(
+        &self,
+        overlay: &Overlay,
         bridge: &Bridge,
-        ingress: Endpoint,
         outer_tos: u8,
         inner: &mut [u8],
-    ) -> Result<(MacAddr, VnetHeader), DropReason> {
-        if inner.len() < ethernet::HEADER_LEN {
-            return Err(DropReason::InnerTruncated);
-        }
-        let header = ethernet::parse(inner).map_err(|_| DropReason::Malformed)?;
-        self.enter(bridge, bridge_id, ingress, header.dst, header.src)?;
+    ) -> Result<(VnetHeader, u32), DropReason> {
         let dissected = dissect(inner);
         if dissected.ip_truncated {
             return Err(DropReason::InnerIpTruncated);
@@ -226,73 +292,65 @@ impl<'w> Walk<'w> {
             }
         }
         let mtus = || bridge.ports.iter().filter_map(|id| self.tables.port(*id)).map(|port| port.mtu);
-        Ok((header.dst, offload::unfinished(inner, &dissected, || mtus().min().unwrap_or(u16::MAX))))
+        let vnet = offload::unfinished(inner, &dissected, || mtus().min().unwrap_or(u16::MAX));
+        Ok(match offload::wire_frames(inner, &vnet) {
+            Ok(frames) => (vnet, frames),
+            Err(_) => (VnetHeader::NONE, 1),
+        })
     }
 
-    /// Admission and learning.
-    fn enter(
-        &mut self,
-        bridge: &Bridge,
-        bridge_id: BridgeId,
-        ingress: Endpoint,
-        dst: MacAddr,
-        src: MacAddr,
-    ) -> Result<(), DropReason> {
-        let admission = admit(bridge, dst, src);
-        if let Admission::Refuse(reason) = admission {
-            return Err(reason);
+    /// The second half of the walk, for a whole batch.
+    fn carry(&mut self, stage: &mut [Staged<'_>]) {
+        stage.iter_mut().for_each(|staged| self.learn(staged));
+        stage.iter().for_each(|staged| self.forward(staged));
+    }
+
+    #[inline]
+    fn learn(&mut self, staged: &mut Staged<'_>) {
+        let Staged { ingress, bridge: id, src, .. } = *staged;
+        let Some(bridge) = self.tables.bridge(id) else { return };
+        if !self.tables.learns(bridge, ingress, src.mac()) {
+            return;
         }
-        if self.tables.learns(bridge, ingress, src) {
-            match self.fdb.learn(bridge_id, src, ingress, self.now, bridge.limit) {
-                Learned::Known | Learned::Sticky | Learned::Full => {}
-                Learned::New { .. } => self.facts.tell(Fact::Learned { bridge: bridge_id, mac: src, at: ingress }),
-                Learned::Moved { from } => {
-                    self.facts.tell(Fact::Moved { bridge: bridge_id, mac: src, from, to: ingress });
-                }
-                Learned::StaticAtOtherVtep => return Err(DropReason::SourceStatic),
+        match self.cache.learn(self.fdb, &src, ingress, self.now, bridge.limit) {
+            Learned::Known | Learned::Sticky | Learned::Full => {}
+            Learned::New { .. } => self.facts.tell(Fact::Learned { bridge: id, mac: src.mac(), at: ingress }),
+            Learned::Moved { from } => {
+                self.facts.tell(Fact::Moved { bridge: id, mac: src.mac(), from, to: ingress });
             }
-        }
-        match admission {
-            Admission::KeepAndLearn(reason) => Err(reason),
-            Admission::Enter | Admission::Refuse(_) => Ok(()),
+            Learned::StaticAtOtherVtep => staged.kept = Some(DropReason::SourceStatic),
         }
     }
 
-    fn forward_all(&mut self, ingress: Endpoint, stage: &[Staged<'_>]) {
-        for staged in stage {
-            self.forward(ingress, staged);
-        }
-    }
-
-    fn forward(&mut self, ingress: Endpoint, staged: &Staged<'_>) {
-        let Some(bridge) = self.tables.bridge(staged.bridge) else {
-            return self.counters().dropped_in(ingress, Some(staged.bridge), DropReason::PortRemoved, staged.frames);
+    #[inline]
+    fn forward(&mut self, staged: &Staged<'_>) {
+        let Staged { ingress, bridge: id, dst, .. } = *staged;
+        let frames = u64::from(staged.frames);
+        let bridge = self.tables.bridge(id);
+        let (Some(bridge), None) = (bridge, staged.kept) else {
+            let reason = staged.kept.unwrap_or(DropReason::PortRemoved);
+            return self.counters().dropped_in(ingress, Some(id), reason, frames);
         };
-        let known = if staged.dst.is_multicast() { None } else { self.fdb.lookup(staged.bridge, staged.dst) };
-        match self.tables.decide(bridge, ingress, staged.dst, known) {
+        let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, &dst) };
+        match self.tables.decide(bridge, ingress, dst.mac(), known) {
             Verdict::Unicast(to) => self.egress.deliver(bridge, staged, to),
-            Verdict::Flood(kind) => self.flood(bridge, ingress, staged, kind),
-            Verdict::Drop(reason) => {
-                self.counters().dropped_in(ingress, Some(staged.bridge), reason, staged.frames);
-            }
+            Verdict::Flood(kind) => self.flood(bridge, staged, kind),
+            Verdict::Drop(reason) => self.counters().dropped_in(ingress, Some(id), reason, frames),
         }
     }
 
-    fn flood(&mut self, bridge: &Bridge, ingress: Endpoint, staged: &Staged<'_>, kind: FloodKind) {
+    fn flood(&mut self, bridge: &Bridge, staged: &Staged<'_>, kind: FloodKind) {
+        let Staged { ingress, bridge: id, .. } = *staged;
+        let frames = u64::from(staged.frames);
         let mut targets = 0;
         for to in self.tables.flood(bridge, ingress, kind) {
             targets += 1;
             self.egress.deliver(bridge, staged, to);
         }
         match targets {
-            0 => self.counters().dropped_in(ingress, Some(staged.bridge), DropReason::NoFloodTarget, staged.frames),
-            _ => self.counters().copied(ingress, staged.bridge, (targets - 1) * staged.frames),
+            0 => self.counters().dropped_in(ingress, Some(id), DropReason::NoFloodTarget, frames),
+            _ => self.counters().copied(ingress, id, (targets - 1) * frames),
         }
-    }
-
-    fn refuse<T>(&mut self, ingress: Endpoint, bridge: Option<BridgeId>, reason: DropReason, frames: u64) -> Option<T> {
-        self.counters().dropped_in(ingress, bridge, reason, frames);
-        None
     }
 
     /// Counts datagrams that end before their VTEP and bridge are known.
@@ -304,5 +362,15 @@ impl<'w> Walk<'w> {
 
     fn counters(&mut self) -> &mut Counters {
         self.egress.counters
+    }
+}
+
+/// Whether a frame may enter: `Ok(Some)` if the bridge keeps it, but learns from it.
+#[inline]
+fn admitted(bridge: &Bridge, dst: MacAddr, src: MacAddr) -> Result<Option<DropReason>, DropReason> {
+    match admit(bridge, dst, src) {
+        Admission::Enter => Ok(None),
+        Admission::KeepAndLearn(reason) => Ok(Some(reason)),
+        Admission::Refuse(reason) => Err(reason),
     }
 }

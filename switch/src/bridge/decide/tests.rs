@@ -10,9 +10,9 @@ use crate::{
 
 const BLUE: BridgeId = BridgeId(0);
 const GREEN: BridgeId = BridgeId(1);
-const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
-const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
-const GROUP: MacAddr = MacAddr([1, 0, 0x5e, 0, 0, 1]);
+const A: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 0xa]);
+const B: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 0xb]);
+const GROUP: MacAddr = MacAddr::new([1, 0, 0x5e, 0, 0, 1]);
 
 const fn port(n: u16) -> Endpoint {
     Endpoint::Port(PortId(n))
@@ -73,7 +73,7 @@ fn a_source_that_can_not_be_is_refused() {
 #[test]
 fn reserved_groups_are_kept_unless_the_mask_opens_them() {
     let mut bridge = bridge(&[], &[]);
-    let group = |last| MacAddr([1, 0x80, 0xc2, 0, 0, last]);
+    let group = |last| MacAddr::new([1, 0x80, 0xc2, 0, 0, last]);
     assert_eq!(admit(&bridge, group(0), A), Admission::Enter);
     assert_eq!(admit(&bridge, group(1), A), Admission::Refuse(DropReason::ReservedGroup));
     assert_eq!(admit(&bridge, group(0xe), A), Admission::KeepAndLearn(DropReason::ReservedGroup));
@@ -165,7 +165,7 @@ fn a_trunk_tells_bridges_by_tag_and_puts_the_tag_back_with_its_priority() {
     let trunk = Membership::trunk(&[(vid(10), BLUE), (vid(20), GREEN)], None);
     tables.ports.push(Some(PortEntry { membership: trunk, ..access(BLUE) }));
     let header = |tag| EtherHeader { dst: A, src: B, ether_type: 0x8100, tag };
-    let classify = |tables: &Tables, tag| tables.classify(PortId(3), &header(tag));
+    let classify = |tables: &Tables, tag| tables.port(PortId(3)).unwrap().classify(&header(tag));
 
     assert_eq!(classify(&tables, Some(Tag(0x6000 | 20))), Ok((GREEN, Some(Tag(0x6014)))));
     assert_eq!(classify(&tables, Some(Tag(30))), Err(DropReason::VlanNotMember));
@@ -185,5 +185,5 @@ fn a_trunk_tells_bridges_by_tag_and_puts_the_tag_back_with_its_priority() {
 #[test]
 fn tags_are_payload_on_an_access_port() {
     let header = EtherHeader { dst: A, src: B, ether_type: 0x8100, tag: Some(Tag(4095)) };
-    assert_eq!(tables().classify(PortId(0), &header), Ok((BLUE, None)));
+    assert_eq!(tables().port(PortId(0)).unwrap().classify(&header), Ok((BLUE, None)));
 }
