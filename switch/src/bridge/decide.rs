@@ -120,18 +120,6 @@ impl Tables {
         ports.chain(remotes.iter().map(|id| Endpoint::Vtep(*id)))
     }
 
-    /// Whether frames that enter `bridge` at `ingress` teach the FDB their source.
-    #[inline]
-    pub fn learns(&self, bridge: &Bridge, ingress: Endpoint, src: MacAddr) -> bool {
-        let port_learns = match ingress {
-            // A port that is down may still have frames waiting; what they say is to be forgotten, not learned again.
-            Endpoint::Port(id) => self.port(id).is_some_and(|port| port.options.learning && port.up),
-            Endpoint::Vtep(_) => true,
-        };
-        // The host's own address on a port is somebody's mistake or a loop: forwarded, not believed (`br_fdb_update`).
-        bridge.learning && port_learns && !bridge.local_macs.contains(&src)
-    }
-
     /// The bridges that exist.
     pub fn bridge_ids(&self) -> impl Iterator<Item = (BridgeId, &Bridge)> {
         let id = |index| BridgeId(u16::try_from(index).expect("bridge indices are made from BridgeIds"));

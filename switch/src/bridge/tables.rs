@@ -122,17 +122,22 @@ impl PortEntry {
         }
     }
 
-    /// The tag that a frame of `bridge` carries when it leaves here; `Err` if the port is not in that bridge.
-    ///
-    /// `priority` is what the frame's tag said when it came in: it is kept if there is a tag to keep it in.
+    /// Whether frames that come in here teach the FDB. A port that is down may still have frames waiting; what they say is to
+    /// be forgotten, not learned again.
     #[inline]
-    pub fn egress_tag(&self, bridge: BridgeId, priority: Tag) -> Result<Option<Tag>, DropReason> {
+    pub const fn learns(&self) -> bool {
+        self.options.learning && self.up
+    }
+
+    /// The VLAN that frames of `bridge` are tagged with when they leave here, if any; `Err` if the port is not in that bridge.
+    #[inline]
+    pub fn egress_vid(&self, bridge: BridgeId) -> Result<Option<VlanId>, DropReason> {
         match &self.membership {
             Membership::Access(own) if *own == bridge => Ok(None),
             Membership::Access(_) => Err(DropReason::PortRemoved),
             Membership::Trunk { native, .. } if *native == Some(bridge) => Ok(None),
             Membership::Trunk { tags, .. } => match tags.iter().find(|(tagged, _)| *tagged == bridge) {
-                Some((_, vid)) => Ok(Some(priority.with_vid(*vid))),
+                Some((_, vid)) => Ok(Some(*vid)),
                 None => Err(DropReason::PortRemoved),
             },
         }
@@ -160,6 +165,15 @@ pub struct Bridge {
     pub group_fwd_mask: u16,
     /// Addresses of the interfaces under its packet ports: the host's own, never learned, never forwarded to.
     pub local_macs: Vec<MacAddr>,
+}
+
+impl Bridge {
+    /// Whether the source of a frame is to be learned. The host's own address is somebody's mistake or a loop: forwarded,
+    /// not believed (`br_fdb.c`: `br_fdb_update`).
+    #[inline]
+    pub fn learns(&self, src: MacAddr) -> bool {
+        self.learning && !self.local_macs.contains(&src)
+    }
 }
 
 /// How the overlay is spoken: the rulings of `[vtep]`.

@@ -66,13 +66,13 @@ impl FdbCache {
     }
 
     /// Asks the processor for what a later look-up of `place` will read.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, place: &Place) {
         prefetch(&self.words[self.start(place)]);
     }
 
     /// As [`Fdb::lookup`].
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&mut self, fdb: &Fdb, place: &Place) -> Option<Endpoint> {
         let generation = fdb.generation(place.hash);
         match self.find(place) {
@@ -89,7 +89,7 @@ impl FdbCache {
     }
 
     /// As [`Fdb::learn`].
-    #[inline]
+    #[inline(always)]
     pub fn learn(&mut self, fdb: &Fdb, place: &Place, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
         let generation = fdb.generation(place.hash);
         match self.find(place) {
@@ -118,17 +118,17 @@ impl FdbCache {
         learned
     }
 
-    #[inline]
+    #[inline(always)]
     fn start(&self, place: &Place) -> usize {
         self.first + (place.hash as usize & self.mask) * SET_LEN
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, place: &Place) -> &[u64; SET_LEN] {
         self.words[self.start(place)..].first_chunk().expect("the mask keeps a set inside")
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, place: &Place) -> Option<Note> {
         let &[k0, k1, k2, k3, n0, n1, n2, n3] = self.set(place);
         let key = !place.key.0;

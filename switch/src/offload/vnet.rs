@@ -49,6 +49,12 @@ pub struct PartialCsum {
 impl VnetHeader {
     /// A whole frame with complete checksums.
     pub const NONE: Self = Self { csum: None, gso: None, gso_ecn: false };
+
+    /// Whether nothing is left to do.
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        self.csum.is_none() && self.gso.is_none()
+    }
 }
 
 /// Bytes of a virtio-net header.

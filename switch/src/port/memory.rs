@@ -109,7 +109,7 @@ impl Port for MemoryPort {
                         buffer.space()[..bytes.len()].copy_from_slice(bytes);
                         buffer.set_frame(0, bytes.len());
                         batch.push(Some(*vnet));
-                        *next = (*next + 1) % frames.len();
+                        *next = if *next + 1 < frames.len() { *next + 1 } else { 0 };
                     }
                 }
             }

@@ -53,9 +53,9 @@ pub enum Malformed {
 pub fn parse(frame: &[u8]) -> Result<EtherHeader, Malformed> {
     let Some(header) = frame.first_chunk::<HEADER_LEN>() else { return Err(Malformed::Runt) };
     // Two loads of eight bytes: the destination and what follows it, the source and the type.
-    let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = header;
-    let dst = u64::from_be_bytes([d0, d1, d2, d3, d4, d5, s0, s1]) >> 16;
-    let src_and_type = u64::from_be_bytes([s0, s1, s2, s3, s4, s5, t0, t1]);
+    let (Some(front), Some(back)) = (header.first_chunk(), header.last_chunk()) else { return Err(Malformed::Runt) };
+    let dst = u64::from_be_bytes(*front) >> 16;
+    let src_and_type = u64::from_be_bytes(*back);
     let ether_type = src_and_type as u16;
     let tag = if ether_type == TPID_8021Q || ether_type == TPID_8021AD {
         let Some(&[tci0, tci1, _, _]) = frame[HEADER_LEN..].first_chunk::<TAG_LEN>() else {

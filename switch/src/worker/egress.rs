@@ -10,7 +10,7 @@ use weft_vxlan::{
 
 use super::{Slot, counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
-    bridge::{Bridge, DropReason, Overlay, Tables},
+    bridge::{DropReason, Overlay, Tables},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{Gso, Segments, VnetHeader},
     port::{Offloads, Port, TxFrame},
@@ -19,7 +19,7 @@ use crate::{
         dissect::{L3, dissect},
         ethernet::{ETHER_TYPE_OFFSET, HEADER_LEN as ETHER_HEADER_LEN},
         flow,
-        vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q},
+        vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q, VlanId},
     },
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Egress<'w> {
     pub(super) tables: &'w Tables,
     pub(super) counters: &'w mut Counters,
     pub(super) ports: &'w mut [Option<Slot>],
+    /// Where the last frame left: most often the next one does too.
+    pub(super) exit: Option<Exit>,
     /// Ports that were sent to in this batch and want a flush at its end.
     pub(super) touched: &'w mut Vec<PortId>,
     pub(super) underlay: Option<&'w mut Underlay>,
@@ -37,34 +39,42 @@ pub(super) struct Egress<'w> {
     pub(super) scratch: &'w mut [u8],
 }
 
+/// A port as frames of one bridge leave it.
+#[derive(Clone, Copy)]
+pub(super) struct Exit {
+    port: PortId,
+    bridge: BridgeId,
+    mtu: u16,
+    /// The tag that they carry there.
+    vid: Option<VlanId>,
+}
+
 impl Egress<'_> {
     /// Sends one copy to one place, and counts it as sent or as dropped there.
-    pub(super) fn deliver(&mut self, bridge: &Bridge, staged: &Staged<'_>, to: Endpoint) {
+    #[inline]
+    pub(super) fn deliver(&mut self, staged: &Staged<'_>, to: Endpoint) {
         let result = match to {
             Endpoint::Port(port) => self.send_to_port(port, staged),
-            Endpoint::Vtep(vtep) => self.send_to_vtep(bridge, vtep, staged),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
         };
         if let Err(reason) = result {
-            self.counters.dropped_out(to, staged.bridge, reason, u64::from(staged.frames));
+            self.counters.dropped_out(to, staged.bridge_id, reason, u64::from(staged.frames));
         }
     }
 
     /// `Err`: nothing of it was sent or counted.
+    #[inline]
     fn send_to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
-        let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
-        let tag = entry.egress_tag(staged.bridge, staged.priority)?;
-        if staged.vnet.gso.is_none() && staged.bytes.len() > max_len(entry.mtu, staged.bytes) {
+        let exit = match self.exit {
+            Some(exit) if (exit.port, exit.bridge) == (port, staged.bridge_id) => exit,
+            Some(_) | None => self.open_exit(port, staged.bridge_id)?,
+        };
+        let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
+        if staged.vnet.gso.is_none() && exceeds(exit.mtu, staged.bytes) {
             return Err(DropReason::EgressMtu);
         }
         let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
-        if slot.sent_for != Some(staged.bridge) {
-            if slot.sent_for.is_none() {
-                self.touched.push(port);
-            }
-            flush_port(self.counters, port, slot);
-            slot.sent_for = Some(staged.bridge);
-        }
-        if takes(slot.queue.offloads(), &staged.vnet) {
+        if staged.vnet.is_none() || takes(slot.queue.offloads(), &staged.vnet) {
             slot.queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
             let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * u64::from(staged.frames));
             slot.sent.0 += u64::from(staged.frames);
@@ -81,15 +91,31 @@ impl Egress<'_> {
                     slot.sent.0 += 1;
                     slot.sent.1 += frame.wire_len() as u64;
                 }
-                Err(reason) => self.counters.dropped_out(Endpoint::Port(port), staged.bridge, reason, 1),
+                Err(reason) => self.counters.dropped_out(Endpoint::Port(port), staged.bridge_id, reason, 1),
             }
         }
         Ok(())
     }
 
+    /// Looks up what frames of `bridge` that leave at `port` have in common.
+    fn open_exit(&mut self, port: PortId, bridge: BridgeId) -> Result<Exit, DropReason> {
+        let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
+        let exit = Exit { port, bridge, mtu: entry.mtu, vid: entry.egress_vid(bridge)? };
+        let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
+        if slot.sent_for != Some(bridge) {
+            if slot.sent_for.is_none() {
+                self.touched.push(port);
+            }
+            flush_port(self.counters, port, slot);
+            slot.sent_for = Some(bridge);
+        }
+        self.exit = Some(exit);
+        Ok(exit)
+    }
+
     /// `Err`: nothing of it was queued. What was queued is counted by the flush.
-    fn send_to_vtep(&mut self, bridge: &Bridge, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
-        let (Some(overlay), Some(vni)) = (&self.tables.overlay, bridge.vni) else {
+    fn send_to_vtep(&mut self, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
+        let (Some(overlay), Some(vni)) = (&self.tables.overlay, staged.bridge.vni) else {
             return Err(DropReason::UnderlayAbsent);
         };
         let underlay = self.underlay.as_deref_mut().ok_or(DropReason::UnderlayAbsent)?;
@@ -98,7 +124,7 @@ impl Egress<'_> {
         if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
-        let target = outer(overlay, staged.bridge, vtep, address, dissected.l3);
+        let target = outer(overlay, staged.bridge_id, vtep, address, dissected.l3);
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         if HEADER_LEN + segments.len(0) > MAX_DATAGRAM_LEN {
             return Err(DropReason::UnderlayMtu);
@@ -176,16 +202,17 @@ fn takes(offloads: Offloads, vnet: &VnetHeader) -> bool {
     }
 }
 
-/// The longest frame that a bridge lets out at an interface of this MTU: Ethernet header and one tag more, whether the
-/// tag is there or not (`include/linux/netdevice.h`: `__is_skb_forwardable`; a tag that is payload does not count, since
+/// Whether a frame is longer than a bridge lets out at an interface of this MTU: Ethernet header and one tag more, whether
+/// the tag is there or not (`include/linux/netdevice.h`: `__is_skb_forwardable`; a tag that is payload does not count, since
 /// the kernel has taken it off by then).
 #[inline]
-fn max_len(mtu: u16, frame: &[u8]) -> usize {
-    let opaque_tag = match frame[ETHER_TYPE_OFFSET..] {
-        [a, b, ..] if matches!(u16::from_be_bytes([a, b]), TPID_8021Q | TPID_8021AD) => TAG_LEN,
-        _ => 0,
+fn exceeds(mtu: u16, frame: &[u8]) -> bool {
+    let max_len = usize::from(mtu) + ETHER_HEADER_LEN + TAG_LEN;
+    let begins_with_tag = || match frame[ETHER_TYPE_OFFSET..] {
+        [a, b, ..] => matches!(u16::from_be_bytes([a, b]), TPID_8021Q | TPID_8021AD),
+        _ => false,
     };
-    usize::from(mtu) + ETHER_HEADER_LEN + TAG_LEN + opaque_tag
+    frame.len() > max_len && (frame.len() > max_len + TAG_LEN || !begins_with_tag())
 }
 
 #[cfg(test)]
@@ -239,12 +266,23 @@ mod tests {
 
     #[test]
     fn a_port_lets_out_its_mtu_and_one_tag() {
-        assert_eq!(max_len(1400, &frame(B, A, 60)), 1400 + 18);
-        let mut tagged = frame(B, A, 60);
+        let longest = |mut frame: Vec<u8>| {
+            (0..2000)
+                .filter(|len| {
+                    frame.resize(*len, 0);
+                    !exceeds(1400, &frame)
+                })
+                .max()
+        };
+        assert_eq!(longest(frame(B, A, 60)), Some(1400 + 18));
         for tpid in [[0x81, 0], [0x88, 0xa8]] {
+            let mut tagged = frame(B, A, 60);
             tagged[12..14].copy_from_slice(&tpid);
-            assert_eq!(max_len(1400, &tagged), 1400 + 22);
+            assert!(!exceeds(1400, &tagged));
+            tagged.resize(1422, 0);
+            assert!(!exceeds(1400, &tagged));
+            tagged.push(0);
+            assert!(exceeds(1400, &tagged));
         }
-        assert_eq!(max_len(1400, &[0; 12]), 1400 + 18);
     }
 }

@@ -250,6 +250,7 @@ impl Worker {
             tables,
             counters: &mut self.counters,
             ports: &mut self.ports,
+            exit: None,
             touched: &mut self.touched,
             underlay: self.underlay.as_mut(),
             vteps: &mut self.vteps,

@@ -53,12 +53,15 @@ pub(super) struct Staged<'b> {
     /// How many wire frames it is.
     pub(super) frames: u32,
     ingress: Endpoint,
-    pub(super) bridge: BridgeId,
+    pub(super) bridge_id: BridgeId,
+    pub(super) bridge: &'b Bridge,
     src: Place,
     dst: Place,
     /// The tag that was taken off, for its priority.
     pub(super) priority: Tag,
-    /// It only teaches its source and ends here.
+    /// Whether it teaches its source.
+    learns: bool,
+    /// It goes no further.
     kept: Option<DropReason>,
 }
 
@@ -67,6 +70,7 @@ struct Ingress<'w> {
     at: Endpoint,
     /// Its port; `None` if it was taken out meanwhile.
     port: Option<&'w PortEntry>,
+    learns: bool,
 }
 
 /// Where datagrams of one VNI from one source enter.
@@ -94,7 +98,8 @@ pub(super) struct Walk<'w> {
 impl<'w> Walk<'w> {
     /// The frames of one port.
     pub(super) fn take_frames(&mut self, port: PortId, batch: &mut RxBatch) {
-        let ingress = Ingress { at: Endpoint::Port(port), port: self.tables.port(port) };
+        let entry = self.tables.port(port);
+        let ingress = Ingress { at: Endpoint::Port(port), port: entry, learns: entry.is_some_and(PortEntry::learns) };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         let mut entered = Entered::default();
         for (bytes, vnet) in batch.iter_mut() {
@@ -127,7 +132,10 @@ impl<'w> Walk<'w> {
         frames: u32,
         reached: &mut Option<BridgeId>,
         stage: &mut ArrayVec<Staged<'b>, { RxBatch::CAPACITY }>,
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), DropReason>
+    where
+        'w: 'b,
+    {
         let header = ethernet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         let (id, port_tag) = ingress.port.ok_or(DropReason::PortRemoved)?.classify(&header)?;
         *reached = Some(id);
@@ -143,10 +151,19 @@ impl<'w> Walk<'w> {
             }
         };
         let kept = admitted(bridge, header.dst, header.src)?;
-        let src = self.place(id, header.src);
-        let dst = self.place(id, header.dst);
-        let priority = port_tag.unwrap_or(Tag(0));
-        stage.push(Staged { bytes, src, dst, vnet, frames, ingress: ingress.at, bridge: id, priority, kept });
+        stage.push(Staged {
+            bytes,
+            vnet,
+            frames,
+            ingress: ingress.at,
+            bridge_id: id,
+            bridge,
+            src: self.place(id, header.src),
+            dst: self.place(id, header.dst),
+            priority: port_tag.unwrap_or(Tag(0)),
+            learns: ingress.learns && bridge.learns(header.src),
+            kept,
+        });
         Ok(())
     }
 
@@ -249,7 +266,10 @@ impl<'w> Walk<'w> {
         tunnel: Tunnel<'w>,
         outer_tos: u8,
         inner: &'b mut [u8],
-    ) -> Result<Staged<'b>, DropReason> {
+    ) -> Result<Staged<'b>, DropReason>
+    where
+        'w: 'b,
+    {
         let Tunnel { id, bridge, ingress, .. } = tunnel;
         let header = ethernet::parse(inner).map_err(|error| match error {
             Malformed::Runt => DropReason::InnerTruncated,
@@ -263,9 +283,19 @@ impl<'w> Walk<'w> {
             Ok((vnet, frames)) => (vnet, frames, None),
             Err(reason) => (VnetHeader::NONE, 1, Some(reason)),
         };
-        let src = self.place(id, header.src);
-        let dst = self.place(id, header.dst);
-        Ok(Staged { bytes: inner, vnet, frames, ingress, bridge: id, src, dst, priority: Tag(0), kept })
+        Ok(Staged {
+            bytes: inner,
+            vnet,
+            frames,
+            ingress,
+            bridge_id: id,
+            bridge,
+            src: self.place(id, header.src),
+            dst: self.place(id, header.dst),
+            priority: Tag(0),
+            learns: bridge.learns(header.src),
+            kept,
+        })
     }
 
     /// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends.
@@ -307,49 +337,44 @@ impl<'w> Walk<'w> {
 
     #[inline]
     fn learn(&mut self, staged: &mut Staged<'_>) {
-        let Staged { ingress, bridge: id, src, .. } = *staged;
-        let Some(bridge) = self.tables.bridge(id) else { return };
-        if !self.tables.learns(bridge, ingress, src.mac()) {
+        if !staged.learns {
             return;
         }
-        match self.cache.learn(self.fdb, &src, ingress, self.now, bridge.limit) {
+        let Staged { ingress, bridge_id: bridge, src, .. } = *staged;
+        match self.cache.learn(self.fdb, &src, ingress, self.now, staged.bridge.limit) {
             Learned::Known | Learned::Sticky | Learned::Full => {}
-            Learned::New { .. } => self.facts.tell(Fact::Learned { bridge: id, mac: src.mac(), at: ingress }),
-            Learned::Moved { from } => {
-                self.facts.tell(Fact::Moved { bridge: id, mac: src.mac(), from, to: ingress });
-            }
+            Learned::New { .. } => self.facts.tell(Fact::Learned { bridge, mac: src.mac(), at: ingress }),
+            Learned::Moved { from } => self.facts.tell(Fact::Moved { bridge, mac: src.mac(), from, to: ingress }),
             Learned::StaticAtOtherVtep => staged.kept = Some(DropReason::SourceStatic),
         }
     }
 
     #[inline]
     fn forward(&mut self, staged: &Staged<'_>) {
-        let Staged { ingress, bridge: id, dst, .. } = *staged;
-        let frames = u64::from(staged.frames);
-        let bridge = self.tables.bridge(id);
-        let (Some(bridge), None) = (bridge, staged.kept) else {
-            let reason = staged.kept.unwrap_or(DropReason::PortRemoved);
-            return self.counters().dropped_in(ingress, Some(id), reason, frames);
+        let Staged { ingress, bridge_id, bridge, ref dst, frames, .. } = *staged;
+        let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, dst) };
+        let verdict = match staged.kept {
+            Some(reason) => Verdict::Drop(reason),
+            None => self.tables.decide(bridge, ingress, dst.mac(), known),
         };
-        let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, &dst) };
-        match self.tables.decide(bridge, ingress, dst.mac(), known) {
-            Verdict::Unicast(to) => self.egress.deliver(bridge, staged, to),
-            Verdict::Flood(kind) => self.flood(bridge, staged, kind),
-            Verdict::Drop(reason) => self.counters().dropped_in(ingress, Some(id), reason, frames),
+        match verdict {
+            Verdict::Unicast(to) => self.egress.deliver(staged, to),
+            Verdict::Flood(kind) => self.flood(staged, kind),
+            Verdict::Drop(reason) => self.counters().dropped_in(ingress, Some(bridge_id), reason, u64::from(frames)),
         }
     }
 
-    fn flood(&mut self, bridge: &Bridge, staged: &Staged<'_>, kind: FloodKind) {
-        let Staged { ingress, bridge: id, .. } = *staged;
+    fn flood(&mut self, staged: &Staged<'_>, kind: FloodKind) {
+        let Staged { ingress, bridge_id, bridge, .. } = *staged;
         let frames = u64::from(staged.frames);
         let mut targets = 0;
         for to in self.tables.flood(bridge, ingress, kind) {
             targets += 1;
-            self.egress.deliver(bridge, staged, to);
+            self.egress.deliver(staged, to);
         }
         match targets {
-            0 => self.counters().dropped_in(ingress, Some(id), DropReason::NoFloodTarget, frames),
-            _ => self.counters().copied(ingress, id, (targets - 1) * frames),
+            0 => self.counters().dropped_in(ingress, Some(bridge_id), DropReason::NoFloodTarget, frames),
+            _ => self.counters().copied(ingress, bridge_id, (targets - 1) * frames),
         }
     }
 

@@ -154,8 +154,8 @@ fn the_hosts_own_address_is_neither_learned_nor_forwarded_to() {
     let mut tables = tables();
     tables.bridges[0].as_mut().unwrap().local_macs.push(A);
     assert_eq!(decided(&tables, port(0), A, None), Verdict::Drop(DropReason::LocalDestination));
-    assert!(!tables.learns(tables.bridge(BLUE).unwrap(), port(0), A));
-    assert!(tables.learns(tables.bridge(BLUE).unwrap(), port(0), B));
+    let bridge = tables.bridge(BLUE).unwrap();
+    assert!(!bridge.learns(A) && bridge.learns(B));
 }
 
 #[test]
@@ -172,14 +172,14 @@ fn a_trunk_tells_bridges_by_tag_and_puts_the_tag_back_with_its_priority() {
     assert_eq!(classify(&tables, Some(Tag(4095))), Err(DropReason::VlanInvalid));
     assert_eq!(classify(&tables, Some(Tag(0xa000))), Err(DropReason::VlanUntagged));
     assert_eq!(classify(&tables, None), Err(DropReason::VlanUntagged));
-    assert_eq!(tables.port(PortId(3)).unwrap().egress_tag(BLUE, Tag(0x6014)), Ok(Some(Tag(0x600a))));
+    assert_eq!(tables.port(PortId(3)).unwrap().egress_vid(BLUE), Ok(Some(vid(10))));
 
     let native = Membership::trunk(&[(vid(20), GREEN)], Some(BLUE));
     tables.ports[3].as_mut().unwrap().membership = native;
     assert_eq!(classify(&tables, None), Ok((BLUE, None)));
     assert_eq!(classify(&tables, Some(Tag(0xa000))), Ok((BLUE, Some(Tag(0xa000)))));
-    assert_eq!(tables.port(PortId(3)).unwrap().egress_tag(BLUE, Tag(0xa000)), Ok(None));
-    assert_eq!(tables.port(PortId(0)).unwrap().egress_tag(GREEN, Tag(0)), Err(DropReason::PortRemoved));
+    assert_eq!(tables.port(PortId(3)).unwrap().egress_vid(BLUE), Ok(None));
+    assert_eq!(tables.port(PortId(0)).unwrap().egress_vid(GREEN), Err(DropReason::PortRemoved));
 }
 
 #[test]
