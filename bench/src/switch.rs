@@ -105,6 +105,18 @@ impl Switch {
         (id, counters)
     }
 
+    /// One more worker of the same switch, with its own queue of every port that there is by now; that of `from` delivers
+    /// `frames` in turn, the others nothing.
+    pub fn another_worker(&self, from: PortId, frames: &[Vec<u8>]) -> Worker {
+        let mut worker = Worker::new(self.shared.clone(), Facts::new(bounded(1).0));
+        for id in (0..self.tables.ports.len() as u16).map(PortId) {
+            let frames = if id == from { frames } else { &[] };
+            let frames = frames.iter().map(|bytes| (bytes.clone(), VnetHeader::NONE)).collect();
+            worker.add_port(id, PortQueue::Memory(MemoryPort::generator(frames, Offloads::default()).0));
+        }
+        worker
+    }
+
     /// Adds an access port.
     pub fn add_access(&mut self, frames: Vec<Vec<u8>>) -> (PortId, MemoryCounters) {
         self.add_port(Membership::Access(BRIDGE), frames)

@@ -215,7 +215,9 @@ impl MemoryCounters {
     }
 }
 
+/// In cache lines of its own: another port's counts may be another worker's.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Counts {
     frames: AtomicU64,
     bytes: AtomicU64,
