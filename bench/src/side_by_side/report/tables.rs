@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
 
 use super::{Report, short};
 use crate::side_by_side::{
@@ -101,7 +101,7 @@ impl Report<'_> {
     }
 
     fn table(&self, columns: &[Column<'_>]) -> Table {
-        let mut table = empty_table();
+        let mut table = empty_table(self.options.round_count() > 1);
         table.set_header(["path"].into_iter().chain(columns.iter().map(|(title, _)| title.as_str())));
         for peer in self.options.peers() {
             let cells: Vec<_> = columns.iter().map(|(_, cell)| cell(peer)).collect();
@@ -127,7 +127,7 @@ impl Report<'_> {
 }
 
 fn figures(figures: &[Figure]) -> Table {
-    let mut table = empty_table();
+    let mut table = empty_table(false);
     table.set_header(["figure", "want", "got", "rounds", ""]);
     for figure in figures {
         let verdict = match figure.is_met() {
@@ -144,9 +144,13 @@ fn figures(figures: &[Figure]) -> Table {
     table
 }
 
-fn empty_table() -> Table {
+/// `ruled`: with a line between rows, for rows of several lines.
+fn empty_table(ruled: bool) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY);
+    if !ruled {
+        table.remove_style(TableComponent::HorizontalLines).remove_style(TableComponent::MiddleIntersections);
+    }
     table
 }
 

@@ -53,6 +53,8 @@ impl Generator {
 
     /// Offers frames at this rate for so long.
     pub(super) fn offer(&mut self, per_second: u32, length: Duration) -> anyhow::Result<Offered> {
+        // On a path that is slower than the load nothing is left to wait for, and a real-time thread must let others in.
+        const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
         let mut pace = Pace::new(per_second);
         let started = Instant::now();
         let mut elapsed = Duration::ZERO;
@@ -67,7 +69,7 @@ impl Generator {
                 self.send(count as usize)?;
                 due -= count;
             }
-            thread::sleep(pace.next().saturating_sub(started.elapsed()));
+            thread::sleep(pace.next().saturating_sub(started.elapsed()).max(SHORTEST_PAUSE));
             elapsed = started.elapsed();
         }
         Ok(Offered { elapsed, frames: self.number, refused: self.refused })

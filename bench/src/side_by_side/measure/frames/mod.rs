@@ -4,6 +4,9 @@
 //! of 60 bytes (64 on the wire, with their checksum) on the left station's interface by a packet socket, many in one call,
 //! and a [`sink`] on the right counts them. The frames are UDP in several flows between addresses that nobody has: switches
 //! learn the hardware addresses from the two themselves, and the stations' kernels drop the frames as somebody else's.
+//!
+//! Both are real-time threads. A switch that keeps the processors busy would else keep frames from being offered, and look
+//! better for it. They sleep most of the time; what they use is the kernel's for handing frames over.
 
 mod generator;
 mod pace;
@@ -17,7 +20,13 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use weft::{lab::Namespace, sys::packet_socket::PacketSocket};
+use weft::{
+    lab::Namespace,
+    sys::{
+        packet_socket::{self, PacketSocket},
+        scheduling::make_real_time,
+    },
+};
 
 use self::{generator::Generator, sink::Sink};
 use crate::side_by_side::scene::{INTERFACE, Scene};
@@ -47,13 +56,23 @@ pub(crate) fn run(scene: &Scene, per_second: u32, length: Duration) -> anyhow::R
     let stop = AtomicBool::new(false);
     let seen = AtomicU64::new(0);
     thread::scope(|scope| {
-        let counting = scope.spawn(|| sink.count(&seen, &stop));
-        let offered = generator.open(&seen).and_then(|()| generator.offer(per_second, length));
+        let counting = scope.spawn(|| {
+            make_real_time().context("the sink can't be a real-time thread")?;
+            sink.count(&seen, &stop).context("the sink failed")
+        });
+        let offering = scope.spawn(|| {
+            make_real_time().context("the generator can't be a real-time thread")?;
+            generator.open(&seen)?;
+            generator.offer(per_second, length)
+        });
+        let offered = offering.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
         // What is under way still counts. Nothing on these paths holds a frame for longer than some milliseconds.
         drain(&seen);
         stop.store(true, Ordering::Relaxed);
         let counted = counting.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
-        let (offered, counted) = (offered?, counted.context("the sink failed")?);
+        // Without a sink nothing arrives; then its failure is the one to tell.
+        let counted = counted?;
+        let offered = offered?;
         ensure!(counted.received <= offered.frames + counted.disordered, "more frames came than were sent");
         Ok(Frames {
             elapsed: offered.elapsed,
@@ -83,6 +102,6 @@ fn drain(seen: &AtomicU64) {
 }
 
 fn socket(station: &Namespace) -> anyhow::Result<PacketSocket> {
-    let mut sockets = station.within(|| weft::sys::packet_socket::open(INTERFACE, 1))??;
+    let mut sockets = station.within(|| packet_socket::open(INTERFACE, 1))??;
     sockets.pop().context("one socket was asked for")
 }
