@@ -1,19 +1,28 @@
 //! What machine this is, and what it lacks.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fmt, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
 
 use anyhow::{Context, bail, ensure};
 use weft::lab::{Ovs, find_program, missing_capabilities};
 
-use super::peer::{Kind, Peer};
+use super::{
+    options::Measurement,
+    peer::{Kind, Peer},
+};
 
-/// Says what this machine lacks that no measurement can do without, all of it at once.
-pub(crate) fn lacks() -> Vec<String> {
+/// What this machine lacks that these measurements can't do without, all of it at once.
+pub(crate) fn lacks(measurements: &[Measurement]) -> Vec<String> {
     let mut lacks = Vec::new();
     for name in missing_capabilities() {
         lacks.push(format!("the capability {name}, to make network namespaces and interfaces: run it as root"));
     }
-    if find_program("iperf3").is_none() {
+    let uses_tcp = measurements.iter().any(|which| matches!(which, Measurement::Tcp | Measurement::Calls));
+    if uses_tcp && find_program("iperf3").is_none() {
         lacks.push("the program iperf3, to send TCP: package iperf3".to_owned());
     }
     lacks
@@ -37,24 +46,47 @@ pub(crate) fn lacks_for(peer: Peer) -> Option<String> {
     peer.kinds().into_iter().find_map(for_kind)
 }
 
-/// What the figures were measured on, by name.
-pub(crate) fn description() -> BTreeMap<&'static str, String> {
-    let file = |path| fs::read_to_string(path).unwrap_or_default();
-    let processor = file("/proc/cpuinfo");
-    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let first_line = |program: &str| {
-        let output = Command::new(program).arg("--version").output().ok()?;
-        String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
-    };
-    let count = std::thread::available_parallelism().map_or(0, |count| count.get());
-    let known = [
-        ("processor", processor.map(|(_, name)| name.to_owned())),
-        ("processors", Some(count.to_string())),
-        ("kernel", Some(file("/proc/sys/kernel/osrelease").trim().to_owned())),
-        ("iperf3", first_line("iperf3")),
-        ("ovs", first_line("ovs-vswitchd")),
-    ];
-    known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+/// What figures were measured on and with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Machine {
+    /// The processor's name.
+    pub(crate) processor: String,
+    /// How many of them there are for this program.
+    pub(crate) processor_count: usize,
+    /// Release of the Linux kernel.
+    pub(crate) kernel: String,
+    /// What programs say of their versions; those that are there.
+    pub(crate) programs: Vec<String>,
+}
+
+impl Machine {
+    /// This one. `weft` is the weft that is measured, if any is.
+    pub(crate) fn here(weft: Option<&Path>) -> Self {
+        let file = |path| fs::read_to_string(path).unwrap_or_default();
+        let cpuinfo = file("/proc/cpuinfo");
+        let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let programs = weft.into_iter().chain(["iperf3", "ovs-vswitchd"].map(Path::new));
+        Self {
+            processor: processor.map_or("unknown", |(_, name)| name).to_owned(),
+            processor_count: thread::available_parallelism().map_or(1, usize::from),
+            kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
+            programs: programs.filter_map(version).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, processor_count, kernel, programs } = self;
+        write!(f, "{processor_count} x {processor}; Linux {kernel}")?;
+        programs.iter().try_for_each(|program| write!(f, "; {program}"))
+    }
+}
+
+/// The first line of what a program says of its version.
+fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
 }
 
 /// The weft to be measured: `given`, or the one that belongs to this program, which is built first if cargo started it.

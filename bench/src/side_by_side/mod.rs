@@ -28,17 +28,18 @@ use std::{
 use anyhow::Context;
 use weft::lab::Lab;
 
-pub use self::{
-    measure::tcp::Streams,
-    options::{Measurement, Options, Peers},
-    peer::Peer,
-};
 use self::{
+    machine::Machine,
     measure::{calls::Counter, cpu, frames, latency, tcp},
     progress::Progress,
     report::Report,
     results::{Failure, Metric, Results},
     scene::{Scene, WeftSetup},
+};
+pub use self::{
+    measure::tcp::Streams,
+    options::{Measurement, Options, Peers},
+    peer::Peer,
 };
 
 /// A measurement failed, or a figure that was to be checked was missed.
@@ -51,22 +52,21 @@ const USAGE: u8 = 2;
 /// # Errors
 /// A file can't be written, or weft can't be built.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let lacks = machine::lacks();
+    let lacks = machine::lacks(&options.measurements());
     if !lacks.is_empty() {
         eprintln!("side_by_side can't run here. It lacks\n  - {}", lacks.join("\n  - "));
         return Ok(ExitCode::from(USAGE));
     }
     let peers = options.peers();
     let needs_weft = peers.iter().any(|peer| peer.is_weft());
-    let setup = WeftSetup {
-        binary: if needs_weft { machine::weft(options.weft.clone())? } else { Default::default() },
-        workers: options.workers.into(),
-    };
+    let binary = if needs_weft { Some(machine::weft(options.weft.clone())?) } else { None };
+    let machine = Machine::here(binary.as_deref());
+    let setup = WeftSetup { binary: binary.unwrap_or_default(), workers: options.workers.into() };
     // What an earlier run could not remove because it was killed. If that fails it is no matter of this one.
     let _ = Lab::remove_stale(scene::PREFIX);
     let results = Session::new(options, setup).run();
     let figures = figures::figures(&results, &options.loads);
-    let report = Report { options, machine: machine::description(), results: &results, figures };
+    let report = Report { options, machine, results: &results, figures };
     write!(stdout(), "{report}")?;
     if let Some(path) = &options.json {
         let text = format!("{:#}\n", report.to_json());

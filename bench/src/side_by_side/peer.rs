@@ -95,6 +95,10 @@ impl Peer {
         }
     }
 
+    pub(crate) fn is_overlay(self) -> bool {
+        matches!(self.layout(), Layout::Overlay(_))
+    }
+
     pub(crate) fn is_weft(self) -> bool {
         self.kinds().contains(&Kind::Weft)
     }

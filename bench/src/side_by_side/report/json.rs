@@ -13,7 +13,12 @@ impl Report<'_> {
     pub(crate) fn to_json(&self) -> Value {
         let options = self.options;
         json!({
-            "machine": self.machine,
+            "machine": {
+                "processor": self.machine.processor,
+                "processor_count": self.machine.processor_count,
+                "kernel": self.machine.kernel,
+                "programs": self.machine.programs,
+            },
             "rounds": options.round_count(),
             "seconds": options.run_seconds(),
             "workers": options.workers,

@@ -4,13 +4,12 @@ pub(crate) mod json;
 pub(crate) mod svg;
 pub(crate) mod tables;
 
-use super::{figures::Figure, options::Options, results::Results};
+use super::{figures::Figure, machine::Machine, options::Options, results::Results};
 
 /// Everything there is to tell.
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
-    /// The machine, by name.
-    pub(crate) machine: std::collections::BTreeMap<&'static str, String>,
+    pub(crate) machine: Machine,
     pub(crate) results: &'a Results,
     pub(crate) figures: Vec<Figure>,
 }
@@ -23,6 +22,11 @@ fn short(value: f64) -> String {
         _ => 2,
     };
     format!("{value:.decimals$}")
+}
+
+/// "1 round", "3 rounds".
+fn rounds(count: usize) -> String {
+    format!("{count} round{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

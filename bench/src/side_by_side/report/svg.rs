@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{Report, short};
+use super::{Report, rounds, short};
 use crate::side_by_side::{
     figures::thousands,
     measure::tcp::Streams,
@@ -19,6 +19,8 @@ const MARGIN: f64 = 16.0;
 const PANEL_WIDTH: f64 = (WIDTH - 3.0 * MARGIN) / 2.0;
 const ROW: f64 = 20.0;
 const BAR: f64 = 13.0;
+/// Room between the paths of one switch and those over VXLAN.
+const GAP: f64 = 8.0;
 /// Room for a panel's title.
 const TITLE: f64 = 30.0;
 /// Room for a path's name before its bar.
@@ -50,7 +52,7 @@ struct Panel {
 
 impl Panel {
     fn height(&self) -> f64 {
-        TITLE + ROW * self.bars.len() as f64 + MARGIN
+        TITLE + ROW * self.bars.len() as f64 + GAP + MARGIN
     }
 }
 
@@ -58,7 +60,6 @@ impl Report<'_> {
     /// A whole SVG file.
     pub(crate) fn to_svg(&self) -> String {
         let panels: Vec<_> = self.panels().into_iter().filter(|panel| !panel.bars.is_empty()).collect();
-        let machine: Vec<_> = self.machine.values().map(String::as_str).collect();
         let mut body = String::new();
         let mut top = MARGIN + 2.0 * ROW;
         for row in panels.chunks(2) {
@@ -73,9 +74,9 @@ impl Report<'_> {
              <title>weft beside the kernel and Open vSwitch</title>\n<style>\n{STYLE}\n</style>\n\
              <rect class=\"back\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
              <text class=\"title\" x=\"{MARGIN}\" y=\"26\">weft beside the kernel and Open vSwitch</text>\n\
-             <text class=\"unit\" x=\"{MARGIN}\" y=\"44\">{}; medians of {} rounds</text>\n{body}</svg>\n",
-            escaped(&machine.join("; ")),
-            self.options.round_count(),
+             <text class=\"unit\" x=\"{MARGIN}\" y=\"44\">{}; medians of {}</text>\n{body}</svg>\n",
+            escaped(&self.machine.to_string()),
+            rounds(self.options.round_count()),
         )
     }
 
@@ -88,7 +89,12 @@ impl Report<'_> {
             Panel { title, unit: unit.to_owned(), bars: self.options.peers().into_iter().filter_map(spread).collect() }
         };
         let tcp = Streams::ALL.map(|of| panel(format!("TCP {of}"), "Gbit/s", Metric::Tcp(of), 1.0));
-        let cost = panel("Processor time, TCP x1".to_owned(), "s/GB, whole machine", Metric::Cpu(Streams::One), 1.0);
+        let cost = panel(
+            "Processor time, TCP x1".to_owned(),
+            "s/GB, whole machine, less is better",
+            Metric::Cpu(Streams::One),
+            1.0,
+        );
         let frames = self.options.loads.iter().map(|&load| {
             let title = format!("Small frames received of {}/s", thousands(load));
             panel(title, "1,000 frames/s", Metric::Received(load), 1e-3)
@@ -111,7 +117,8 @@ fn draw(out: &mut String, panel: &Panel, left: f64, top: f64) {
         escaped(&panel.unit)
     );
     for (row, Bar { peer, spread }) in panel.bars.iter().enumerate() {
-        let y = top + TITLE + row as f64 * ROW;
+        let gap = if peer.is_overlay() { GAP } else { 0.0 };
+        let y = top + TITLE + row as f64 * ROW + gap;
         let (middle, from) = (y + BAR / 2.0, left + NAME);
         let class = peer.key().split('-').next().unwrap_or_default();
         let at = |value: f64| from + value * scale;
@@ -141,7 +148,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::side_by_side::{figures::figures, options::Options, results::Results};
+    use crate::side_by_side::{figures::figures, machine::Machine, options::Options, results::Results};
     use clap::Parser;
 
     #[test]
@@ -153,7 +160,7 @@ mod tests {
             results.add(round, Peer::OvsTap, Metric::Received(400_000), 1e5 * value);
         }
         let options = Options::parse_from(["side_by_side"]);
-        let machine = [("processor", "an \"<odd>\" & name".to_owned())].into();
+        let machine = machine("an \"<odd>\" & name");
         let report =
             Report { options: &options, machine, results: &results, figures: figures(&results, &options.loads) };
         let svg = report.to_svg();
@@ -169,8 +176,12 @@ mod tests {
     fn nothing_measured_is_an_empty_drawing() {
         let options = Options::parse_from(["side_by_side"]);
         let results = Results::default();
-        let report = Report { options: &options, machine: [].into(), results: &results, figures: Vec::new() };
+        let report = Report { options: &options, machine: machine(""), results: &results, figures: Vec::new() };
         assert_well_formed(&report.to_svg());
+    }
+
+    fn machine(processor: &str) -> Machine {
+        Machine { processor: processor.to_owned(), processor_count: 2, kernel: "6.18".to_owned(), programs: Vec::new() }
     }
 
     /// Tags nest, attributes are quoted, and no bare `&` or `<` is left.

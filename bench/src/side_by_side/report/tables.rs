@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Report, short};
+use super::{Report, rounds, short};
 use crate::side_by_side::{
     figures::{Figure, thousands},
     measure::tcp::Streams,
@@ -15,12 +15,14 @@ use crate::side_by_side::{
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine: Vec<_> = self.machine.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let options = self.options;
-        writeln!(f, "{}", machine.join("; "))?;
-        let (rounds, seconds, workers) = (options.round_count(), options.run_seconds(), options.workers);
-        writeln!(f, "rounds: {rounds}; seconds a run: {seconds}; workers of each weft: {workers}")?;
-        writeln!(f, "Medians, below them the smallest and the largest of the rounds.\n")?;
+        let (seconds, workers) = (options.run_seconds(), options.workers);
+        writeln!(f, "{}", self.machine)?;
+        writeln!(f, "{}; {seconds} s a run; weft with --workers {workers}", rounds(options.round_count()))?;
+        if options.round_count() > 1 {
+            writeln!(f, "Medians, below them the smallest and the largest of the rounds.")?;
+        }
+        writeln!(f)?;
         for (measurement, title, columns) in self.sections() {
             if options.measurements().contains(&measurement) {
                 writeln!(f, "{title}\n{}\n", self.table(&columns))?;
@@ -135,11 +137,11 @@ fn figures(figures: &[Figure]) -> Table {
             Some(false) => "MISSED",
             None => "not measured",
         };
-        let (got, rounds) = match &figure.got {
+        let (got, spread) = match &figure.got {
             Ok(got) => (format!("{:.2}", got.median), format!("{:.2} - {:.2}", got.min, got.max)),
             Err(why) => (String::new(), why.clone()),
         };
-        table.add_row([figure.text.clone(), figure.want.to_string(), got, rounds, verdict.to_owned()]);
+        table.add_row([figure.text.clone(), figure.want.to_string(), got, spread, verdict.to_owned()]);
     }
     table
 }
