@@ -15,8 +15,26 @@ pub struct Figure {
     pub text: String,
     /// What it has to be.
     pub want: Want,
-    /// What it is; the error says why it was not measured.
-    pub got: Result<Spread, String>,
+    /// What it is, or why it was not measured.
+    pub got: Result<Spread, Missing>,
+}
+
+/// Why there is no figure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// The command line left out what it takes.
+    NotAsked,
+    /// The machine can't, or something failed.
+    Because(String),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked => f.write_str("not asked for"),
+            Self::Because(why) => f.write_str(why),
+        }
+    }
 }
 
 /// A bound, which itself is good.
@@ -104,14 +122,10 @@ fn small_frames(results: &Results, of: Peer, to: Peer, loads: &[u32], want: Want
             ratio(results, format!("frames received of {}/s", thousands(load)), of, to, Metric::Received(load), want)
         }
         None => {
-            let missing = loads.iter().map(|&load| Metric::Offered(load)).next();
-            let never = || "no load could be offered to both".to_owned();
-            let measured = |peer: &Peer| missing.is_none_or(|metric| results.spread(*peer, metric).is_some());
-            let why = if [of, to].iter().all(measured) {
-                never()
-            } else {
-                missing.map_or_else(never, |metric| why_not(results, [of, to], metric))
-            };
+            let offered = loads.first().map_or(Metric::Offered(0), |&load| Metric::Offered(load));
+            let measured = [of, to].iter().all(|&peer| results.spread(peer, offered).is_some());
+            let never = || Missing::Because("no load could be offered to both".to_owned());
+            let why = if measured { never() } else { why_not(results, [of, to], offered) };
             Figure { text: format!("{of} / {to}, frames received"), want, got: Err(why) }
         }
     }
@@ -122,15 +136,13 @@ fn was_offered(results: &Results, peer: Peer, load: u32) -> bool {
     results.spread(peer, Metric::Offered(load)).is_some_and(|offered| offered.median >= 0.95 * f64::from(load))
 }
 
-fn why_not(results: &Results, peers: [Peer; 2], metric: Metric) -> String {
-    let missing = peers.into_iter().find(|&peer| results.spread(peer, metric).is_none());
-    match missing {
-        Some(peer) => match results.skipped.get(&peer) {
-            Some(why) => format!("{peer}: {why}"),
-            None => format!("{peer}: not measured"),
-        },
-        None => "never in the same round".to_owned(),
-    }
+fn why_not(results: &Results, peers: [Peer; 2], metric: Metric) -> Missing {
+    let mut missing = peers.into_iter().filter(|&peer| results.spread(peer, metric).is_none());
+    let why = missing.find_map(|peer| match results.skipped.get(&peer) {
+        Some(why) => Some(format!("{peer}: {why}")),
+        None => results.failures.iter().any(|failure| failure.peer == peer).then(|| format!("{peer}: failed")),
+    });
+    why.map_or(Missing::NotAsked, Missing::Because)
 }
 
 /// A load as people say it: 400 k.
@@ -141,6 +153,7 @@ pub(crate) fn thousands(load: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::side_by_side::results::Failure;
 
     fn results(values: &[(Peer, Metric, f64)]) -> Results {
         let mut results = Results::default();
@@ -177,7 +190,16 @@ mod tests {
         none.add(0, Peer::WeftTap, Metric::Tcp(Streams::One), 5.0);
         let figure = figure(&none, "weft tap / OVS tap, TSO, TCP x1");
         assert_eq!(figure.is_met(), None);
-        assert_eq!(figure.got, Err("OVS tap, TSO: ovs-vswitchd is not installed".to_owned()));
+        assert_eq!(figure.got, Err(Missing::Because("OVS tap, TSO: ovs-vswitchd is not installed".to_owned())));
+    }
+
+    #[test]
+    fn what_failed_is_told_from_what_nobody_asked_for() {
+        let mut results = Results::default();
+        let got = |results: &Results| figure(results, "weft tap / kernel bridge, TCP x1").got;
+        assert_eq!(got(&results), Err(Missing::NotAsked));
+        results.failures.push(Failure { peer: Peer::KernelBridge, round: 0, what: "of no account".to_owned() });
+        assert_eq!(got(&results), Err(Missing::Because("kernel bridge: failed".to_owned())));
     }
 
     #[test]

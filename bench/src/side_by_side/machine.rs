@@ -99,9 +99,20 @@ pub(crate) fn weft(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let own = env::current_exe().context("can't find out where this program is")?;
     let binary = own.with_file_name("weft");
     if let Some(cargo) = env::var_os("CARGO") {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../switch/Cargo.toml");
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
         let mut build = Command::new(cargo);
-        build.args(["build", "--bin", "weft", "--manifest-path", manifest]);
+        // Together with this package, so that features come out alike and the library need not be built once more.
+        build.args([
+            "build",
+            "--manifest-path",
+            manifest,
+            "--package",
+            "weft-bench",
+            "--package",
+            "weft",
+            "--bin",
+            "weft",
+        ]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

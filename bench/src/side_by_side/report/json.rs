@@ -65,6 +65,6 @@ fn figure(figure: &Figure) -> Value {
         "min": got.map(|got| got.min),
         "max": got.map(|got| got.max),
         "met": figure.is_met(),
-        "not_measured": figure.got.as_ref().err(),
+        "not_measured": figure.got.as_ref().err().map(ToString::to_string),
     })
 }

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL
 
 use super::{Report, rounds, short};
 use crate::side_by_side::{
-    figures::{Figure, thousands},
+    figures::{Figure, Missing, thousands},
     measure::tcp::Streams,
     options::Measurement,
     peer::Peer,
@@ -34,6 +34,10 @@ impl fmt::Display for Report<'_> {
             "Figures: ratios of the medians, and the smallest and largest within one round\n{}",
             figures(&self.figures)
         )?;
+        let left_out = self.figures.iter().filter(|figure| figure.got == Err(Missing::NotAsked)).count();
+        if left_out > 0 {
+            writeln!(f, "{left_out} more are of paths or measurements that were not asked for.")?;
+        }
         for (peer, why) in &self.results.skipped {
             writeln!(f, "skipped: {peer}: {why}")?;
         }
@@ -131,7 +135,7 @@ impl Report<'_> {
 fn figures(figures: &[Figure]) -> Table {
     let mut table = empty_table(false);
     table.set_header(["figure", "want", "got", "rounds", ""]);
-    for figure in figures {
+    for figure in figures.iter().filter(|figure| figure.got != Err(Missing::NotAsked)) {
         let verdict = match figure.is_met() {
             Some(true) => "met",
             Some(false) => "MISSED",
@@ -139,7 +143,7 @@ fn figures(figures: &[Figure]) -> Table {
         };
         let (got, spread) = match &figure.got {
             Ok(got) => (format!("{:.2}", got.median), format!("{:.2} - {:.2}", got.min, got.max)),
-            Err(why) => (String::new(), why.clone()),
+            Err(why) => (String::new(), why.to_string()),
         };
         table.add_row([figure.text.clone(), figure.want.to_string(), got, spread, verdict.to_owned()]);
     }
