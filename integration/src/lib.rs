@@ -30,11 +30,10 @@ pub mod weft;
 use std::{
     ffi::OsStr,
     fs::{self, OpenOptions},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use ::weft::lab::{find_program, missing_capabilities};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Set to anything but nothing or `0`: a test that can't run fails instead of being ignored.
@@ -73,10 +72,12 @@ pub fn require(needs: &Needs) -> Result<(), String> {
         if effective_uid() != Some(0) {
             return Err("needs root".to_owned());
         }
-        capability(CAP_SYS_ADMIN, "CAP_SYS_ADMIN")?;
     }
-    if needs.root || needs.net_admin {
-        capability(CAP_NET_ADMIN, "CAP_NET_ADMIN")?;
+    // Besides the user id, since root in a container may lack it.
+    let missing =
+        missing_capabilities().into_iter().find(|&name| needs.root || needs.net_admin && name == "CAP_NET_ADMIN");
+    if let Some(name) = missing {
+        return Err(format!("needs {name}"));
     }
     if needs.tun {
         OpenOptions::new()
@@ -105,30 +106,8 @@ pub fn main_with(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 
-/// Where a program is, as a shell would find it.
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    // Root's PATH in a container or a cron job often lacks the directories where the network tools live.
-    let extra = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(extra).map(|folder| folder.join(name)).find(|path| is_executable(path))
-}
-
 fn require_all() -> bool {
     std::env::var_os(REQUIRE_ALL).is_some_and(|value| !value.is_empty() && value != OsStr::new("0"))
-}
-
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-// Bits of the capability sets, `include/uapi/linux/capability.h`.
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-
-/// A capability is asked for besides the user id, since root in a container may lack it.
-fn capability(bit: u32, name: &str) -> Result<(), String> {
-    let held = status_field("CapEff:").and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(0);
-    if held & (1 << bit) == 0 { Err(format!("needs {name}")) } else { Ok(()) }
 }
 
 fn effective_uid() -> Option<u32> {
@@ -154,12 +133,6 @@ mod tests {
     fn a_missing_program_is_named() {
         let needs = Needs::NONE.programs(&["sh", "weft-no-such-program"]);
         assert_eq!(require(&needs), Err("needs the program weft-no-such-program on PATH".to_owned()));
-    }
-
-    #[test]
-    fn programs_are_found_as_a_shell_finds_them() {
-        assert!(find_program("sh").is_some());
-        assert_eq!(find_program("etc"), None, "a folder is no program");
     }
 
     #[test]

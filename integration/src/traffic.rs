@@ -26,11 +26,7 @@ pub const EXPERIMENT: u16 = 0x88b5;
 /// # Errors
 /// See [`Lab::namespace`].
 pub fn quiet(lab: &Lab, name: &str) -> Result<Namespace, LabError> {
-    let namespace = lab.namespace(name)?;
-    for scope in ["all", "default"] {
-        namespace.sysctl(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "1")?;
-    }
-    Ok(namespace)
+    lab.namespace(name)?.without_ipv6()
 }
 
 /// A frame of 60 bytes, the shortest that a wire carries.

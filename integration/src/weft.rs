@@ -20,12 +20,22 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The `weft` binary that was built together with this test.
 ///
 /// # Errors
-/// It is not there: the test was run alone and never built it.
+/// As [`built`].
 pub fn binary() -> anyhow::Result<PathBuf> {
+    built("weft")
+}
+
+/// A program of this workspace that was built together with this test.
+///
+/// # Errors
+/// It is not there: the test was run alone and never built it.
+pub fn built(name: &str) -> anyhow::Result<PathBuf> {
     let test = env::current_exe()?;
     let directory = test.parent().and_then(Path::parent).context("a test lies in target/PROFILE/deps")?;
-    let binary = directory.join("weft");
-    ensure!(binary.exists(), "{} is missing: `cargo build` (or `cargo test --workspace`) makes it", binary.display());
+    let binary = directory.join(name);
+    let missing =
+        || format!("{} is missing: `cargo build --workspace` (or `cargo test --workspace`) makes it", binary.display());
+    ensure!(binary.exists(), missing());
     Ok(binary)
 }
 

@@ -194,8 +194,13 @@ fn build_and_wait(remove_on_signals: bool) -> anyhow::Result<()> {
     let namespace = lab.namespace("orphan")?;
     namespace.bridge("d0", &BridgeOptions::default())?;
     let mut program = namespace.command("sleep").arg("1000").spawn()?;
+    // Of the labs of one process, which may have had others before, a signal removes all.
+    let other = Lab::new(KILLED_PREFIX);
     if remove_on_signals {
+        Lab::new(KILLED_PREFIX).remove_on_signals()?;
         lab.remove_on_signals()?;
+        other.remove_on_signals()?;
+        other.namespace("other")?;
     }
     println!("{} {}", namespace.full_name(), program.id());
     program.wait(LONG * 10)?;
@@ -245,7 +250,9 @@ fn signals_remove_the_lab() -> anyhow::Result<()> {
         ensure!(status.success());
         let status = child.wait()?;
         ensure!(status.code() == Some(130), "{signal:?}: {status} (signal {:?})", status.signal());
-        ensure!(!netns::names()?.contains(&name), "{signal:?} left {name}");
+        let labs = format!("{KILLED_PREFIX}-{}-", child.id());
+        let left: Vec<_> = netns::names()?.into_iter().filter(|name| name.starts_with(&labs)).collect();
+        ensure!(name.starts_with(&labs) && left.is_empty(), "{signal:?} left {left:?}");
         eventually("the program inside is gone", || !is_alive(&program))?;
     }
     Ok(())

@@ -1,15 +1,9 @@
 //! Open vSwitch with its userspace datapath: a switch and a VTEP that shares no code with the kernel's devices.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use libtest_mimic::Trial;
-use tempfile::TempDir;
-use weft::lab::{Lab, Namespace, Process};
-use weft_integration::{
-    Needs, trial,
-    weft::{Weft, eventually},
-};
+use weft::lab::{Lab, Ovs};
+use weft_integration::{Needs, trial, weft::Weft};
 
 use crate::{
     PREFIX,
@@ -20,9 +14,6 @@ use crate::{
 const NEEDS: Needs =
     Needs::ROOT_AND_TUN.programs(&["ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpdump", "ping", "ethtool"]);
 const TRANSFER: usize = 20_000_000;
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Where Debian has the database's schema.
-const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -68,13 +59,13 @@ fn trunk_to_ovs(whole: bool) -> anyhow::Result<(Trunk, Ovs)> {
         // finish them at weft's end.
         trunk.here.run(&["ethtool", "-K", "t0", "tx", "off"])?.ok()?;
     }
-    let ovs = Ovs::start(&trunk.peer)?;
+    let ovs = Ovs::start(&trunk.lab, &trunk.peer, &[])?;
     ovs.vsctl("add-br br0 -- set bridge br0 datapath_type=netdev")?;
     ovs.vsctl("add-port br0 t0 vlan_mode=native-untagged tag=30 trunks=10,20,30")?;
     for (host, vlan) in trunk.peer_hosts.iter().zip(VLANS) {
-        ovs.host("br0", host, &format!("tag={vlan}"))?;
+        ovs.tap("br0", host, &format!("tag={vlan}"))?;
     }
-    ovs.host("br0", &trunk.peer_tags, "trunks=10,20")?;
+    ovs.tap("br0", &trunk.peer_tags, "trunks=10,20")?;
     trunk.address_peer_hosts()?;
     trunk.is_ready()?;
     Ok((trunk, ovs))
@@ -90,7 +81,7 @@ fn one_overlay() -> anyhow::Result<()> {
         host.run(&["ethtool", "-K", "u0", "tx", "off", "gro", "off"])?.ok()?;
     }
     here.address("u0", "192.0.2.1/24")?;
-    let ovs = Ovs::start(&there)?;
+    let ovs = Ovs::start(&lab, &there, &[])?;
     // Its tunnels leave by the bridge that has the address.
     ovs.vsctl("add-br phy -- set bridge phy datapath_type=netdev -- add-port phy u0")?;
     there.address("phy", "192.0.2.2/24")?;
@@ -100,7 +91,7 @@ fn one_overlay() -> anyhow::Result<()> {
         "add-br int -- set bridge int datapath_type=netdev -- add-port int vx0 -- set interface vx0 type=vxlan \
          options:remote_ip=192.0.2.1 options:key=42 options:dst_port=4789",
     )?;
-    ovs.host("int", &ovs_host, "")?;
+    ovs.tap("int", &ovs_host, "")?;
     ovs_host.address("eth0", "10.9.0.2/24")?;
     ovs_host.up("eth0")?;
     let weft = Weft::start(
@@ -134,48 +125,4 @@ fn one_overlay() -> anyhow::Result<()> {
     ensure!(place.as_deref().is_some_and(|place| place.starts_with("192.0.2.2")), "{mac} is at {place:?}");
     weft.ledger_balances()?;
     Ok(())
-}
-
-/// A database and a switch of its own in a namespace.
-struct Ovs {
-    namespace: Namespace,
-    directory: TempDir,
-    _processes: [Process; 2],
-}
-
-impl Ovs {
-    fn start(namespace: &Namespace) -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let (database, socket) = (path("conf.db"), path("db.sock"));
-        let command = |program: &str| {
-            // Whatever they write, and wherever they would look for each other by default, is in this directory.
-            let variables = ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"];
-            variables.iter().fold(namespace.command(program), |command, name| command.env(name, directory.path()))
-        };
-        command("ovsdb-tool").args(["create", &database, SCHEMA]).output()?.ok()?;
-        let server = command("ovsdb-server").arg(&database).arg(format!("--remote=punix:{socket}")).spawn()?;
-        eventually("the database is there", PATIENCE, || Ok(directory.path().join("db.sock").exists()))?;
-        let vsctl = command("ovs-vsctl").arg(format!("--db=unix:{socket}"));
-        vsctl.args(["--no-wait", "--timeout=10", "init"]).output()?.ok()?;
-        let switch = command("ovs-vswitchd").arg(format!("unix:{socket}"));
-        let switch = switch.arg(format!("--unixctl={}", path("ctl"))).spawn()?;
-        Ok(Self { namespace: namespace.clone(), directory, _processes: [server, switch] })
-    }
-
-    /// Changes it, and waits until the switch has followed.
-    fn vsctl(&self, words: &str) -> anyhow::Result<()> {
-        let socket = self.directory.path().join("db.sock");
-        let command = self.namespace.command("ovs-vsctl").arg(format!("--db=unix:{}", socket.display()));
-        command.arg("--timeout=20").args(words.split_whitespace()).output()?.ok()?;
-        Ok(())
-    }
-
-    /// Gives a namespace a tap of this bridge's as `eth0`.
-    fn host(&self, bridge: &str, host: &Namespace, settings: &str) -> anyhow::Result<()> {
-        let tap = host.name();
-        self.vsctl(&format!("add-port {bridge} {tap} {settings} -- set interface {tap} type=tap"))?;
-        self.namespace.run(&["ip", "link", "set", tap, "netns", host.full_name(), "name", "eth0"])?.ok()?;
-        Ok(())
-    }
 }

@@ -47,18 +47,18 @@ pub(crate) struct Trunk {
     pub(crate) here: Namespace,
     /// Taps of weft's that are trunks for a host are made here, interface `trunk0`.
     pub(crate) router: Namespace,
-    lab: Lab,
+    /// What keeps it all.
+    pub(crate) lab: Lab,
 }
 
 impl Trunk {
     /// Builds it with weft running; `offload` is that of weft's end of the trunk.
     pub(crate) fn new(offload: bool) -> anyhow::Result<Self> {
         let lab = Lab::new(PREFIX);
-        let (here, peer, router) = (lab.namespace("here")?, lab.namespace("peer")?, lab.namespace("router")?);
-        let (peer_tags, weft_tags) = (lab.namespace("peertags")?, lab.namespace("wefttags")?);
+        let (here, peer, peer_tags) = (lab.namespace("here")?, lab.namespace("peer")?, lab.namespace("peertags")?);
         // What these hosts' kernels would send by themselves is untagged, and counted.
-        quiet(&weft_tags)?;
-        quiet(&router)?;
+        let (router, weft_tags) =
+            (lab.namespace("router")?.without_ipv6()?, lab.namespace("wefttags")?.without_ipv6()?);
         lab.veth((&here, "t0"), (&peer, "t0"), 1500)?;
         lab.veth((&here, "t1"), (&weft_tags, "eth0"), 1500)?;
         let hosts = |side: &str| VLANS.iter().map(|vlan| lab.namespace(&format!("{side}{vlan}"))).collect();
@@ -201,11 +201,4 @@ pub(crate) fn weft_address(vlan: u16) -> String {
 /// The address of the peer's host in a VLAN.
 pub(crate) fn peer_address(vlan: u16) -> String {
     format!("10.9.0.1{vlan}")
-}
-
-fn quiet(namespace: &Namespace) -> anyhow::Result<()> {
-    for which in ["default", "all"] {
-        namespace.sysctl(&format!("net.ipv6.conf.{which}.disable_ipv6"), "1")?;
-    }
-    Ok(())
 }

@@ -12,13 +12,13 @@ use std::{
 use rustix::event::PollFlags;
 use weft::{
     bridge::DropReason,
-    offload::{Gso, PartialCsum, Segments, VnetHeader, wire_frames},
+    offload::{Gso, PartialCsum, Segments, VNET_HEADER_LEN, VnetHeader, wire_frames},
     port::{
         Offloads, Port, PortError, PortQueue, RxBatch, TxFrame,
         packet::{self, PacketError, PacketQueue},
         tap,
     },
-    sys::netns::Netns,
+    sys::{netns::Netns, packet_socket},
     wire::Tag,
 };
 
@@ -49,6 +49,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("packet_port_carries_tagged_super_frames", NEEDS_TUN, tagged_super_frames),
     ("packet_port_cuts_super_frames_that_the_kernel_refuses", NEEDS, gso_fallback),
     ("packet_port_names_frames_that_are_too_long", NEEDS, too_long),
+    ("packet_sockets_send_many_frames_in_one_call", NEEDS, sends_many),
     ("packet_port_drops_of_the_kernel_balance_the_ledger", NEEDS_PYTHON, kernel_drops),
     ("packet_port_follows_its_interface_down_and_up", NEEDS_PYTHON, down_and_up),
     ("packet_port_opens_on_an_interface_that_is_down", NEEDS_PYTHON, opened_down),
@@ -284,6 +285,23 @@ fn too_long() {
     frame.push(0);
     assert_eq!(port.send(&TxFrame::plain(&frame)), Err(DropReason::EgressMtu));
     assert_eq!(port.send(&TxFrame::plain(&frame[..13])), Err(DropReason::Malformed));
+}
+
+fn sends_many() {
+    veth();
+    let socket = packet_socket::open("v0", 1).unwrap().remove(0);
+    let mut far = open("v1");
+    let mut frames: Vec<_> = (0..100).map(|n| [&[0; VNET_HEADER_LEN][..], &numbered(n)].concat()).collect();
+    let send = |from: usize, frames: &[Vec<u8>]| socket.send_many(frames[from..].iter().map(Vec::as_slice));
+    assert_eq!((send(0, &frames).unwrap(), send(64, &frames).unwrap(), send(100, &frames).unwrap()), (64, 36, 0));
+    // One that can't be sent ends the count, and is said in the next call.
+    frames[2].resize(4000, 0);
+    assert_eq!(send(0, &frames).unwrap(), 2);
+    assert_eq!(send(2, &frames).unwrap_err().raw_os_error(), Some(rustix::io::Errno::MSGSIZE.raw_os_error()));
+    let received = receive(&mut far, 103, Duration::from_millis(200));
+    let numbers: Vec<_> = received.iter().filter_map(|(frame, _)| number_of(frame)).collect();
+    assert_eq!(numbers, (0..100).chain(0..2).collect::<Vec<_>>());
+    assert_eq!(received[0], (numbered(0), Some(VnetHeader::NONE)));
 }
 
 fn kernel_drops() {

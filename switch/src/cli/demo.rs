@@ -8,7 +8,7 @@ mod story;
 mod voice;
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     process::{Command, ExitCode, Stdio},
     time::Instant,
 };
@@ -20,7 +20,7 @@ use self::{
     voice::Voice,
 };
 use super::{NOT_SO, UsageError};
-use crate::lab::Lab;
+use crate::lab::{Lab, missing_capabilities};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {}
@@ -81,11 +81,8 @@ pub(super) fn run(_args: &DemoArgs) -> anyhow::Result<ExitCode> {
 /// Says what this machine lacks, all of it at once, before anything is built.
 fn check_machine() -> Result<(), UsageError> {
     let mut lacks = Vec::new();
-    let capabilities = effective_capabilities();
-    for (bit, name) in [(CAP_NET_ADMIN, "CAP_NET_ADMIN"), (CAP_SYS_ADMIN, "CAP_SYS_ADMIN")] {
-        if capabilities & (1 << bit) == 0 {
-            lacks.push(format!("the capability {name}, to make network namespaces and interfaces: run it as root"));
-        }
+    for name in missing_capabilities() {
+        lacks.push(format!("the capability {name}, to make network namespaces and interfaces: run it as root"));
     }
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
         lacks.push(format!("/dev/net/tun, to make taps ({error}): `modprobe tun`, or give it to the container"));
@@ -98,14 +95,4 @@ fn check_machine() -> Result<(), UsageError> {
         return Ok(());
     }
     Err(UsageError(format!("the demo can't run here. It lacks\n  - {}", lacks.join("\n  - "))))
-}
-
-// include/uapi/linux/capability.h
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-
-fn effective_capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

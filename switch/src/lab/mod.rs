@@ -32,8 +32,11 @@
 
 mod devices;
 mod error;
+mod machine;
 mod namespace;
+mod ovs;
 mod process;
+mod signals;
 
 use std::{
     fs, io,
@@ -42,20 +45,19 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
-        mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
-
-use tokio::signal::unix::{SignalKind, signal};
 
 pub use rustix::process::Signal;
 
 pub use self::{
     devices::{BridgeOptions, BridgePortFlag, VxlanOptions},
     error::LabError,
+    machine::{find_program, missing_capabilities},
     namespace::Namespace,
+    ovs::Ovs,
     process::{Command, Output, Process},
 };
 use crate::sys::netns::{self, Netns};
@@ -155,41 +157,14 @@ impl Lab {
         self.remover.clone()
     }
 
-    /// Removes the lab and ends the process with status 130 on SIGINT, SIGTERM or SIGHUP, from now on and for good. A
-    /// lab dropped meanwhile waits for that end, so that its owner doesn't come to report the failures it causes.
+    /// Removes the lab and ends the process with status 130 on SIGINT, SIGTERM or SIGHUP, from now on and for good; all
+    /// labs of the process that asked for it are removed then. A lab dropped meanwhile waits for that end, so that its
+    /// owner doesn't come to report the failures it causes.
     ///
     /// # Errors
     /// No signal handler can be installed.
     pub fn remove_on_signals(&self) -> Result<(), LabError> {
-        const STATUS: i32 = 130;
-        let remover = self.remover();
-        let (ready, installed) = mpsc::sync_channel::<io::Result<()>>(1);
-        let wait = move || -> io::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-            runtime.block_on(async {
-                let mut interrupt = signal(SignalKind::interrupt())?;
-                let mut terminate = signal(SignalKind::terminate())?;
-                let mut hangup = signal(SignalKind::hangup())?;
-                let _ = ready.send(Ok(()));
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
-                }
-                remover.state().ending = true;
-                if let Err(error) = remover.remove() {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the lab could not be removed whole");
-                }
-                std::process::exit(STATUS)
-            })
-        };
-        let failed = |error| LabError::step("wait for signals", error);
-        let waiting = thread::Builder::new().name("lab-signals".into()).spawn(wait).map_err(failed)?;
-        match installed.recv() {
-            Ok(_) => Ok(()),
-            // The thread ended without a word; its result says why.
-            Err(_) => waiting.join().unwrap_or_else(|_| Err(io::Error::other("it panicked"))).map_err(failed),
-        }
+        signals::watch(&self.remover.state).map_err(|error| LabError::step("wait for signals", error))
     }
 
     /// Takes away what labs of this prefix left behind whose process no longer lives; gives the namespaces' names.

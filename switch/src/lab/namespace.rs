@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd},
     path::PathBuf,
     sync::{Arc, Mutex, Weak},
     thread,
@@ -167,6 +168,17 @@ impl Namespace {
         self.links(async |links| links.delete(interface).await)
     }
 
+    /// Moves an interface to another namespace, under another name there. It comes down on the way and loses its addresses.
+    pub fn hand_over(&self, interface: &str, to: &Self, name: &str) -> Result<(), LabError> {
+        let attempt = format!("move it to {} as {name}", to.name());
+        self.links(async |links| {
+            // By its index, since a name in the message is the one that it is to have.
+            let index = links.by_name(interface).await?.index;
+            let moved = LinkUnspec::new_with_index(index).name(name).setns_by_fd(to.netns().as_fd().as_raw_fd());
+            links.acknowledged(interface, RouteNetlinkMessage::NewLink(moved.build()), 0, attempt).await
+        })
+    }
+
     /// Makes an interface a port of a bridge.
     pub fn enslave(&self, interface: &str, bridge: &str) -> Result<(), LabError> {
         self.links(async |links| {
@@ -269,6 +281,21 @@ impl Namespace {
         self.within(|| fs::read_to_string(sysctl_path(key)))?
             .map(|text| text.trim_end().to_owned())
             .map_err(|error| LabError::step(format!("read {key} in {}", self.name()), error))
+    }
+
+    /// Keeps IPv6 off the interfaces of this namespace, those to come above all, so that its kernel sends nothing of its
+    /// own accord.
+    ///
+    /// # Errors
+    /// The kernel refuses; that it has no IPv6 is none.
+    pub fn without_ipv6(self) -> Result<Self, LabError> {
+        for scope in ["all", "default"] {
+            let key = format!("net.ipv6.conf.{scope}.disable_ipv6");
+            if self.has_sysctl(&key)? {
+                self.sysctl(&key, "1")?;
+            }
+        }
+        Ok(self)
     }
 
     fn has_sysctl(&self, key: &str) -> Result<bool, LabError> {

@@ -7,6 +7,7 @@ pub mod interface;
 pub mod netns;
 pub mod packet_socket;
 mod prefetch;
+pub mod scheduling;
 pub mod tun;
 pub(crate) mod udp;
 

@@ -145,18 +145,18 @@ impl Scene {
         let lab = Lab::new(PREFIX);
         lab.remove_on_signals()?;
         let folder = lab.folder()?;
-        let wire = silent(lab.namespace("wire")?)?;
+        let wire = lab.namespace("wire")?.without_ipv6()?;
         wire.bridge("br0", &BridgeOptions::default())?;
         let mut hosts = Vec::new();
         let mut stations = Vec::new();
         for host in [1, 2, KERNEL] {
-            let namespace = silent(lab.namespace(&format!("host{host}"))?)?;
+            let namespace = lab.namespace(&format!("host{host}"))?.without_ipv6()?;
             let cable = format!("to-host{host}");
             lab.veth((&namespace, "underlay0"), (&wire, &cable), UNDERLAY_MTU)?;
             wire.enslave(&cable, "br0")?;
             namespace.address("underlay0", &format!("{}/24", underlay_address(host)))?;
             for tenant in TENANTS {
-                let place = silent(lab.namespace(&format!("{}{host}", tenant.name))?)?;
+                let place = lab.namespace(&format!("{}{host}", tenant.name))?.without_ipv6()?;
                 stations.push(Station { tenant, host, namespace: place });
             }
             hosts.push(namespace);
@@ -277,16 +277,6 @@ impl Scene {
     pub(super) fn name(&self) -> &str {
         self.lab.name()
     }
-}
-
-/// Switches off what would send frames that nobody asked for, on the interfaces that are yet to come.
-fn silent(namespace: Namespace) -> anyhow::Result<Namespace> {
-    let key = "net.ipv6.conf.default.disable_ipv6";
-    // a kernel without IPv6 is silent already
-    if namespace.sysctl_value(key).is_ok() {
-        namespace.sysctl(key, "1")?;
-    }
-    Ok(namespace)
 }
 
 #[cfg(test)]

@@ -1,0 +1,93 @@
+//! Processor time, of the machine and of programs.
+
+use std::{fs, io, thread, time::Duration};
+
+use anyhow::Context;
+
+/// What all processors together have done since the machine was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MachineTime {
+    busy: Duration,
+}
+
+impl MachineTime {
+    pub(crate) fn now() -> anyhow::Result<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").context("can't read /proc/stat")?)
+    }
+
+    /// From the first line of `/proc/stat`, proc_stat(5): "cpu user nice system idle iowait irq softirq steal ...".
+    fn parse(stat: &str) -> anyhow::Result<Self> {
+        // USER_HZ, which is 100 wherever Rust runs on Linux.
+        const TICK: Duration = Duration::from_millis(10);
+        // Not idle and iowait, in which nothing was done; not steal, in which another machine was; not guest and
+        // guest_nice, which user and nice contain.
+        const BUSY: [usize; 5] = [0, 1, 2, 5, 6];
+        let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu "));
+        let ticks: Option<Vec<u32>> =
+            line.and_then(|line| line.split_whitespace().map(|ticks| ticks.parse().ok()).collect());
+        let ticks = ticks.with_context(|| format!("/proc/stat is not understood: {stat:.100}"))?;
+        let busy = BUSY.iter().map(|&at| ticks.get(at).copied().unwrap_or(0)).map(|ticks| TICK * ticks).sum();
+        Ok(Self { busy })
+    }
+
+    pub(crate) fn busy_since(self, before: Self) -> Duration {
+        self.busy.saturating_sub(before.busy)
+    }
+}
+
+/// What these processes have used so far, all their living threads together, to the nanosecond.
+pub(crate) fn of_processes(ids: &[u32]) -> anyhow::Result<Duration> {
+    ids.iter().map(|id| of_process(*id).with_context(|| format!("can't read the time of process {id}"))).sum()
+}
+
+fn of_process(id: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+        // "nanoseconds on a processor, nanoseconds waiting for one, time slices" (Documentation/scheduler/sched-stats.rst).
+        match fs::read_to_string(thread?.path().join("schedstat")) {
+            Ok(text) => nanoseconds += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0),
+            // The thread has ended since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// The part of one processor that these processes use when there is nothing to do.
+pub(crate) fn idle(ids: &[u32], watched: Duration) -> anyhow::Result<f64> {
+    let before = of_processes(ids)?;
+    thread::sleep(watched);
+    Ok(of_processes(ids)?.saturating_sub(before).as_secs_f64() / watched.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idling_waiting_and_other_machines_are_not_busy() {
+        let before = MachineTime::parse("cpu  1 2 3 1000 1000 4 5 1000 0 0\ncpu0 9 9 9\n").unwrap();
+        let after = MachineTime::parse("cpu  11 22 33 4000 4000 44 55 4000 7 7\n").unwrap();
+        assert_eq!(after.busy_since(before), Duration::from_millis(10 * (10 + 20 + 30 + 40 + 50)));
+        assert_eq!(before.busy_since(after), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_no_such_table_is_refused() {
+        for text in ["", "intr 1 2 3", "cpu  a b c"] {
+            assert!(MachineTime::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_works_uses_time() {
+        let own = [std::process::id()];
+        let before = of_processes(&own).unwrap();
+        let started = std::time::Instant::now();
+        while started.elapsed() < Duration::from_millis(30) {
+            std::hint::spin_loop();
+        }
+        assert!(of_processes(&own).unwrap() > before);
+    }
+}
