@@ -253,6 +253,8 @@ fn isolated() -> anyhow::Result<()> {
     to_weft(&bench.peer, &vxlan(VNI, &experiment(host, DST)))?;
     to_weft(&bench.peer, &vxlan(VNI, &experiment(other, DST)))?;
     to_weft(&bench.peer, &vxlan(VNI, &experiment(MacAddr::BROADCAST, DST)))?;
-    expect([&bench.at_host, &at_other], [exactly(2), exactly(2)], |frame| is_test(frame) && frame[6..12] == DST.octets())?;
+    expect([&bench.at_host, &at_other], [exactly(2), exactly(2)], |frame| {
+        is_test(frame) && frame[6..12] == DST.octets()
+    })?;
     bench.weft.ledger_comes_to_balance()
 }

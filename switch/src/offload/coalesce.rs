@@ -54,7 +54,7 @@ pub struct Departure<'a> {
     /// What its receiver has to finish; offsets count in `bytes`.
     pub vnet: VnetHeader,
     /// How many wire frames it is.
-    pub frames: u64,
+    pub frames: u32,
 }
 
 /// Memory for open super-frames, kept from batch to batch.
@@ -205,7 +205,7 @@ struct Flow<'b> {
     /// Bytes of all: the headers of the first, and every payload.
     len: usize,
     /// Wire frames.
-    frames: u64,
+    frames: u32,
     /// PSH and FIN of the last.
     last_flags: u16,
 }

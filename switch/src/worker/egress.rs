@@ -12,7 +12,7 @@ use super::{Slot, counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{Bridge, DropReason, Overlay, Tables},
     ids::{BridgeId, Endpoint, PortId, VtepId},
-    offload::{Gso, Segments, VnetHeader},
+    offload::{Coalescer, Departure, Gso, Segments, VnetHeader},
     port::{Offloads, Port, TxFrame},
     underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
     wire::{
@@ -30,6 +30,8 @@ pub(super) struct Egress<'w> {
     pub(super) ports: &'w mut [Option<Slot>],
     /// Ports that were sent to in this batch and want a flush at its end.
     pub(super) touched: &'w mut Vec<PortId>,
+    /// What is put together for ports that take super-frames; `None` for a batch of one frame.
+    pub(super) coalescer: Option<Coalescer<'w>>,
     pub(super) underlay: Option<&'w mut Underlay>,
     pub(super) vteps: &'w mut VtepCache,
     pub(super) flow_seed: u64,
@@ -37,9 +39,9 @@ pub(super) struct Egress<'w> {
     pub(super) scratch: &'w mut [u8],
 }
 
-impl Egress<'_> {
-    /// Sends one copy to one place, and counts it as sent or as dropped there.
-    pub(super) fn deliver(&mut self, bridge: &Bridge, staged: &Staged<'_>, to: Endpoint) {
+impl<'w> Egress<'w> {
+    /// Sends one copy to one place, and counts it as sent or as dropped there, now or when it is flushed.
+    pub(super) fn deliver(&mut self, bridge: &Bridge, staged: &Staged<'w>, to: Endpoint) {
         let result = match to {
             Endpoint::Port(port) => self.send_to_port(port, staged),
             Endpoint::Vtep(vtep) => self.send_to_vtep(bridge, vtep, staged),
@@ -49,39 +51,48 @@ impl Egress<'_> {
         }
     }
 
-    /// `Err`: nothing of it was sent or counted.
-    fn send_to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    /// `Err`: nothing of it was sent or counted. What the coalescer keeps is counted when it departs.
+    fn send_to_port(&mut self, port: PortId, staged: &Staged<'w>) -> Result<(), DropReason> {
         let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
         let tag = entry.egress_tag(staged.bridge, staged.priority)?;
         if staged.vnet.gso.is_none() && staged.bytes.len() > max_len(entry.mtu, staged.bytes) {
             return Err(DropReason::EgressMtu);
         }
-        let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
+        let mut slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         if slot.sent_for != Some(staged.bridge) {
             if slot.sent_for.is_none() {
                 self.touched.push(port);
+            } else if let Some(coalescer) = &mut self.coalescer {
+                coalescer.flush_port(port, |departure| depart(self.counters, self.ports, departure));
+                slot = self::slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
             }
             flush_port(self.counters, port, slot);
             slot.sent_for = Some(staged.bridge);
         }
+        if slot.takes_super_frames
+            && let Some(coalescer) = &mut self.coalescer
+        {
+            let offloads = slot.queue.offloads();
+            let departure = Departure { port, tag, bytes: staged.bytes, vnet: staged.vnet, frames: staged.frames };
+            let kept = coalescer.offer(
+                departure,
+                |gso| takes_super_frames(offloads, gso),
+                |departure| depart(self.counters, self.ports, departure),
+            );
+            if kept {
+                return Ok(());
+            }
+            slot = self::slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        }
         if takes(slot.queue.offloads(), &staged.vnet) {
-            slot.queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
-            let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * u64::from(staged.frames));
-            slot.sent.0 += u64::from(staged.frames);
-            slot.sent.1 += staged.bytes.len() as u64 + tag_bytes;
-            return Ok(());
+            return slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet }, staged.frames);
         }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         for index in 0..segments.count() {
             let segment = &mut self.scratch[..segments.len(index)];
             segments.write(index, segment);
-            let frame = TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE };
-            match slot.queue.send(&frame) {
-                Ok(()) => {
-                    slot.sent.0 += 1;
-                    slot.sent.1 += frame.wire_len() as u64;
-                }
-                Err(reason) => self.counters.dropped_out(Endpoint::Port(port), staged.bridge, reason, 1),
+            if let Err(reason) = slot.send(&TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE }, 1) {
+                self.counters.dropped_out(Endpoint::Port(port), staged.bridge, reason, 1);
             }
         }
         Ok(())
@@ -111,10 +122,13 @@ impl Egress<'_> {
         Ok(())
     }
 
-    /// Sends what ports and underlay kept back, and counts what became of it.
+    /// Sends what was put together and what ports and underlay kept back, and counts what became of it.
     pub(super) fn flush(&mut self) {
+        if let Some(coalescer) = &mut self.coalescer {
+            coalescer.flush(|departure| depart(self.counters, self.ports, departure));
+        }
         for port in self.touched.drain(..) {
-            if let Some(slot) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+            if let Some(slot) = slot(self.ports, port) {
                 flush_port(self.counters, port, slot);
             }
         }
@@ -128,6 +142,37 @@ impl Egress<'_> {
                 }
             });
         }
+    }
+}
+
+impl Slot {
+    /// Sends a frame that is so many wire frames.
+    #[inline(always)]
+    fn send(&mut self, frame: &TxFrame<'_>, frames: u32) -> Result<(), DropReason> {
+        self.queue.send(frame)?;
+        let frames = u64::from(frames);
+        self.sent.0 += frames;
+        self.sent.1 += frame.bytes.len() as u64 + frame.tag.map_or(0, |_| TAG_LEN as u64 * frames);
+        Ok(())
+    }
+}
+
+#[inline]
+fn slot(ports: &mut [Option<Slot>], port: PortId) -> Option<&mut Slot> {
+    ports.get_mut(port.index())?.as_mut()
+}
+
+/// Sends what the coalescer had kept.
+fn depart(
+    counters: &mut Counters,
+    ports: &mut [Option<Slot>],
+    &Departure { port, tag, bytes, vnet, frames }: &Departure<'_>,
+) {
+    // Both are there: ports neither vanish within a batch, nor are they flushed before what is kept for them.
+    let Some(slot) = slot(ports, port) else { return };
+    let Some(bridge) = slot.sent_for else { return };
+    if let Err(reason) = slot.send(&TxFrame { bytes, tag, vnet }, frames) {
+        counters.dropped_out(Endpoint::Port(port), bridge, reason, u64::from(frames));
     }
 }
 
@@ -170,9 +215,16 @@ fn takes(offloads: Offloads, vnet: &VnetHeader) -> bool {
     let csum = vnet.csum.is_none() || offloads.csum;
     csum && match vnet.gso {
         None => true,
-        Some((Gso::Tcp4, _)) => offloads.tso4,
-        Some((Gso::Tcp6, _)) => offloads.tso6,
-        Some((Gso::Udp, _)) => offloads.uso,
+        Some((gso, _)) => takes_super_frames(offloads, gso),
+    }
+}
+
+#[inline]
+fn takes_super_frames(offloads: Offloads, gso: Gso) -> bool {
+    match gso {
+        Gso::Tcp4 => offloads.tso4,
+        Gso::Tcp6 => offloads.tso6,
+        Gso::Udp => offloads.uso,
     }
 }
 

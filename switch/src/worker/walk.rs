@@ -93,7 +93,7 @@ pub(super) struct Walk<'w> {
 
 impl<'w> Walk<'w> {
     /// The frames of one port.
-    pub(super) fn take_frames(&mut self, port: PortId, batch: &mut RxBatch) {
+    pub(super) fn take_frames(&mut self, port: PortId, batch: &'w mut RxBatch) {
         let ingress = Ingress { at: Endpoint::Port(port), port: self.tables.port(port) };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         let mut entered = Entered::default();
@@ -159,7 +159,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The datagrams of one receive buffer, all from one source.
-    pub(super) fn take_datagrams(&mut self, arrival: Arrival, bytes: &mut [u8]) {
+    pub(super) fn take_datagrams(&mut self, arrival: Arrival, bytes: &'w mut [u8]) {
         let Some(overlay) = &self.tables.overlay else {
             let datagrams = bytes.len().div_ceil(arrival.stride).max(1);
             return self.refuse_datagrams(DropReason::UnderlayAbsent, datagrams as u64);
@@ -300,7 +300,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The second half of the walk, for a whole batch.
-    fn carry(&mut self, stage: &mut [Staged<'_>]) {
+    fn carry(&mut self, stage: &mut [Staged<'w>]) {
         stage.iter_mut().for_each(|staged| self.learn(staged));
         stage.iter().for_each(|staged| self.forward(staged));
     }
@@ -323,7 +323,7 @@ impl<'w> Walk<'w> {
     }
 
     #[inline]
-    fn forward(&mut self, staged: &Staged<'_>) {
+    fn forward(&mut self, staged: &Staged<'w>) {
         let Staged { ingress, bridge: id, dst, .. } = *staged;
         let frames = u64::from(staged.frames);
         let bridge = self.tables.bridge(id);
@@ -339,7 +339,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn flood(&mut self, bridge: &Bridge, staged: &Staged<'_>, kind: FloodKind) {
+    fn flood(&mut self, bridge: &Bridge, staged: &Staged<'w>, kind: FloodKind) {
         let Staged { ingress, bridge: id, .. } = *staged;
         let frames = u64::from(staged.frames);
         let mut targets = 0;

@@ -48,7 +48,7 @@ const MAX_LEN: usize = 65_535;
 const _: () = assert!(HEADER_LEN + MAX_LEN + TAG_LEN <= MAX_FRAME_LEN);
 /// Segments of a UDP super-frame (`udp_offload.c`: UDP_GRO_CNT_MAX). Taps take 128 of them, and 64 before Linux 6.9
 /// (UDP_MAX_SEGMENTS).
-const MAX_UDP_SEGMENTS: u64 = 64;
+const MAX_UDP_SEGMENTS: u32 = 64;
 
 // Bits of the 13th and 14th byte of a TCP header (RFC 9293 section 3.1).
 const SYN: u16 = 0x02;
@@ -162,7 +162,7 @@ impl<'b> Piece<'b> {
 
     /// Whether it can come next behind `first` and whatever has followed that: `payload_len` bytes in `segments` segments.
     #[inline]
-    pub(super) fn continues(&self, first: &Self, payload_len: usize, segments: u64) -> bool {
+    pub(super) fn continues(&self, first: &Self, payload_len: usize, segments: u32) -> bool {
         let expected_seq = match self.gso {
             Gso::Tcp4 | Gso::Tcp6 => first.seq.wrapping_add(payload_len as u32),
             Gso::Udp => 0,
@@ -185,7 +185,7 @@ impl<'b> Piece<'b> {
 
     /// Whether a super-frame that begins with it can have so much payload in so many segments.
     #[inline]
-    pub(super) fn has_room(&self, payload_len: usize, segments: u64) -> bool {
+    pub(super) fn has_room(&self, payload_len: usize, segments: u32) -> bool {
         let len = self.header_len - HEADER_LEN + payload_len;
         len <= MAX_LEN && (self.gso != Gso::Udp || segments <= MAX_UDP_SEGMENTS)
     }

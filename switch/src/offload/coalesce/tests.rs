@@ -21,7 +21,7 @@ fn segments_of_the_kernel_become_the_super_frame_that_it_had_cut() {
     for KernelCase { name, header, frame, segments } in &cases {
         let sent = send(segments);
         assert_eq!(sent.len(), 1, "{name}");
-        assert_eq!((&sent[0].bytes, sent[0].frames), (frame, segments.len() as u64), "{name}");
+        assert_eq!((&sent[0].bytes, sent[0].frames), (frame, segments.len() as u32), "{name}");
         // One of the super-frames carries CWR without its header saying so, which ours always does.
         let gso_ecn = name.contains("without gso_ecn") || VnetHeader::parse(header).unwrap().gso_ecn;
         assert_eq!(sent[0].vnet, VnetHeader { gso_ecn, ..VnetHeader::parse(header).unwrap() }, "{name}");
@@ -203,7 +203,7 @@ fn a_wrong_checksum_passes_unchanged_and_alone() {
             let mut frames = [0, 1, 2, 3, 4].map(|n| tcp(n, |_, _| {}));
             frames[damaged][at] ^= 0x10;
             let sent = send(&frames);
-            let expected: &[u64] = [&[1, 4][..], &[1, 1, 3], &[2, 1, 2]][damaged];
+            let expected: &[u32] = [&[1, 4][..], &[1, 1, 3], &[2, 1, 2]][damaged];
             assert_eq!(counts_of(&sent), expected, "octet {at} of frame {damaged}");
             assert!(sent.contains(&whole(&frames[damaged])));
             assert_eq!(cut_all(&sent), frames);
@@ -440,13 +440,13 @@ proptest! {
         }
 
         let departures = offers.iter().map(|(port, tag, bytes, vnet)| {
-            let frames = wire_frames(bytes, vnet).map_or(1, u64::from);
+            let frames = wire_frames(bytes, vnet).unwrap_or(1);
             Departure { port: *port, tag: *tag, bytes, vnet: *vnet, frames }
         });
         let offered: Vec<Sent> = departures.clone().map(|departure| Sent::of(&departure)).collect();
         let sent = run(departures, takes);
         for sent in &sent {
-            prop_assert_eq!(wire_frames(&sent.bytes, &sent.vnet).map_or(1, u64::from), sent.frames);
+            prop_assert_eq!(wire_frames(&sent.bytes, &sent.vnet).unwrap_or(1), sent.frames);
             if let (Some(l3), Some((gso, _))) = (dissect(&sent.bytes).l3, sent.vnet.gso) {
                 prop_assert!(sent.bytes.len() - usize::from(l3.offset) <= 65_535);
                 let is_offered = offered.contains(sent);
@@ -469,7 +469,7 @@ proptest! {
             })
             .collect();
         let sent = run(frames.iter().map(|(bytes, vnet)| departure(bytes, *vnet)), ALL);
-        prop_assert_eq!(sent.iter().map(|sent| sent.frames).sum::<u64>(), frames.len() as u64);
+        prop_assert_eq!(sent.iter().map(|sent| sent.frames).sum::<u32>(), frames.len() as u32);
     }
 }
 
@@ -482,7 +482,7 @@ struct Sent {
     tag: Option<Tag>,
     bytes: Vec<u8>,
     vnet: VnetHeader,
-    frames: u64,
+    frames: u32,
 }
 
 impl Sent {
@@ -519,7 +519,7 @@ fn run<'b>(offers: impl Iterator<Item = Departure<'b>>, takes: impl Fn(Gso) -> b
 }
 
 fn departure(bytes: &[u8], vnet: VnetHeader) -> Departure<'_> {
-    let frames = wire_frames(bytes, &vnet).map_or(1, u64::from);
+    let frames = wire_frames(bytes, &vnet).unwrap_or(1);
     Departure { port: PortId(0), tag: None, bytes, vnet, frames }
 }
 
@@ -532,11 +532,11 @@ fn whole(frame: &[u8]) -> Sent {
 }
 
 /// How many wire frames each of what departs is.
-fn counts(frames: &[Vec<u8>]) -> Vec<u64> {
+fn counts(frames: &[Vec<u8>]) -> Vec<u32> {
     counts_of(&send(frames))
 }
 
-fn counts_of(sent: &[Sent]) -> Vec<u64> {
+fn counts_of(sent: &[Sent]) -> Vec<u32> {
     sent.iter().map(|sent| sent.frames).collect()
 }
 
