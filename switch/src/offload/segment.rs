@@ -215,9 +215,9 @@ struct Cut {
 }
 
 // Bits of the 13th and 14th byte of a TCP header (RFC 9293 section 3.1).
-const FIN: u16 = 0x01;
-const PSH: u16 = 0x08;
-const CWR: u16 = 0x80;
+pub(super) const FIN: u16 = 0x01;
+pub(super) const PSH: u16 = 0x08;
+pub(super) const CWR: u16 = 0x80;
 
 impl Cut {
     fn new(frame: &[u8], vnet: &VnetHeader, layout: Layout) -> Self {
@@ -336,7 +336,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::offload::testing::{Sample, samples};
+    use crate::offload::testing::{KernelCase, Sample, kernel_cases, samples};
 
     fn cut(sample: &Sample) -> Vec<Vec<u8>> {
         let segments = Segments::new(&sample.frame, &sample.vnet).unwrap();
@@ -373,29 +373,20 @@ mod tests {
 
     #[test]
     fn segments_are_those_of_the_kernel() {
-        let from_hex = |text: &str| -> Vec<u8> {
-            (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-        };
-        let mut case_count = 0;
-        for case in include_str!("kernel_segments.txt").split("case ").skip(1) {
-            let mut lines = case.lines();
-            let name = lines.next().unwrap();
-            let super_frame = from_hex(lines.next().unwrap().strip_prefix("in ").unwrap());
-            let (header, frame) = super_frame.split_first_chunk().unwrap();
+        let cases = kernel_cases();
+        for KernelCase { name, header, frame, segments: expected } in &cases {
             let vnet = VnetHeader::parse(header).unwrap();
             assert_eq!(vnet.to_bytes(frame), *header, "{name}");
 
             let segments = Segments::new(frame, &vnet).unwrap();
-            let expected: Vec<_> = lines.map(|line| from_hex(line.rsplit(' ').next().unwrap())).collect();
             assert_eq!(segments.count(), expected.len(), "{name}");
             for (i, expected) in expected.iter().enumerate() {
                 let mut out = vec![0; segments.len(i)];
                 segments.write(i, &mut out);
                 assert_eq!(out, *expected, "{name}: segment {i}");
             }
-            case_count += 1;
         }
-        assert_eq!(case_count, 6);
+        assert_eq!(cases.len(), 6);
     }
 
     #[test]

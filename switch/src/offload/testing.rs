@@ -6,7 +6,7 @@ use etherparse::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::{Gso, PartialCsum, VnetHeader};
+use super::{Gso, PartialCsum, VNET_HEADER_LEN, VnetHeader};
 use crate::wire::checksum::{pseudo_v4, pseudo_v6};
 
 /// A frame as a tap hands it over, and what it is made of.
@@ -46,6 +46,13 @@ impl Sample {
     pub(super) fn tcp4(payload_len: usize) -> Self {
         let mut tcp = TcpHeader::new(40_000, 5201, u32::MAX - 500, 0xffff);
         (tcp.ack, tcp.psh, tcp.fin, tcp.cwr) = (true, true, true, true);
+        Self::new(vec![], ipv4(0xfffe), Transport::Tcp(tcp), counting(payload_len))
+    }
+
+    /// Neither the beginning nor the end of a stream.
+    pub(super) fn plain_tcp4(payload_len: usize) -> Self {
+        let mut tcp = TcpHeader::new(40_000, 5201, u32::MAX - 500, 0xffff);
+        tcp.ack = true;
         Self::new(vec![], ipv4(0xfffe), Transport::Tcp(tcp), counting(payload_len))
     }
 
@@ -90,18 +97,25 @@ impl Sample {
 
     /// Segment `i`, built from scratch.
     pub(super) fn segment(&self, i: usize) -> Vec<u8> {
-        let mut parts = self.parts.clone();
-        parts.payload = self.parts.payload.chunks(self.gso_size()).nth(i).unwrap_or_default().to_vec();
-        if let Ip::V4(ip) = &mut parts.ip {
+        self.part(i, 1).complete
+    }
+
+    /// `count` segments from `i` on as a super-frame of their own.
+    pub(super) fn part(&self, i: usize, count: usize) -> Self {
+        let Parts { tags, mut ip, mut transport, payload } = self.parts.clone();
+        let gso_size = self.gso_size();
+        let start = (i * gso_size).min(payload.len());
+        let payload = payload[start..payload.len().min(start + count * gso_size)].to_vec();
+        if let Ip::V4(ip) = &mut ip {
             ip.identification = ip.identification.wrapping_add(i as u16);
         }
-        if let Transport::Tcp(tcp) = &mut parts.transport {
-            tcp.sequence_number = tcp.sequence_number.wrapping_add((i * self.gso_size()) as u32);
+        if let Transport::Tcp(tcp) = &mut transport {
+            tcp.sequence_number = tcp.sequence_number.wrapping_add((i * gso_size) as u32);
             tcp.cwr &= i == 0;
-            tcp.psh &= i + 1 == self.segment_count();
-            tcp.fin &= i + 1 == self.segment_count();
+            tcp.psh &= i + count >= self.segment_count();
+            tcp.fin &= i + count >= self.segment_count();
         }
-        parts.build().0
+        Self::new(tags, ip, transport, payload).gso(gso_size as u16)
     }
 
     /// The complete transport checksum.
@@ -220,6 +234,29 @@ impl Parts {
     }
 }
 
+/// A super-frame, and what the kernel cuts it into: see `kernel_segments.txt`.
+pub(super) struct KernelCase {
+    pub(super) name: &'static str,
+    pub(super) header: [u8; VNET_HEADER_LEN],
+    pub(super) frame: Vec<u8>,
+    pub(super) segments: Vec<Vec<u8>>,
+}
+
+pub(super) fn kernel_cases() -> Vec<KernelCase> {
+    let from_hex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+    let case = |text: &'static str| {
+        let mut lines = text.lines();
+        let name = lines.next().unwrap();
+        let super_frame = from_hex(lines.next().unwrap().strip_prefix("in ").unwrap());
+        let (header, frame) = super_frame.split_first_chunk().unwrap();
+        let segments = lines.map(|line| from_hex(line.rsplit(' ').next().unwrap())).collect();
+        KernelCase { name, header: *header, frame: frame.to_vec(), segments }
+    };
+    include_str!("kernel_segments.txt").split("case ").skip(1).map(case).collect()
+}
+
 fn ipv4(id: u16) -> Ip {
     let mut header = Ipv4Header::new(0, 64, IpNumber::TCP, [10, 10, 0, 1], [10, 10, 0, 2]).unwrap();
     header.identification = id;
@@ -271,6 +308,47 @@ prop_compose! {
         header.set_options(&options).unwrap();
         Transport::Tcp(header)
     }
+}
+
+prop_compose! {
+    /// What a sender of much data sends, now and then marked, closed or out of the ordinary.
+    fn any_bulk_tcp()(
+        any in any_tcp(), flags in any::<[bool; 4]>(), ordinary in prop::bool::weighted(0.9),
+    ) -> Transport {
+        let Transport::Tcp(mut tcp) = any else { unreachable!("it is TCP") };
+        if ordinary {
+            (tcp.syn, tcp.rst, tcp.urg) = (false, false, false);
+            [tcp.psh, tcp.fin, tcp.ece, tcp.cwr] = flags;
+        }
+        Transport::Tcp(tcp)
+    }
+}
+
+/// Super-frames of up to 50 segments, most of which can be put together again when they are cut.
+pub(super) fn bulk() -> impl Strategy<Value = Sample> {
+    let plain_ip = prop_oneof![
+        any_ipv4().prop_map(|ip| match ip {
+            Ip::V4(mut header) => {
+                header.options = [].as_slice().try_into().unwrap();
+                Ip::V4(header)
+            }
+            v6 @ Ip::V6(..) => v6,
+        }),
+        any_ipv6().prop_map(|ip| match ip {
+            Ip::V6(header, _) => Ip::V6(header, None),
+            v4 @ Ip::V4(_) => v4,
+        }),
+    ];
+    let ip = prop_oneof![9 => plain_ip, 1 => any_ipv4(), 1 => any_ipv6()];
+    let udp = any::<(u16, u16)>().prop_map(|(src, dst)| Transport::Udp(src, dst));
+    let tag = (prop::sample::select(vec![0x8100_u16, 0x88a8]), any::<u16>());
+    let tags = prop_oneof![3 => Just(vec![]), 1 => vec(tag, 1..3)];
+    let sizes = (1..1500_u16, 0..50_usize, any::<prop::sample::Index>());
+    (tags, ip, prop_oneof![2 => any_bulk_tcp(), 1 => udp], sizes).prop_map(|(tags, ip, transport, sizes)| {
+        let (gso_size, full, rest) = sizes;
+        let payload_len = full * usize::from(gso_size) + rest.index(usize::from(gso_size));
+        Sample::new(tags, ip, transport, counting(payload_len.min(60_000))).gso(gso_size)
+    })
 }
 
 /// Frames of all kinds that a tap hands over: IPv4 with options and IPv6 with a routing header, TCP with options and UDP,

@@ -59,8 +59,8 @@ fn open_checksum(frame: &[u8], l3: &L3, l4: &L4) -> Option<PartialCsum> {
 }
 
 /// The sum of source and destination, which lie side by side in both headers.
-#[inline]
-fn addresses(frame: &[u8], l3: &L3) -> Option<Sum> {
+#[inline(always)]
+pub(super) fn addresses(frame: &[u8], l3: &L3) -> Option<Sum> {
     let header = frame.get(usize::from(l3.offset)..)?;
     match l3.version {
         IpVersion::V4 => header.get(12..20).map(sum),

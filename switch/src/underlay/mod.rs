@@ -135,6 +135,12 @@ impl UnderlayBatch {
         self.len == 0
     }
 
+    /// Whether a buffer holds more than one datagram.
+    pub fn holds_a_run(&self) -> bool {
+        let mut filled = self.buffers.iter().zip(&self.arrivals).take(self.len);
+        filled.any(|(buffer, arrival)| buffer.frame().len() > arrival.stride)
+    }
+
     /// Each buffer's content; cut it by [`Arrival::stride`].
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Arrival, &mut [u8])> {
         self.arrivals.iter().copied().zip(self.buffers[..self.len].iter_mut().map(Buffer::frame_mut))

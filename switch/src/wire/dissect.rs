@@ -75,6 +75,18 @@ pub struct L3 {
     pub protocol: u8,
 }
 
+impl L3 {
+    /// Source and destination, which lie side by side in both headers, of the packet in this very frame.
+    #[inline]
+    pub fn addresses<'f>(&self, frame: &'f [u8]) -> Option<&'f [u8]> {
+        let packet = frame.get(usize::from(self.offset)..)?;
+        match self.version {
+            IpVersion::V4 => packet.get(12..20),
+            IpVersion::V6 => packet.get(8..40),
+        }
+    }
+}
+
 /// A transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct L4 {

@@ -12,7 +12,7 @@ use super::{Slot, counters::Counters, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{DropReason, Overlay, Tables},
     ids::{BridgeId, Endpoint, PortId, VtepId},
-    offload::{Gso, Segments, VnetHeader},
+    offload::{Coalescer, Departure, Gso, Segments, VnetHeader},
     port::{Offloads, Port, TxFrame},
     underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
     wire::{
@@ -32,6 +32,8 @@ pub(super) struct Egress<'w> {
     pub(super) exit: Option<Exit>,
     /// Ports that were sent to in this batch and want a flush at its end.
     pub(super) touched: &'w mut Vec<PortId>,
+    /// What is put together for ports that take super-frames; `None` for a batch of one frame.
+    pub(super) coalescer: Option<Coalescer<'w>>,
     pub(super) underlay: Option<&'w mut Underlay>,
     pub(super) vteps: &'w mut VtepCache,
     pub(super) flow_seed: u64,
@@ -49,10 +51,10 @@ pub(super) struct Exit {
     vid: Option<VlanId>,
 }
 
-impl Egress<'_> {
-    /// Sends one copy to one place, and counts it as sent or as dropped there.
+impl<'w> Egress<'w> {
+    /// Sends one copy to one place, and counts it as sent or as dropped there, now or when it is flushed.
     #[inline]
-    pub(super) fn deliver(&mut self, staged: &Staged<'_>, to: Endpoint) {
+    pub(super) fn deliver(&mut self, staged: &Staged<'w>, to: Endpoint) {
         let result = match to {
             Endpoint::Port(port) => self.send_to_port(port, staged),
             Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
@@ -62,9 +64,9 @@ impl Egress<'_> {
         }
     }
 
-    /// `Err`: nothing of it was sent or counted.
+    /// `Err`: nothing of it was sent or counted. What the coalescer keeps is counted when it departs.
     #[inline]
-    fn send_to_port(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    fn send_to_port(&mut self, port: PortId, staged: &Staged<'w>) -> Result<(), DropReason> {
         let exit = match self.exit {
             Some(exit) if (exit.port, exit.bridge) == (port, staged.bridge_id) => exit,
             Some(_) | None => self.open_exit(port, staged.bridge_id)?,
@@ -73,25 +75,31 @@ impl Egress<'_> {
         if staged.vnet.gso.is_none() && exceeds(exit.mtu, staged.bytes) {
             return Err(DropReason::EgressMtu);
         }
-        let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
+        let mut slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        if slot.takes_super_frames
+            && let Some(coalescer) = &mut self.coalescer
+        {
+            let offloads = slot.queue.offloads();
+            let departure = Departure { port, tag, bytes: staged.bytes, vnet: staged.vnet, frames: staged.frames };
+            let kept = coalescer.offer(
+                departure,
+                |gso| takes_super_frames(offloads, gso),
+                |departure| depart(self.counters, self.ports, departure),
+            );
+            if kept {
+                return Ok(());
+            }
+            slot = self::slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        }
         if staged.vnet.is_none() || takes(slot.queue.offloads(), &staged.vnet) {
-            slot.queue.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet })?;
-            let tag_bytes = tag.map_or(0, |_| TAG_LEN as u64 * u64::from(staged.frames));
-            slot.sent.0 += u64::from(staged.frames);
-            slot.sent.1 += staged.bytes.len() as u64 + tag_bytes;
-            return Ok(());
+            return slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet }, staged.frames);
         }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         for index in 0..segments.count() {
             let segment = &mut self.scratch[..segments.len(index)];
             segments.write(index, segment);
-            let frame = TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE };
-            match slot.queue.send(&frame) {
-                Ok(()) => {
-                    slot.sent.0 += 1;
-                    slot.sent.1 += frame.wire_len() as u64;
-                }
-                Err(reason) => self.counters.dropped_out(Endpoint::Port(port), staged.bridge_id, reason, 1),
+            if let Err(reason) = slot.send(&TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE }, 1) {
+                self.counters.dropped_out(Endpoint::Port(port), staged.bridge_id, reason, 1);
             }
         }
         Ok(())
@@ -101,10 +109,13 @@ impl Egress<'_> {
     fn open_exit(&mut self, port: PortId, bridge: BridgeId) -> Result<Exit, DropReason> {
         let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
         let exit = Exit { port, bridge, mtu: entry.mtu, vid: entry.egress_vid(bridge)? };
-        let slot = self.ports.get_mut(port.index()).and_then(Option::as_mut).ok_or(DropReason::PortRemoved)?;
+        let mut slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         if slot.sent_for != Some(bridge) {
             if slot.sent_for.is_none() {
                 self.touched.push(port);
+            } else if let Some(coalescer) = &mut self.coalescer {
+                coalescer.flush_port(port, |departure| depart(self.counters, self.ports, departure));
+                slot = self::slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
             }
             flush_port(self.counters, port, slot);
             slot.sent_for = Some(bridge);
@@ -137,10 +148,13 @@ impl Egress<'_> {
         Ok(())
     }
 
-    /// Sends what ports and underlay kept back, and counts what became of it.
+    /// Sends what was put together and what ports and underlay kept back, and counts what became of it.
     pub(super) fn flush(&mut self) {
+        if let Some(coalescer) = &mut self.coalescer {
+            coalescer.flush(|departure| depart(self.counters, self.ports, departure));
+        }
         for port in self.touched.drain(..) {
-            if let Some(slot) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+            if let Some(slot) = slot(self.ports, port) {
                 flush_port(self.counters, port, slot);
             }
         }
@@ -154,6 +168,37 @@ impl Egress<'_> {
                 }
             });
         }
+    }
+}
+
+impl Slot {
+    /// Sends a frame that is so many wire frames.
+    #[inline(always)]
+    fn send(&mut self, frame: &TxFrame<'_>, frames: u32) -> Result<(), DropReason> {
+        self.queue.send(frame)?;
+        let frames = u64::from(frames);
+        self.sent.0 += frames;
+        self.sent.1 += frame.bytes.len() as u64 + frame.tag.map_or(0, |_| TAG_LEN as u64 * frames);
+        Ok(())
+    }
+}
+
+#[inline]
+fn slot(ports: &mut [Option<Slot>], port: PortId) -> Option<&mut Slot> {
+    ports.get_mut(port.index())?.as_mut()
+}
+
+/// Sends what the coalescer had kept.
+fn depart(
+    counters: &mut Counters,
+    ports: &mut [Option<Slot>],
+    &Departure { port, tag, bytes, vnet, frames }: &Departure<'_>,
+) {
+    // Both are there: ports neither vanish within a batch, nor are they flushed before what is kept for them.
+    let Some(slot) = slot(ports, port) else { return };
+    let Some(bridge) = slot.sent_for else { return };
+    if let Err(reason) = slot.send(&TxFrame { bytes, tag, vnet }, frames) {
+        counters.dropped_out(Endpoint::Port(port), bridge, reason, u64::from(frames));
     }
 }
 
@@ -196,9 +241,16 @@ fn takes(offloads: Offloads, vnet: &VnetHeader) -> bool {
     let csum = vnet.csum.is_none() || offloads.csum;
     csum && match vnet.gso {
         None => true,
-        Some((Gso::Tcp4, _)) => offloads.tso4,
-        Some((Gso::Tcp6, _)) => offloads.tso6,
-        Some((Gso::Udp, _)) => offloads.uso,
+        Some((gso, _)) => takes_super_frames(offloads, gso),
+    }
+}
+
+#[inline]
+fn takes_super_frames(offloads: Offloads, gso: Gso) -> bool {
+    match gso {
+        Gso::Tcp4 => offloads.tso4,
+        Gso::Tcp6 => offloads.tso6,
+        Gso::Udp => offloads.uso,
     }
 }
 

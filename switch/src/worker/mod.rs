@@ -24,7 +24,8 @@ use crate::{
     buffer::MAX_FRAME_LEN,
     fdb::{Fdb, FdbCache, Stamp},
     ids::{BridgeId, Endpoint, PortId},
-    port::{Port, PortError, PortQueue, RxBatch},
+    offload::{Coalescer, coalesce},
+    port::{Offloads, Port, PortError, PortQueue, RxBatch},
     underlay::{Underlay, UnderlayBatch, UnderlayEnd},
     wire::MacAddr,
 };
@@ -116,12 +117,15 @@ pub struct Worker {
     received: RxBatch,
     arrived: UnderlayBatch,
     touched: Vec<PortId>,
+    room: coalesce::Room,
     scratch: Box<[u8]>,
 }
 
 /// A port's queue, and what is between two flushes of it.
 struct Slot {
     queue: PortQueue,
+    /// Whether frames are put together for it.
+    takes_super_frames: bool,
     /// The bridge whose frames it was given since it was last flushed.
     sent_for: Option<BridgeId>,
     /// How many wire frames and bytes those were.
@@ -155,6 +159,7 @@ impl Worker {
             received: RxBatch::new(),
             arrived: UnderlayBatch::new(),
             touched: Vec::with_capacity(64),
+            room: coalesce::Room::new(),
             scratch: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
         }
     }
@@ -164,7 +169,9 @@ impl Worker {
         if self.ports.len() <= id.index() {
             self.ports.resize_with(id.index() + 1, || None);
         }
-        self.ports[id.index()] = Some(Slot { queue, sent_for: None, sent: (0, 0) });
+        let Offloads { csum, tso4, tso6, uso } = queue.offloads();
+        let takes_super_frames = csum && (tso4 || tso6 || uso);
+        self.ports[id.index()] = Some(Slot { queue, takes_super_frames, sent_for: None, sent: (0, 0) });
     }
 
     /// Takes the queue away again; the counts stay in the ledger.
@@ -205,7 +212,7 @@ impl Worker {
         let count = slot.queue.recv(&mut self.received)?;
         if count > 0 {
             let tables = self.shared.tables.load();
-            let (mut walk, received, _) = self.walk(&tables, now);
+            let (mut walk, received, _) = self.walk(&tables, now, count > 1);
             walk.take_frames(id, received);
             walk.egress.flush();
         }
@@ -222,7 +229,8 @@ impl Worker {
         let count = underlay.recv(&mut self.arrived)?;
         if count > 0 {
             let tables = self.shared.tables.load();
-            let (mut walk, _, arrived) = self.walk(&tables, now);
+            let are_several = count > 1 || self.arrived.holds_a_run();
+            let (mut walk, _, arrived) = self.walk(&tables, now, are_several);
             for (arrival, bytes) in arrived.iter_mut() {
                 walk.take_datagrams(arrival, bytes);
             }
@@ -245,13 +253,20 @@ impl Worker {
         }
     }
 
-    fn walk<'w>(&'w mut self, tables: &'w Tables, now: Stamp) -> (Walk<'w>, &'w mut RxBatch, &'w mut UnderlayBatch) {
+    /// What is needed for a batch, of one frame or of several.
+    fn walk<'w>(
+        &'w mut self,
+        tables: &'w Tables,
+        now: Stamp,
+        are_several: bool,
+    ) -> (Walk<'w>, &'w mut RxBatch, &'w mut UnderlayBatch) {
         let egress = Egress {
             tables,
             counters: &mut self.counters,
             ports: &mut self.ports,
             exit: None,
             touched: &mut self.touched,
+            coalescer: are_several.then(|| Coalescer::new(&mut self.room)),
             underlay: self.underlay.as_mut(),
             vteps: &mut self.vteps,
             flow_seed: self.shared.flow_seed,

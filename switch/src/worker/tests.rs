@@ -1,5 +1,6 @@
 //! The walk over ports and an underlay in memory: no thread, no clock, no root.
 
+mod coalescing;
 mod overlay;
 mod ports;
 pub(super) mod scene;

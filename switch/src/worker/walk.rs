@@ -97,7 +97,7 @@ pub(super) struct Walk<'w> {
 
 impl<'w> Walk<'w> {
     /// The frames of one port.
-    pub(super) fn take_frames(&mut self, port: PortId, batch: &mut RxBatch) {
+    pub(super) fn take_frames(&mut self, port: PortId, batch: &'w mut RxBatch) {
         let entry = self.tables.port(port);
         let ingress = Ingress { at: Endpoint::Port(port), port: entry, learns: entry.is_some_and(PortEntry::learns) };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
@@ -176,7 +176,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The datagrams of one receive buffer, all from one source.
-    pub(super) fn take_datagrams(&mut self, arrival: Arrival, bytes: &mut [u8]) {
+    pub(super) fn take_datagrams(&mut self, arrival: Arrival, bytes: &'w mut [u8]) {
         let Some(overlay) = &self.tables.overlay else {
             let datagrams = bytes.len().div_ceil(arrival.stride).max(1);
             return self.refuse_datagrams(DropReason::UnderlayAbsent, datagrams as u64);
@@ -330,7 +330,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The second half of the walk, for a whole batch.
-    fn carry(&mut self, stage: &mut [Staged<'_>]) {
+    fn carry(&mut self, stage: &mut [Staged<'w>]) {
         stage.iter_mut().for_each(|staged| self.learn(staged));
         stage.iter().for_each(|staged| self.forward(staged));
     }
@@ -350,7 +350,7 @@ impl<'w> Walk<'w> {
     }
 
     #[inline]
-    fn forward(&mut self, staged: &Staged<'_>) {
+    fn forward(&mut self, staged: &Staged<'w>) {
         let Staged { ingress, bridge_id, bridge, ref dst, frames, .. } = *staged;
         let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, dst) };
         let verdict = match staged.kept {
@@ -364,7 +364,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn flood(&mut self, staged: &Staged<'_>, kind: FloodKind) {
+    fn flood(&mut self, staged: &Staged<'w>, kind: FloodKind) {
         let Staged { ingress, bridge_id, bridge, .. } = *staged;
         let frames = u64::from(staged.frames);
         let mut targets = 0;
