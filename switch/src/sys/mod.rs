@@ -2,9 +2,11 @@
 //!
 //! Everything here takes typed arguments and returns owned descriptors, values or [`std::io::Error`]; no raw descriptor and
 //! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
+//! [`simd`] is no system call, but unsafe as well.
 
 pub mod interface;
 pub mod netns;
 pub mod packet_socket;
+pub mod simd;
 pub mod tun;
 pub(crate) mod udp;
