@@ -95,7 +95,7 @@ fn mtu_of_the_interface() -> anyhow::Result<()> {
         let arrived: Vec<_> = receive(&mut b, 6)?.iter().map(|content| (content[0], content.len())).collect();
         let expected = [(0, fits), (2, fits), (3, 500), (7, 80), (8, 200), (9, 200)];
         ensure!(arrived == expected, "{family:?}: {arrived:?}");
-        ensure!(a.uses_gso(), "{family:?}: a size is no reason to give up segmentation");
+        ensure!(uses_gso(&a), "{family:?}: a size is no reason to give up segmentation");
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn fragments() -> anyhow::Result<()> {
         arrived.sort_unstable();
         let expected: Vec<_> = (0..).zip(lens).collect();
         ensure!(arrived == expected, "{family:?}: {arrived:?}");
-        ensure!(a.uses_gso() && a.tx_counts().refused_runs == 1, "{family:?}: {:?}", a.tx_counts());
+        ensure!(uses_gso(&a) && a.tx_counts().refused_runs == 1, "{family:?}: {:?}", a.tx_counts());
     }
     Ok(())
 }
@@ -259,7 +259,7 @@ fn no_offloads() -> anyhow::Result<()> {
         }
         let arrived: Vec<_> = receive(&mut b, 40)?.iter().map(|content| content[0]).collect();
         ensure!(arrived.iter().copied().eq(0..40), "{arrived:?}");
-        ensure!(a.uses_gso() || a.tx_counts().refused_runs == 1, "{:?}", a.tx_counts());
+        ensure!(uses_gso(&a) || a.tx_counts().refused_runs == 1, "{:?}", a.tx_counts());
     }
     Ok(())
 }
@@ -317,6 +317,10 @@ fn open(
             }
         }
     }
+}
+
+fn uses_gso(end: &UdpUnderlay) -> bool {
+    end.gso().off_count == 0
 }
 
 fn target(address: SocketAddr) -> Target {

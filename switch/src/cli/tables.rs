@@ -238,6 +238,15 @@ pub(super) fn ledger(ledger: &Ledger) -> String {
             text.push_str(&format!("\n{}: {count} lost by the kernel, {what}", place(row.kind.name(), &row.name)));
         }
     }
+    for row in &ledger.rows {
+        if let (Some(refusals @ 1..), Some(off)) = (row.gso_refusals, row.gso_off_sockets) {
+            let (runs, sockets) = (count(refusals, "run"), count(off, "socket"));
+            let place = place(row.kind.name(), &row.name);
+            text.push_str(&format!(
+                "\n{place}: {runs} refused by the kernel (GSO) and sent one by one; now off for {sockets}"
+            ));
+        }
+    }
     let totals = &ledger.totals;
     text.push_str(&format!(
         "\n\nin {} + copies {} = out {} + drops {}  {}",
@@ -248,6 +257,11 @@ pub(super) fn ledger(ledger: &Ledger) -> String {
         if totals.balanced { "balanced" } else { "NOT BALANCED" }
     ));
     text
+}
+
+/// A number with the word for what it counts.
+fn count(number: u64, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What the kernel lost at a place, all causes together.
@@ -470,6 +484,8 @@ FRAMES  WHERE                                  WAY  REASON             WHICH MEA
             kernel_drops: Some(0),
             rcvbuf_errors: None,
             checksum_errors: None,
+            gso_refusals: None,
+            gso_off_sockets: None,
         };
         let underlay = LedgerRow {
             kind: Place::Underlay,
@@ -483,6 +499,8 @@ FRAMES  WHERE                                  WAY  REASON             WHICH MEA
             kernel_drops: None,
             rcvbuf_errors: Some(2),
             checksum_errors: Some(0),
+            gso_refusals: Some(3),
+            gso_off_sockets: Some(1),
             ..port.clone()
         };
         let good = Ledger { totals: Totals::new(1200, 40, 1230, 10), rows: vec![port, underlay] };
@@ -493,6 +511,7 @@ WHERE             IN    BYTES  COPIES   OUT    BYTES  DROPS IN  DROPS OUT  LOST 
 port left/eth0  1200  1.7 MiB      40    30  2.0 KiB        10          0            0
 underlay           0      0 B       0  1200  1.7 MiB         0          0            2
 underlay: 2 lost by the kernel, receive buffer full
+underlay: 3 runs refused by the kernel (GSO) and sent one by one; now off for 1 socket
 
 in 1200 + copies 40 = out 1230 + drops 10  balanced",
         );

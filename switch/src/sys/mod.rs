@@ -2,12 +2,14 @@
 //!
 //! Everything here takes typed arguments and returns owned descriptors, values or [`std::io::Error`]; no raw descriptor and
 //! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
+//! [`simd`] is no system call, but unsafe as well.
 
 pub mod interface;
 pub mod netns;
 pub mod packet_socket;
 mod prefetch;
 pub mod scheduling;
+pub mod simd;
 pub mod tun;
 pub(crate) mod udp;
 

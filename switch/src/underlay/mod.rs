@@ -86,6 +86,23 @@ pub trait UnderlayEnd {
     fn kernel_drops(&self) -> u64 {
         0
     }
+
+    /// How sending many datagrams as one fares.
+    fn gso(&self) -> GsoReport {
+        GsoReport::default()
+    }
+}
+
+/// How sending many datagrams as one fares at one end: UDP_SEGMENT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GsoReport {
+    /// Runs of equal datagrams that the kernel refused from this end, so that they were sent one by one.
+    pub refused_runs: u64,
+    /// Sending sockets, which all ends share.
+    pub socket_count: usize,
+    /// Those of them that send one by one: because that was asked for, because the kernel does not know UDP_SEGMENT, or
+    /// because it has refused a run of this socket.
+    pub off_count: usize,
 }
 
 /// The largest UDP payload that IPv4 carries: 65,535 - 20 - 8.
@@ -190,5 +207,9 @@ impl UnderlayEnd for Underlay {
 
     fn kernel_drops(&self) -> u64 {
         each_underlay!(self, underlay => underlay.kernel_drops())
+    }
+
+    fn gso(&self) -> GsoReport {
+        each_underlay!(self, underlay => underlay.gso())
     }
 }

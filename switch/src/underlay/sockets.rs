@@ -29,7 +29,7 @@ use weft_vxlan::{entropy::SourcePorts, header::DEFAULT_PORT};
 
 use super::{
     owner::port_owner,
-    udp::{Senders, UdpUnderlay},
+    udp::{Sender, Senders, UdpUnderlay},
 };
 use crate::sys::udp::{has_udp_segment, set_udp_gro, set_zero_checksums_accepted};
 
@@ -81,9 +81,10 @@ pub enum DontFragment {
 /// Use of UDP_SEGMENT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gso {
-    /// Used until the kernel refuses it, then no more.
+    /// Used if the kernel knows it, by each socket until the kernel refuses it there.
     Auto,
-    /// Used always; a run that the kernel refuses is sent again one by one, each time.
+    /// Used always; a run that the kernel refuses is sent again one by one, each time. A kernel that does not know it is an
+    /// error.
     On,
     /// Never used.
     Off,
@@ -127,6 +128,9 @@ pub enum UnderlayError {
         /// The bucket's last port.
         last: u16,
     },
+    /// [`Gso::On`] is asked for where there is none.
+    #[error("this kernel can't send many datagrams as one (UDP_SEGMENT, Linux 4.18), and gso = \"on\" asks for it")]
+    GsoUnknown,
     /// Anything else that the kernel says.
     #[error("can't {doing}")]
     Io {
@@ -173,12 +177,12 @@ impl UnderlaySockets {
     /// # Errors
     /// None is known; what the kernel says.
     pub fn source_ports(&self) -> io::Result<Vec<u16>> {
-        self.senders.sockets.iter().map(local_port).collect()
+        self.senders.sockets.iter().map(|sender| local_port(&sender.socket)).collect()
     }
 
     #[cfg(test)]
-    pub(super) fn senders_for_test(&self) -> &[Socket] {
-        &self.senders.sockets
+    pub(super) fn sender_for_test(&self, index: usize) -> &Socket {
+        &self.senders.sockets[index].socket
     }
 
     /// One end for each worker.
@@ -253,14 +257,24 @@ fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
         }
     }
     let knows_runs = sockets.first().is_some_and(|sender| has_udp_segment(sender.as_fd()));
+    let takes_runs = takes_runs(gso, knows_runs)?;
     Ok(Senders {
-        sockets: sockets.into_boxed_slice(),
+        sockets: sockets.into_iter().map(|socket| Sender::new(socket, takes_runs)).collect(),
         bucket_count,
         source_ports: source_port_range,
         dont_fragment,
         gso,
-        takes_runs: AtomicBool::new(gso != Gso::Off && knows_runs),
+        refusal_logged: AtomicBool::new(false),
     })
+}
+
+/// Whether runs are tried at first.
+fn takes_runs(gso: Gso, kernel_knows_them: bool) -> Result<bool, UnderlayError> {
+    match gso {
+        Gso::Off => Ok(false),
+        Gso::On if !kernel_knows_them => Err(UnderlayError::GsoUnknown),
+        Gso::Auto | Gso::On => Ok(kernel_knows_them),
+    }
 }
 
 fn new_sender(address: IpAddr, dont_fragment: bool) -> Result<Socket, UnderlayError> {
@@ -331,4 +345,16 @@ fn unless_unknown(error: Errno) -> Result<(), Errno> {
 
 fn because<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> UnderlayError {
     move |source| UnderlayError::Io { doing, source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_segmentation_is_an_error_only_if_it_was_asked_for() {
+        assert!(matches!(takes_runs(Gso::On, false), Err(UnderlayError::GsoUnknown)));
+        assert!(!takes_runs(Gso::Auto, false).unwrap() && !takes_runs(Gso::Off, true).unwrap());
+        assert!(takes_runs(Gso::On, true).unwrap() && takes_runs(Gso::Auto, true).unwrap());
+    }
 }

@@ -16,7 +16,7 @@
 //! A refused *run* may be the run's fault and not its datagrams': the kernel does not segment for this device or through
 //! this IPsec policy (EIO, EINVAL), or will not fragment the segments of a socket that may fragment (EMSGSIZE; EINVAL in older
 //! kernels). Then its datagrams are sent one by one. If the first of them passes though EIO or EINVAL was said of the run
-//! and fragmenting can't explain it, segmenting is given up ([`Transmit::give_up_runs`]).
+//! and fragmenting can't explain it, segmenting is given up for this socket ([`Transmit::give_up_runs`]).
 //!
 //! What a queueing discipline drops after the kernel has taken it is not reported to the sender: the kernel does so only
 //! with IP_RECVERR. It counts there, and in SndbufErrors of [`UdpMib`](super::mib::UdpMib).
@@ -47,11 +47,11 @@ pub(super) trait Transmit {
     /// Whether the kernel may fragment what this socket sends.
     fn may_fragment(&self, socket: u16) -> bool;
 
-    /// Whether to send runs as they are.
-    fn takes_runs(&self) -> bool;
+    /// Whether to send runs through this socket as they are.
+    fn takes_runs(&self, socket: u16) -> bool;
 
-    /// Runs fail with this error where single datagrams don't.
-    fn give_up_runs(&mut self, error: Errno);
+    /// Through this socket runs fail with this error where single datagrams don't.
+    fn give_up_runs(&mut self, socket: u16, error: Errno);
 
     /// As [`SendArrays::send`](crate::sys::udp::SendArrays::send).
     fn send<'a>(&mut self, socket: u16, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<usize, Errno>;
@@ -182,7 +182,7 @@ impl<T: Transmit> Sending<T> {
     fn send_socket(&mut self, queue: &SendQueue, socket: u16, report: &mut dyn FnMut(Sent)) {
         let mut at = queue.begin(socket);
         while !at.is_end() {
-            let cut = if self.transmit.takes_runs() { Cut::Runs } else { Cut::Singles };
+            let cut = if self.transmit.takes_runs(socket) { Cut::Runs } else { Cut::Singles };
             let step = match self.send_some(queue, socket, &mut at, cut, false, report) {
                 Step::Refused(error) => self.after_refusal(queue, socket, &mut at, cut, error, report),
                 step @ (Step::Sent | Step::Full) => step,
@@ -231,7 +231,7 @@ impl<T: Transmit> Sending<T> {
                 Step::Sent => {
                     let fragments_explain = error == Errno::INVAL && self.transmit.may_fragment(socket);
                     if is_first && error != Errno::MSGSIZE && !fragments_explain {
-                        self.transmit.give_up_runs(error);
+                        self.transmit.give_up_runs(socket, error);
                     }
                 }
                 Step::Refused(error) => skip_refused(queue, at, Cut::Singles, error, report),
@@ -379,7 +379,7 @@ mod tests {
             }
             let expected = [(1, 1, 100, Ok(())), (2, 1, 100, Err(reason)), (3, 1, 100, Ok(()))];
             assert_eq!(flush(&mut tx), expected, "{error}");
-            assert!(tx.transmit().takes_runs());
+            assert!(tx.transmit().takes_runs(0));
         }
     }
 
@@ -420,7 +420,7 @@ mod tests {
             let sent = flush(&mut tx);
             assert_eq!(sent.iter().map(|sent| sent.1).sum::<u64>(), 5);
             assert!(sent.iter().all(|sent| sent.3.is_ok()));
-            assert!(!tx.transmit().takes_runs());
+            assert!(!tx.transmit().takes_runs(0));
             assert_eq!(tx.counts().refused_runs, 1);
             let calls = &kernel.borrow().calls;
             assert_eq!(calls[0].1, [(274, Some(108)), (216, Some(108))]);
@@ -428,6 +428,25 @@ mod tests {
             assert_eq!(calls[2].1, [(58, None)]);
             assert_eq!(calls[3].1, [(108, None), (108, None)]);
         }
+    }
+
+    #[test]
+    fn segmentation_ends_for_the_socket_that_was_refused_and_goes_on_for_others() {
+        let (mut tx, kernel) = tx();
+        kernel.borrow_mut().answers = [Err(Errno::IO)].into();
+        for hash in [0, 0, 1, 1] {
+            put(&mut tx, 1, hash, 108);
+        }
+        flush(&mut tx);
+        let calls = std::mem::take(&mut kernel.borrow_mut().calls);
+        assert_eq!(calls[2], (1, vec![(216, Some(108))]));
+        for hash in [0, 0, 1, 1] {
+            put(&mut tx, 1, hash, 108);
+        }
+        flush(&mut tx);
+        let calls = &kernel.borrow().calls;
+        assert_eq!(calls[..], [(0, vec![(108, None), (108, None)]), (1, vec![(216, Some(108))])]);
+        assert_eq!(tx.counts().refused_runs, 1);
     }
 
     #[test]
@@ -440,7 +459,7 @@ mod tests {
             }
             let mtu = Err(DropReason::UnderlayMtu);
             assert_eq!(flush(&mut tx), [(1, 1, 1500, mtu), (1, 1, 1500, mtu), (1, 1, 1500, mtu), (1, 1, 50, Ok(()))]);
-            assert!(tx.transmit().takes_runs());
+            assert!(tx.transmit().takes_runs(0));
             assert_eq!(kernel.borrow().calls.len(), 3);
         }
     }
@@ -454,7 +473,7 @@ mod tests {
             put(&mut tx, 1, 0, 1508);
             put(&mut tx, 1, 0, 1508);
             assert_eq!(flush(&mut tx), [(1, 1, 1500, Ok(())), (1, 1, 1500, Ok(()))]);
-            assert!(tx.transmit().takes_runs());
+            assert!(tx.transmit().takes_runs(0));
         }
     }
 
@@ -471,7 +490,7 @@ mod tests {
     #[test]
     fn without_segmentation_an_unreachable_vtep_costs_one_call() {
         let (mut tx, kernel) = tx();
-        kernel.borrow_mut().takes_runs = false;
+        kernel.borrow_mut().without_runs.push(0);
         kernel.borrow_mut().answers = [Err(Errno::NETUNREACH), Ok(1)].into();
         for vtep in [1, 1, 1, 2] {
             put(&mut tx, vtep, 0, 108);
@@ -525,7 +544,7 @@ mod tests {
 
     /// Two sockets, chosen by the hash's lowest bit, and two more for datagrams that may be fragmented.
     fn tx() -> (Tx<Mock>, Rc<RefCell<Kernel>>) {
-        let kernel = Rc::new(RefCell::new(Kernel { takes_runs: true, ..Kernel::default() }));
+        let kernel = Rc::<RefCell<Kernel>>::default();
         (Tx::new(Mock(Rc::clone(&kernel))), kernel)
     }
 
@@ -533,7 +552,7 @@ mod tests {
 
     #[derive(Default)]
     struct Kernel {
-        takes_runs: bool,
+        without_runs: Vec<u16>,
         may_fragment: bool,
         /// What the next calls return; then everything is taken.
         answers: VecDeque<Result<usize, Errno>>,
@@ -553,11 +572,11 @@ mod tests {
         fn may_fragment(&self, _: u16) -> bool {
             self.0.borrow().may_fragment
         }
-        fn takes_runs(&self) -> bool {
-            self.0.borrow().takes_runs
+        fn takes_runs(&self, socket: u16) -> bool {
+            !self.0.borrow().without_runs.contains(&socket)
         }
-        fn give_up_runs(&mut self, _: Errno) {
-            self.0.borrow_mut().takes_runs = false;
+        fn give_up_runs(&mut self, socket: u16, _: Errno) {
+            self.0.borrow_mut().without_runs.push(socket);
         }
         fn send<'a>(&mut self, socket: u16, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<usize, Errno> {
             let messages: Vec<_> = messages.map(|message| (message.payload.len(), message.segment_len)).collect();

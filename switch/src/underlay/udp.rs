@@ -14,7 +14,7 @@ use socket2::Socket;
 use weft_vxlan::entropy::SourcePorts;
 
 use super::{
-    Sent, Target, UnderlayBatch, UnderlayEnd,
+    GsoReport, Sent, Target, UnderlayBatch, UnderlayEnd,
     rx::Rx,
     sockets::{DontFragment, Gso},
     tx::{Transmit, Tx},
@@ -42,12 +42,6 @@ impl UdpUnderlay {
     pub fn rx_counts(&self) -> RxCounts {
         self.rx.counts()
     }
-
-    /// Whether runs of equal datagrams are handed to the kernel as one (UDP_SEGMENT): not if that was switched off, if the
-    /// kernel does not know it, or if it has refused it since. All ends of an underlay answer alike.
-    pub fn uses_gso(&self) -> bool {
-        self.tx.transmit().takes_runs()
-    }
 }
 
 impl UnderlayEnd for UdpUnderlay {
@@ -71,24 +65,58 @@ impl UnderlayEnd for UdpUnderlay {
     fn kernel_drops(&self) -> u64 {
         self.rx.kernel_drops()
     }
+
+    fn gso(&self) -> GsoReport {
+        let senders = &self.tx.transmit().senders;
+        GsoReport {
+            refused_runs: self.tx.counts().refused_runs,
+            socket_count: senders.sockets.len(),
+            off_count: senders.sockets.iter().filter(|sender| !sender.takes_runs()).count(),
+        }
+    }
 }
 
 /// The sending sockets: one for each bucket of the source ports, and with [`DontFragment::Inherit`] a second such set for
 /// datagrams that may be fragmented, because DF is an option of the socket and not of the datagram.
 pub(super) struct Senders {
-    pub(super) sockets: Box<[Socket]>,
+    pub(super) sockets: Box<[Sender]>,
     /// Sockets of one set.
     pub(super) bucket_count: usize,
     pub(super) source_ports: SourcePorts,
     pub(super) dont_fragment: DontFragment,
     pub(super) gso: Gso,
-    /// Runs are handed to the kernel as they are. Shared by all workers: what it refused to one it refuses to all.
-    pub(super) takes_runs: AtomicBool,
+    /// The first refusal of a run has been logged.
+    pub(super) refusal_logged: AtomicBool,
+}
+
+/// A sending socket.
+pub(super) struct Sender {
+    pub(super) socket: Socket,
+    /// Runs are handed to the kernel as they are. What it refused to one worker on this socket it refuses to all.
+    takes_runs: AtomicBool,
+}
+
+impl Sender {
+    pub(super) fn new(socket: Socket, takes_runs: bool) -> Self {
+        Self { socket, takes_runs: AtomicBool::new(takes_runs) }
+    }
+
+    #[inline]
+    fn takes_runs(&self) -> bool {
+        self.takes_runs.load(Ordering::Relaxed)
+    }
 }
 
 struct UdpTransmit {
     senders: Arc<Senders>,
     arrays: SendArrays,
+}
+
+impl UdpTransmit {
+    #[inline]
+    fn sender(&self, socket: u16) -> &Sender {
+        &self.senders.sockets[usize::from(socket)]
+    }
 }
 
 impl Transmit for UdpTransmit {
@@ -112,22 +140,23 @@ impl Transmit for UdpTransmit {
         }
     }
 
-    fn takes_runs(&self) -> bool {
-        self.senders.takes_runs.load(Ordering::Relaxed)
+    fn takes_runs(&self, socket: u16) -> bool {
+        self.sender(socket).takes_runs()
     }
 
-    fn give_up_runs(&mut self, error: Errno) {
-        let is_first = match self.senders.gso {
-            Gso::Auto => self.senders.takes_runs.swap(false, Ordering::Relaxed),
-            Gso::On | Gso::Off => false,
-        };
-        if is_first {
-            tracing::warn!(%error, "the kernel refuses UDP_SEGMENT on this underlay; sending datagrams one by one from now on");
+    fn give_up_runs(&mut self, socket: u16, error: Errno) {
+        match self.senders.gso {
+            Gso::Auto => self.sender(socket).takes_runs.store(false, Ordering::Relaxed),
+            Gso::On | Gso::Off => return,
+        }
+        // The other sockets that meet the same device or policy would only say the same; `weft show ledger` counts them.
+        if !self.senders.refusal_logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the kernel refuses UDP_SEGMENT; sockets where it does send datagrams one by one from now on");
         }
     }
 
     fn send<'a>(&mut self, socket: u16, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<usize, Errno> {
-        self.arrays.send(self.senders.sockets[usize::from(socket)].as_fd(), messages)
+        self.arrays.send(self.senders.sockets[usize::from(socket)].socket.as_fd(), messages)
     }
 }
 

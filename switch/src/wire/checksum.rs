@@ -2,13 +2,16 @@
 //!
 //! Two facts make it cheap. The sum does not depend on the byte order in which the words are read (RFC 1071 section
 //! 2.B), so words are read as the machine likes them and swapped once at the end. And carries may be put off (section
-//! 2.C): eight 64-bit lanes each take 32-bit words, which compilers turn into vector code without `unsafe`, and no lane
-//! can overflow before 16 GiB.
+//! 2.C): eight 64-bit lanes each take 32-bit words, which compilers turn into vector code, and no lane can overflow before
+//! 16 GiB. The loops exist twice, for the vectors of any processor and for AVX2 ([`with_avx2`]): 1500 bytes are summed in 53
+//! and 35 ns, copied and summed in 88 and 46 ns (`cargo bench -p weft-bench --bench wire`, EPYC at 2.6 GHz).
 //!
 //! A [`Sum`] is a sum not yet complemented. Sums of parts add up ([`Sum::combine`]) as long as each part begins at an
 //! even offset of the whole; [`Sum::swapped`] repairs one that doesn't.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::sys::simd::with_avx2;
 
 /// A one's complement sum of 16-bit words in network byte order, carries not yet folded in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,25 +83,37 @@ pub const fn never_zero(checksum: u16) -> u16 {
 /// Sums `bytes`; an odd last byte counts as if a zero followed (RFC 1071 section 4.1).
 #[inline]
 pub fn sum(bytes: &[u8]) -> Sum {
-    let mut lanes = [0; LANES];
-    let (blocks, rest) = bytes.as_chunks::<BLOCK_LEN>();
-    for block in blocks {
-        add_block(&mut lanes, block);
+    if bytes.len() >= WIDE_LEN
+        && let Some(sum) = with_avx2(
+            #[inline(always)]
+            || sum_in_lanes(bytes),
+        )
+    {
+        return sum;
     }
-    finish(&lanes, rest)
+    sum_in_lanes(bytes)
 }
 
 /// Copies `from` to `to` and sums what it copies.
 ///
-/// Two passes on purpose: for pieces of a segment's size, the system's copy and then a sum out of the first-level cache
-/// took 3.2 us for 65,000 bytes where one loop doing both took 3.8 us (x86-64 without AVX2, 1448-byte pieces).
+/// With AVX2 in one loop. Without it in two, the system's copy and then the sum out of the first-level cache: one loop of
+/// 16-byte vectors takes longer than both.
 ///
 /// # Panics
 /// If the lengths differ.
 #[inline]
 pub fn copy_and_sum(from: &[u8], to: &mut [u8]) -> Sum {
+    assert_eq!(from.len(), to.len(), "a copy is as long as what it is a copy of");
+    if from.len() >= WIDE_LEN
+        && let Some(sum) = with_avx2(
+            #[inline(always)]
+            || copy_and_sum_in_lanes(from, to),
+        )
+    {
+        return sum;
+    }
     to.copy_from_slice(from);
-    sum(to)
+    sum_in_lanes(to)
 }
 
 /// The sum of the pseudo header that TCP and UDP over IPv4 cover (RFC 9293 section 3.1); `len` is that of the transport
@@ -125,6 +140,32 @@ pub const fn update16(checksum: u16, old: u16, new: u16) -> u16 {
 #[inline]
 pub const fn update32(checksum: u16, old: u32, new: u32) -> u16 {
     Sum::ZERO.add16(!checksum).add32(!old).add32(new).checksum()
+}
+
+/// From this length on, looking for wider vectors pays.
+const WIDE_LEN: usize = 128;
+
+#[inline(always)]
+fn sum_in_lanes(bytes: &[u8]) -> Sum {
+    let mut lanes = [0; LANES];
+    let (blocks, rest) = bytes.as_chunks::<BLOCK_LEN>();
+    for block in blocks {
+        add_block(&mut lanes, block);
+    }
+    finish(&lanes, rest)
+}
+
+#[inline(always)]
+fn copy_and_sum_in_lanes(from: &[u8], to: &mut [u8]) -> Sum {
+    let mut lanes = [0; LANES];
+    let (blocks, rest) = from.as_chunks::<BLOCK_LEN>();
+    let (to_blocks, to_rest) = to.as_chunks_mut::<BLOCK_LEN>();
+    for (block, to) in blocks.iter().zip(to_blocks) {
+        *to = *block;
+        add_block(&mut lanes, block);
+    }
+    to_rest.copy_from_slice(rest);
+    finish(&lanes, rest)
 }
 
 const LANES: usize = 8;
@@ -195,6 +236,12 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "a copy is as long")]
+    fn a_copy_of_another_length_is_refused() {
+        copy_and_sum(&[0; 300], &mut [0; 299]);
+    }
+
+    #[test]
     fn nothing_sums_to_zero() {
         assert_eq!(sum(&[]).fold(), 0);
         assert_eq!((never_zero(0), never_zero(1)), (0xffff, 1));
@@ -211,6 +258,8 @@ mod tests {
                 sum(even).checksum().to_be(),
                 etherparse::checksum::Sum16BitWords::new().add_slice(even).ones_complement(),
             );
+            // Whatever the processor has, the loops for those that have less are right as well.
+            prop_assert_eq!(sum_in_lanes(bytes).fold(), sum(bytes).fold());
             let mut copy = vec![0; bytes.len()];
             prop_assert_eq!(copy_and_sum(bytes, &mut copy).fold(), sum(bytes).fold());
             prop_assert_eq!(&copy, bytes);

@@ -26,7 +26,7 @@ use crate::{
     ids::{BridgeId, Endpoint, PortId},
     offload::{Coalescer, coalesce},
     port::{Offloads, Port, PortError, PortQueue, RxBatch},
-    underlay::{Underlay, UnderlayBatch, UnderlayEnd},
+    underlay::{GsoReport, Underlay, UnderlayBatch, UnderlayEnd},
     wire::MacAddr,
 };
 
@@ -141,6 +141,8 @@ pub struct Report {
     pub kernel_drops: Vec<u64>,
     /// The same for the underlay's socket.
     pub underlay_kernel_drops: u64,
+    /// How its end of the underlay fares with UDP_SEGMENT.
+    pub gso: GsoReport,
     /// Facts that nobody had room for.
     pub facts_lost: u64,
 }
@@ -249,6 +251,7 @@ impl Worker {
                 .map(|slot| slot.as_ref().map_or(0, |slot| slot.queue.kernel_drops()))
                 .collect(),
             underlay_kernel_drops: self.underlay.as_ref().map_or(0, UnderlayEnd::kernel_drops),
+            gso: self.underlay.as_ref().map(UnderlayEnd::gso).unwrap_or_default(),
             facts_lost: self.facts.lost,
         }
     }

@@ -278,6 +278,11 @@ pub struct LedgerRow {
     pub rcvbuf_errors: Option<u64>,
     /// Underlay only: datagrams whose UDP checksum was wrong (`InCsumErrors`).
     pub checksum_errors: Option<u64>,
+    /// Underlay only: runs of equal datagrams that the kernel refused to take as one (UDP_SEGMENT); they were sent one by
+    /// one. Counted since the underlay was opened.
+    pub gso_refusals: Option<u64>,
+    /// Underlay only: sending sockets that send all datagrams one by one, with `gso = "auto"` after such a refusal.
+    pub gso_off_sockets: Option<u64>,
 }
 
 /// What a flush took out.

@@ -178,7 +178,7 @@ impl Switch {
             let mut row = row(kind, name, tally);
             match kind {
                 Place::Port => row.kernel_drops = self.port_kernel_drops(&row.name, &reports),
-                Place::Underlay => underlay_losses(&mut row, &reports, mib.as_ref()),
+                Place::Underlay => underlay_counts(&mut row, &reports, mib.as_ref()),
                 Place::Bridge | Place::Vtep => {}
             }
             row
@@ -242,11 +242,15 @@ fn row(kind: Place, name: String, tally: &Tally) -> LedgerRow {
         kernel_drops: None,
         rcvbuf_errors: None,
         checksum_errors: None,
+        gso_refusals: None,
+        gso_off_sockets: None,
     }
 }
 
-fn underlay_losses(row: &mut LedgerRow, reports: &[Report], mib: Option<&UdpMib>) {
+fn underlay_counts(row: &mut LedgerRow, reports: &[Report], mib: Option<&UdpMib>) {
     row.kernel_drops = Some(reports.iter().map(|report| report.underlay_kernel_drops).sum());
+    row.gso_refusals = Some(reports.iter().map(|report| report.gso.refused_runs).sum());
+    row.gso_off_sockets = reports.iter().map(|report| report.gso.off_count as u64).max();
     row.rcvbuf_errors = mib.map(|mib| mib.ipv4.rcvbuf_errors + mib.ipv6.rcvbuf_errors);
     row.checksum_errors = mib.map(|mib| mib.ipv4.in_csum_errors + mib.ipv6.in_csum_errors);
 }
