@@ -3,6 +3,7 @@
 //! Everything here takes typed arguments and returns owned descriptors, values or [`std::io::Error`]; no raw descriptor and
 //! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
 
+pub mod affinity;
 pub mod interface;
 pub mod netns;
 pub mod packet_socket;
