@@ -4,6 +4,7 @@
 //! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
 //! [`simd`] is no system call, but unsafe as well.
 
+pub mod affinity;
 pub mod interface;
 pub mod netns;
 pub mod packet_socket;

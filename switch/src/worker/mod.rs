@@ -7,8 +7,11 @@
 //!
 //! What a worker finds out goes up on one bounded channel as a [`Fact`]; when it is full the fact is dropped and counted.
 
+mod busy_poll;
 pub mod counters;
 mod egress;
+mod poller;
+mod run;
 pub mod thread;
 pub mod vteps;
 mod walk;

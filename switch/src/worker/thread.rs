@@ -1,33 +1,28 @@
-//! A worker's thread: wait, carry what waits, obey commands in between.
-//!
-//! The thread sleeps in `epoll_wait` without a timeout, so an idle switch costs nothing. Descriptors are polled level-
-//! triggered and read a bounded number of batches at a time: a port that floods gets its turn and no more.
+//! The control plane's end of a worker: a thread, and a channel of commands to it.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustix::{
-    buffer::spare_capacity,
-    event::{EventfdFlags, epoll, eventfd},
-};
-use tracing::{debug, warn};
+use rustix::event::{EventfdFlags, eventfd};
+use tracing::warn;
 
-use super::{Fact, Report, Worker};
+use super::{
+    Report, Worker,
+    poller::{Epoll, Poller, Source},
+    run::Run,
+};
 use crate::{
     fdb::Stamp,
     ids::{BridgeId, PortId},
-    port::{Port, PortError, PortQueue, RxBatch},
-    underlay::{Underlay, UnderlayBatch, UnderlayEnd},
+    port::PortQueue,
+    underlay::Underlay,
 };
-
-/// Batches that one descriptor gets before the next has its turn.
-const TURN_BATCHES: usize = 4;
 
 /// What the control plane tells a worker. Commands are obeyed between two batches, in order.
 #[expect(clippy::large_enum_variant, reason = "commands are few, and a queue is moved once in its life")]
@@ -43,10 +38,21 @@ pub enum Command {
     SetUnderlay(Option<Underlay>),
     /// Poll this port again.
     Rearm(PortId),
+    /// Run like this from now on.
+    Tune(Tuning),
     /// Send a copy of your counters.
     Report(Sender<Report>),
     /// Stop.
     Stop,
+}
+
+/// How a worker runs, whatever it carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    /// For how long it may look for work before it sleeps; zero: not at all.
+    pub busy_poll: Duration,
+    /// The CPUs that it may run on.
+    pub cpus: Vec<usize>,
 }
 
 /// The switch's clock: milliseconds since it started.
@@ -80,9 +86,10 @@ impl WorkerThread {
     pub fn spawn(index: usize, worker: Worker, clock: Clock) -> io::Result<Self> {
         let (commands, receiver) = unbounded();
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let poller = Poller::new(&wake)?;
-        let turn = Loop { worker, poller, commands: receiver, wake: wake.clone(), clock };
-        let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || turn.run())?;
+        let mut poller = Epoll::new()?;
+        poller.add(wake.as_fd(), Source::Commands)?;
+        let run = Run::new(worker, poller, receiver, wake.clone(), clock);
+        let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || run.to_the_end())?;
         Ok(Self { commands, wake, thread: Some(thread) })
     }
 
@@ -116,175 +123,6 @@ impl Drop for WorkerThread {
             && thread.join().is_err()
         {
             warn!("a worker had panicked");
-        }
-    }
-}
-
-/// What a readable descriptor stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
-    Commands,
-    Underlay,
-    Port(PortId),
-}
-
-impl Source {
-    const fn token(self) -> epoll::EventData {
-        epoll::EventData::new_u64(match self {
-            Self::Commands => 0,
-            Self::Underlay => 1,
-            Self::Port(PortId(id)) => 2 + id as u64,
-        })
-    }
-
-    fn of(token: u64) -> Self {
-        match token {
-            0 => Self::Commands,
-            1 => Self::Underlay,
-            port => Self::Port(PortId(u16::try_from(port - 2).expect("tokens are made from PortIds"))),
-        }
-    }
-}
-
-struct Poller {
-    epoll: OwnedFd,
-}
-
-impl Poller {
-    fn new(wake: &OwnedFd) -> io::Result<Self> {
-        let poller = Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
-        poller.add(wake, Source::Commands)?;
-        Ok(poller)
-    }
-
-    fn add(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
-        match epoll::add(&self.epoll, fd.as_fd(), source.token(), epoll::EventFlags::IN) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn remove(&self, fd: impl AsFd) {
-        if let Err(error) = epoll::delete(&self.epoll, fd) {
-            debug!(%error, "a descriptor was not polled");
-        }
-    }
-
-    fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(events), None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-struct Loop {
-    worker: Worker,
-    poller: Poller,
-    commands: Receiver<Command>,
-    wake: Arc<OwnedFd>,
-    clock: Clock,
-}
-
-impl Loop {
-    fn run(mut self) {
-        let mut events = Vec::with_capacity(64);
-        loop {
-            if let Err(error) = self.poller.wait(&mut events) {
-                panic!("epoll_wait of a worker failed: {error}"); // its arguments are all ours
-            }
-            for event in &events {
-                match Source::of(event.data.u64()) {
-                    Source::Commands => {
-                        if self.obey().is_break() {
-                            return;
-                        }
-                    }
-                    Source::Underlay => self.turn_underlay(),
-                    Source::Port(port) => self.turn_port(port),
-                }
-            }
-        }
-    }
-
-    fn turn_port(&mut self, port: PortId) {
-        for _ in 0..TURN_BATCHES {
-            match self.worker.turn_port(port, self.clock.now()) {
-                Ok(RxBatch::CAPACITY) => {}
-                Ok(_) => return,
-                // Said once each time that the interface goes down, and taken back by nothing but the next frame: there is
-                // nothing to wait for, and a queue that is not polled would miss what comes when it is up again.
-                Err(PortError::Down) => return,
-                Err(error) => return self.disarm(port, &error),
-            }
-        }
-    }
-
-    /// A descriptor that can't be read would wake us for ever.
-    fn disarm(&mut self, port: PortId, error: &PortError) {
-        if let Some(fd) = self.worker.port(port).and_then(Port::poll_fd) {
-            self.poller.remove(fd);
-        }
-        let gone = matches!(error, PortError::Gone);
-        self.worker.facts.tell(Fact::PortFailed { port, gone, message: error.to_string() });
-    }
-
-    fn turn_underlay(&mut self) {
-        for _ in 0..TURN_BATCHES {
-            match self.worker.turn_underlay(self.clock.now()) {
-                Ok(UnderlayBatch::CAPACITY) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    // Pending errors of a UDP socket (an ICMP answer) are taken from it by reading them: no endless loop.
-                    debug!(%error, "underlay socket");
-                    return;
-                }
-            }
-        }
-    }
-
-    fn obey(&mut self) -> std::ops::ControlFlow<()> {
-        let mut count = [0; 8];
-        _ = rustix::io::read(&*self.wake, &mut count); // only to be woken anew; how often does not matter
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::AddPort(id, queue) => {
-                    if let Some(fd) = queue.poll_fd() {
-                        self.poll(fd, Source::Port(id));
-                    }
-                    self.worker.add_port(id, queue);
-                }
-                Command::RemovePort(id, sender) => {
-                    if let Some(queue) = self.worker.remove_port(id) {
-                        if let Some(fd) = queue.poll_fd() {
-                            self.poller.remove(fd);
-                        }
-                        _ = sender.send(queue);
-                    }
-                }
-                Command::RetireBridge(id) => self.worker.retire_bridge(id),
-                Command::SetUnderlay(underlay) => {
-                    if let Some(fd) = underlay.as_ref().and_then(UnderlayEnd::poll_fd) {
-                        self.poll(fd, Source::Underlay);
-                    }
-                    drop(self.worker.set_underlay(underlay));
-                }
-                Command::Rearm(id) => {
-                    if let Some(fd) = self.worker.port(id).and_then(Port::poll_fd) {
-                        self.poll(fd, Source::Port(id));
-                    }
-                }
-                Command::Report(sender) => _ = sender.send(self.worker.report()),
-                Command::Stop => return std::ops::ControlFlow::Break(()),
-            }
-        }
-        std::ops::ControlFlow::Continue(())
-    }
-
-    fn poll(&self, fd: impl AsFd, source: Source) {
-        if let Err(error) = self.poller.add(fd, source) {
-            warn!(?source, %error, "can't be polled; its frames will not be read");
         }
     }
 }

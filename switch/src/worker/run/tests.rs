@@ -1,0 +1,139 @@
+//! Turns, taken one by one on a real epoll, and waits on a poller that answers what it is told to.
+
+use std::{cell::RefCell, collections::VecDeque, io, os::fd::AsFd, rc::Rc};
+
+use crossbeam_channel::{Sender, unbounded};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::*;
+use crate::{
+    bridge::Membership,
+    offload::VnetHeader,
+    port::{
+        PortQueue,
+        memory::{MemoryHost, MemoryPort},
+    },
+    worker::{
+        Facts, Shared, Worker,
+        poller::Epoll,
+        tests::scene::{A, B, BLUE, C, NO_OFFLOADS, Scene, frame},
+    },
+};
+
+/// Room for all that one turn can carry and more.
+const QUEUE_LEN: usize = 1000;
+
+fn wake() -> Arc<OwnedFd> {
+    Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap())
+}
+
+/// A worker with ports on a bridge, and the hosts behind them.
+fn bridged(ports: usize) -> (Run<Epoll>, Vec<MemoryHost>) {
+    let mut scene = Scene::new();
+    let (mut poller, mut hosts) = (Epoll::new().unwrap(), Vec::new());
+    for _ in 0..ports {
+        let (port, host) = MemoryPort::pair_with_wakeup(QUEUE_LEN, NO_OFFLOADS).unwrap();
+        let queue = PortQueue::Memory(port);
+        let fd = queue.poll_fd().unwrap().try_clone_to_owned().unwrap();
+        let id = scene.add_queue(Membership::Access(BLUE), queue);
+        poller.add(fd.as_fd(), Source::Port(id)).unwrap();
+        hosts.push(host);
+    }
+    scene.shared.tables.store(Arc::new(scene.tables.clone()));
+    let (_, commands) = unbounded();
+    (Run::new(scene.worker, poller, commands, wake(), Clock::start()), hosts)
+}
+
+fn received(host: &mut MemoryHost) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| host.try_recv()).map(|(bytes, _)| bytes).collect()
+}
+
+#[test]
+fn a_port_that_floods_gets_its_turn_and_no_more() {
+    let (mut run, mut hosts) = bridged(3);
+    hosts[2].send(&frame(A, C, 60), VnetHeader::NONE).unwrap();
+    assert!(run.turn().is_continue());
+    for host in &mut hosts {
+        received(host);
+    }
+    let (flood, other) = (frame(C, B, 60), frame(C, A, 60));
+    for _ in 0..50 {
+        while hosts[0].send(&flood, VnetHeader::NONE).is_ok() {}
+        hosts[1].send(&other, VnetHeader::NONE).unwrap();
+        assert!(run.turn().is_continue());
+        let (theirs, floods): (Vec<_>, Vec<_>) = received(&mut hosts[2]).into_iter().partition(|bytes| *bytes == other);
+        assert_eq!(theirs.len(), 1, "what came within a turn leaves within it");
+        assert_eq!(floods.len(), TURN_BATCHES * RxBatch::CAPACITY);
+    }
+}
+
+/// Answers from a list, and writes down what it was asked; when the list is at its end something can be read for ever.
+#[derive(Clone, Default)]
+struct Script {
+    answers: Rc<RefCell<VecDeque<Vec<Source>>>>,
+    asked: Rc<RefCell<Vec<Option<Duration>>>>,
+}
+
+impl Poller for Script {
+    fn add(&mut self, _: BorrowedFd<'_>, _: Source) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, ready: &mut Vec<Source>, timeout: Option<Duration>) -> io::Result<()> {
+        self.asked.borrow_mut().push(timeout);
+        ready.extend(self.answers.borrow_mut().pop_front().unwrap_or_else(|| vec![Source::Underlay]));
+        Ok(())
+    }
+}
+
+/// A worker without anything, on a poller that finds nothing `looks` times.
+fn scripted(looks: usize) -> (Run<Script>, Sender<Command>, Script) {
+    let poller = Script::default();
+    poller.answers.borrow_mut().extend(vec![vec![]; looks]);
+    let worker = Worker::new(Shared::new(7), Facts::new(unbounded().0));
+    let (sender, commands) = unbounded();
+    (Run::new(worker, poller.clone(), commands, wake(), Clock::start()), sender, poller)
+}
+
+#[test]
+fn a_worker_sleeps_at_once_unless_it_may_poll_busily() {
+    let (mut run, _, poller) = scripted(0);
+    for _ in 0..3 {
+        assert!(run.turn().is_continue());
+    }
+    assert_eq!(*poller.asked.borrow(), [None, None, None]);
+}
+
+#[test]
+fn a_worker_that_may_poll_busily_looks_before_it_sleeps_once_that_would_have_paid() {
+    let (mut run, _, poller) = scripted(0);
+    run.busy_poll = BusyPoll::new(Duration::from_secs(3600));
+    assert!(run.turn().is_continue());
+    assert_eq!(*poller.asked.borrow(), [None], "nothing is known yet of when work comes");
+
+    // The clock is the real one, so the window of now and the looks in it are too: long enough for three.
+    while run.busy_poll.window() < Duration::from_secs(600) {
+        run.busy_poll.found_after(run.busy_poll.window() + Duration::from_nanos(1));
+    }
+    poller.answers.borrow_mut().extend(vec![vec![]; 3]);
+    poller.asked.borrow_mut().clear();
+    assert!(run.turn().is_continue());
+    assert_eq!(*poller.asked.borrow(), [Some(Duration::ZERO); 4], "three looks in vain and one that found something");
+}
+
+#[test]
+fn a_command_ends_the_looking() {
+    let (mut run, sender, poller) = scripted(0);
+    run.busy_poll = BusyPoll::new(Duration::from_secs(3600));
+    let cpus = affinity::allowed().unwrap();
+    for command in [Command::Tune(Tuning { busy_poll: Duration::ZERO, cpus }), Command::Stop] {
+        sender.send(command).unwrap();
+    }
+    poller.answers.borrow_mut().push_back(vec![Source::Commands]);
+    assert!(run.turn().is_break());
+    assert!(run.busy_poll.is_off());
+}
