@@ -146,13 +146,13 @@ fn router(api: Api) -> Router {
         .route("/v1/reload", post(reload))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        .layer(from_fn(until_stopped))
+        .layer(from_fn(to_the_end))
         .with_state(api)
 }
 
 /// Answers a request whether its client waits for the answer or not: what a client that leaves had asked for would
 /// otherwise stop at the next `await`, which may be in the middle of a change.
-async fn until_stopped(request: Request, next: Next) -> Response {
+async fn to_the_end(request: Request, next: Next) -> Response {
     tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
         error!(%error, "a request was not answered");
         complaint(StatusCode::INTERNAL_SERVER_ERROR, "weft failed to answer; see its log".to_owned())
