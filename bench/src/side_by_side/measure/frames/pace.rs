@@ -11,9 +11,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Frames that are made up for at most when the generator was kept from the processor, in time. A longer burst would
-    /// overflow queues that the steady rate does not: a tap's holds 500 frames or 1,000.
-    const MOST_BEHIND: Duration = Duration::from_millis(1);
+    /// What is made up for at most when the generator was kept from the processor: so many frames, or those of so long,
+    /// whichever are more. A longer burst would overflow queues that the steady rate does not: a tap's holds 1,000 frames
+    /// by default (`include/net/pkt_sched.h`: DEFAULT_TX_QUEUE_LEN).
+    const MOST_BEHIND: (u64, Duration) = (250, Duration::from_millis(1));
     /// Frames that are worth waking up for.
     const BURST: u64 = 32;
 
@@ -26,7 +27,8 @@ impl Pace {
     pub(super) fn due(&mut self, elapsed: Duration) -> u64 {
         let due = self.until(elapsed).saturating_sub(self.settled);
         self.settled += due;
-        due.min(self.until(Self::MOST_BEHIND).max(Self::BURST))
+        let (frames, time) = Self::MOST_BEHIND;
+        due.min(self.until(time).max(frames))
     }
 
     /// When the next burst is due, as time from the beginning.
@@ -65,6 +67,11 @@ mod tests {
         assert_eq!(pace.due(Duration::from_millis(101)), 400, "of 40,000");
         assert_eq!(pace.due(Duration::from_millis(101)), 0, "the others are given up");
         assert_eq!(pace.due(Duration::from_micros(101_100)), 40);
+        assert_eq!(
+            Pace::new(10_000).due(Duration::from_secs(1)),
+            250,
+            "a slow rate gives up nothing for a short pause"
+        );
     }
 
     #[test]
