@@ -26,7 +26,7 @@ use weft_bench::switch::{BRIDGE, NO_LIMIT, mac};
 
 const HERE: Endpoint = Endpoint::Port(PortId(0));
 const THERE: Endpoint = Endpoint::Port(PortId(1));
-const NOW: Stamp = Stamp(0);
+const NOW: Stamp = Stamp(1000);
 const BATCH: usize = 32;
 /// Addresses that one thread asks for in turn.
 const ASKED: usize = 1 << 16;
