@@ -56,7 +56,7 @@ impl<P: Poller> Run<P> {
     }
 
     /// Runs until it is told to stop.
-    pub(super) fn to_the_end(mut self) {
+    pub(super) fn until_stopped(mut self) {
         while self.turn().is_continue() {}
     }
 

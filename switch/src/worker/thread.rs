@@ -89,7 +89,7 @@ impl WorkerThread {
         let mut poller = Epoll::new()?;
         poller.add(wake.as_fd(), Source::Commands)?;
         let run = Run::new(worker, poller, receiver, wake.clone(), clock);
-        let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || run.to_the_end())?;
+        let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || run.until_stopped())?;
         Ok(Self { commands, wake, thread: Some(thread) })
     }
 
