@@ -15,8 +15,8 @@ use super::{
 use crate::control::{
     api::model::{BridgeRequest, FdbRequest, PortRequest},
     config::{
-        Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers,
-        PortConfig, PortKind, RESERVED_BITS_WORDS, Tos, Ttl, VtepConfig, word_of,
+        Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers, Pin,
+        PortConfig, PortKind, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig, word_of,
     },
 };
 
@@ -63,6 +63,7 @@ fn plan(name: &str, config: &Config) -> String {
     let mut parts = vec![
         format!("{name} is good. It builds:"),
         format!("switch  {workers} {threads}, control socket {}", config.switch.socket.display()),
+        format!("        busy_poll {}, pin {}", busy_poll(&config.switch), bare(&pin(&config.switch.pin))),
     ];
     parts.push(
         config.vtep.as_ref().map_or_else(|| "vtep    none: no frame leaves this host by an overlay".into(), vtep),
@@ -90,6 +91,7 @@ fn vtep(vtep: &VtepConfig) -> String {
             vtep.source_ports,
             word_of(GsoMode::WORDS, &vtep.gso)
         ),
+        format!("        receive_buffer {}, send_buffer {}", size(vtep.receive_buffer), size(vtep.send_buffer)),
         format!("        ttl {}, tos {}, df {}", bare(&ttl), bare(&tos), word_of(Df::WORDS, &vtep.df)),
         format!(
             "        reserved_bits {}, ecn {}, inner_vlan {}",
@@ -161,7 +163,8 @@ fn besides(port: &PortConfig) -> impl Iterator<Item = String> {
         ("isolated", port.isolated),
     ];
     let set = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
-    port.mac.map(|mac| mac.to_string()).into_iter().chain(set)
+    let queue_length = port.queue_length.map(|length| format!("queue_length {length}"));
+    port.mac.map(|mac| mac.to_string()).into_iter().chain(queue_length).chain(set)
 }
 
 fn static_entries(config: &Config) -> String {
@@ -195,6 +198,8 @@ fn plan_json(config: &Config) -> Value {
             "tos": tos(vtep.tos),
             "df": word_of(Df::WORDS, &vtep.df),
             "gso": word_of(GsoMode::WORDS, &vtep.gso),
+            "receive_buffer": size(vtep.receive_buffer),
+            "send_buffer": size(vtep.send_buffer),
         })
     });
     json!({
@@ -202,12 +207,37 @@ fn plan_json(config: &Config) -> Value {
             "workers": config.switch.workers,
             "ageing": humantime::format_duration(config.switch.ageing).to_string(),
             "socket": config.switch.socket.display().to_string(),
+            "busy_poll": busy_poll(&config.switch),
+            "pin": pin(&config.switch.pin),
         },
         "vtep": vtep,
         "bridge": config.bridges.iter().map(BridgeRequest::from).collect::<Vec<_>>(),
         "port": config.ports.iter().map(PortRequest::from).collect::<Vec<_>>(),
         "fdb": config.fdb.iter().map(FdbRequest::from).collect::<Vec<_>>(),
     })
+}
+
+fn busy_poll(switch: &SwitchConfig) -> String {
+    if switch.busy_poll.is_zero() {
+        return "0".to_owned();
+    }
+    humantime::format_duration(switch.busy_poll).to_string()
+}
+
+fn pin(pin: &Pin) -> Value {
+    match pin {
+        Pin::No => json!(false),
+        Pin::InOrder => json!(true),
+        Pin::To(cpus) => json!(cpus),
+    }
+}
+
+/// As the configuration writes it: sizes are whole numbers of KiB.
+fn size(bytes: usize) -> String {
+    match bytes >> 10 {
+        kib if kib % 1024 == 0 => format!("{}MiB", kib / 1024),
+        kib => format!("{kib}KiB"),
+    }
 }
 
 fn ttl(ttl: Ttl) -> Value {
@@ -230,12 +260,13 @@ mod tests {
 
     fn example() -> Config {
         let text = format!(
-            "[switch]\nworkers = 2\nsocket = \"/run/weft/weft.sock\"\n{}",
+            "[switch]\nworkers = 2\nbusy_poll = \"200us\"\npin = [0, 1]\nsocket = \"/run/weft/weft.sock\"\n{}",
             r#"
 [vtep]
 address = "192.0.2.1"
 netns = "host1"
 ttl = "inherit"
+send_buffer = "512KiB"
 
 [[bridge]]
 name = "blue"
@@ -258,6 +289,7 @@ name = "trunk0"
 trunk = { 10 = "blue", 20 = "green" }
 native = "blue"
 isolated = true
+queue_length = 4000
 mtu = 1400
 
 [[fdb]]
@@ -274,8 +306,10 @@ vtep = "192.0.2.2"
         let expected = "\
 weft.toml is good. It builds:
 switch  2 workers, control socket /run/weft/weft.sock
+        busy_poll 200us, pin [0,1]
 vtep    192.0.2.1 port 4789 in host1, peers known
         16 source ports of 49152 to 65535, gso auto
+        receive_buffer 8MiB, send_buffer 512KiB
         ttl inherit, tos 0, df set
         reserved_bits drop, ecn kernel, inner_vlan pass
 
@@ -285,8 +319,8 @@ green     -     off  65536  trunk0            -
 
 PORT       KIND  BRIDGE        MTU  ADDRESS       BESIDES
 left/eth0  tap   blue         auto  10.10.0.1/24  02:00:00:00:00:0a
-trunk0     tap   10=blue      1400  -             isolated
-                 20=green
+trunk0     tap   10=blue      1400  -             queue_length 4000
+                 20=green                         isolated
                  native=blue
 
 STATIC ENTRY       BRIDGE  BEHIND               STICKY

@@ -54,6 +54,9 @@ struct AddArgs {
     /// The interface's MTU
     #[arg(long)]
     mtu: Option<u32>,
+    /// Frames that a tap holds for each worker at most
+    #[arg(long, value_name = "FRAMES")]
+    queue_length: Option<u32>,
     /// A plain tap: frames as on a wire, one a system call
     #[arg(long)]
     no_offload: bool,
@@ -115,6 +118,7 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         address: args.addresses.clone(),
         mac: args.mac.clone(),
         mtu: args.mtu,
+        queue_length: args.queue_length,
         offload: off(args.no_offload),
         learning: off(args.no_learning),
         flood: off(args.no_flood),

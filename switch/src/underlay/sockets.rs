@@ -50,9 +50,20 @@ pub struct UnderlaySettings {
     pub dont_fragment: DontFragment,
     /// Whether equal-sized datagrams are handed to the kernel as one.
     pub gso: Gso,
+    /// Bytes asked for the receive buffer of each receiver.
+    pub receive_buffer: usize,
+    /// Bytes asked for the send buffer of each sender.
+    pub send_buffer: usize,
 }
 
 impl UnderlaySettings {
+    /// The kernel doubles what it is asked for, for its own book-keeping, in which a datagram of 1,500 bytes takes some
+    /// 2,300. So 7,000 of them find room: what arrives at a million a second while a worker is off its core for 7 ms, two
+    /// or three time slices of the scheduler. More would only hide for how long a worker can't keep up.
+    pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
+    /// The kernel's default of 208 KiB holds three runs of 64 KiB; a batch can make sixty for one socket.
+    pub const DEFAULT_SEND_BUFFER: usize = 4 << 20;
+
     /// Port 4789, one worker, 16 source ports of 49152 to 65535, DF set, segmentation offload as far as it works.
     pub const fn new(address: IpAddr) -> Self {
         Self {
@@ -63,6 +74,8 @@ impl UnderlaySettings {
             source_ports: 16,
             dont_fragment: DontFragment::Set,
             gso: Gso::Auto,
+            receive_buffer: Self::DEFAULT_RECEIVE_BUFFER,
+            send_buffer: Self::DEFAULT_SEND_BUFFER,
         }
     }
 }
@@ -192,18 +205,11 @@ impl UnderlaySockets {
     }
 }
 
-/// Receive buffer that is asked for; the kernel doubles it for its own book-keeping, in which a datagram of 1,500 bytes
-/// takes some 2,300. So 7,000 of them find room: what arrives at a million a second while a worker is off its core for 7 ms,
-/// two or three time slices of the scheduler. More would only hide for how long a worker can't keep up.
-const RECEIVE_BUFFER_LEN: usize = 8 << 20;
-
-/// Send buffer that is asked for. The kernel's default of 208 KiB holds three runs of 64 KiB; a batch can make sixty for one
-/// socket.
-const SEND_BUFFER_LEN: usize = 4 << 20;
-
 fn open_receivers(settings: &UnderlaySettings) -> Result<(Vec<Socket>, SocketAddr), UnderlayError> {
     let UnderlaySettings { address, port, workers, .. } = *settings;
-    let first = new_receiver(address)?;
+    let first = new_receiver(settings)?;
+    let given = sockopt::socket_recv_buffer_size(first.as_fd());
+    warn_of_less("receive_buffer", "net.core.rmem_max", settings.receive_buffer, given);
     first.bind(&SockAddr::from(SocketAddr::new(address, port))).map_err(|error| bind_error(settings, error))?;
     let bound_port = local_port(&first).map_err(because("read a socket's address"))?;
     first.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
@@ -211,7 +217,7 @@ fn open_receivers(settings: &UnderlaySettings) -> Result<(Vec<Socket>, SocketAdd
     let mut receivers = vec![first];
     let bound = SocketAddr::new(address, bound_port);
     while receivers.len() < workers {
-        let next = new_receiver(address)?;
+        let next = new_receiver(settings)?;
         next.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
         next.bind(&SockAddr::from(bound)).map_err(|error| bind_error(settings, error))?;
         receivers.push(next);
@@ -220,7 +226,8 @@ fn open_receivers(settings: &UnderlaySettings) -> Result<(Vec<Socket>, SocketAdd
 }
 
 /// A receiver with all its options, not yet bound, so that nothing reaches it while it lacks one.
-fn new_receiver(address: IpAddr) -> Result<Socket, UnderlayError> {
+fn new_receiver(settings: &UnderlaySettings) -> Result<Socket, UnderlayError> {
+    let UnderlaySettings { address, receive_buffer, .. } = *settings;
     let socket = new_socket(address)?;
     let fd = socket.as_fd();
     set_udp_gro(fd, true).or_else(unless_unknown).map_err(because("set UDP_GRO"))?;
@@ -233,8 +240,8 @@ fn new_receiver(address: IpAddr) -> Result<Socket, UnderlayError> {
         }
     }
     // As root of the namespace's owner regardless of net.core.rmem_max; else as much as that allows.
-    sockopt::set_socket_recv_buffer_size_force(fd, RECEIVE_BUFFER_LEN)
-        .or_else(|_| sockopt::set_socket_recv_buffer_size(fd, RECEIVE_BUFFER_LEN))
+    sockopt::set_socket_recv_buffer_size_force(fd, receive_buffer)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(fd, receive_buffer))
         .map_err(because("set SO_RCVBUF"))?;
     Ok(socket)
 }
@@ -250,11 +257,15 @@ fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
     };
     for &dont_fragment in sets {
         for bucket in 0..bucket_count {
-            let sender = new_sender(address, dont_fragment)?;
+            let sender = new_sender(settings, dont_fragment)?;
             let (first, last) = source_port_range.bucket_ports(bucket, bucket_count);
             bind_to_one_of(&sender, address, first, last)?;
             sockets.push(sender);
         }
+    }
+    if let Some(first) = sockets.first() {
+        let given = sockopt::socket_send_buffer_size(first.as_fd());
+        warn_of_less("send_buffer", "net.core.wmem_max", settings.send_buffer, given);
     }
     let knows_runs = sockets.first().is_some_and(|sender| has_udp_segment(sender.as_fd()));
     let takes_runs = takes_runs(gso, knows_runs)?;
@@ -277,16 +288,30 @@ fn takes_runs(gso: Gso, kernel_knows_them: bool) -> Result<bool, UnderlayError> 
     }
 }
 
-fn new_sender(address: IpAddr, dont_fragment: bool) -> Result<Socket, UnderlayError> {
+fn new_sender(settings: &UnderlaySettings, dont_fragment: bool) -> Result<Socket, UnderlayError> {
+    let UnderlaySettings { address, send_buffer, .. } = *settings;
     let socket = new_socket(address)?;
     let fd = socket.as_fd();
     // "Return 0": no byte of any datagram is to be kept. Attached before the socket can be reached.
     socket.attach_filter(&[SockFilter::new(BPF_RET_K, 0, 0, 0)]).map_err(because("attach a filter"))?;
     set_dont_fragment(fd, address, dont_fragment).map_err(because("set the policy of path MTU discovery"))?;
-    sockopt::set_socket_send_buffer_size_force(fd, SEND_BUFFER_LEN)
-        .or_else(|_| sockopt::set_socket_send_buffer_size(fd, SEND_BUFFER_LEN))
+    sockopt::set_socket_send_buffer_size_force(fd, send_buffer)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(fd, send_buffer))
         .map_err(because("set SO_SNDBUF"))?;
     Ok(socket)
+}
+
+/// `given` is what the kernel says that the buffer has: twice what it was told, or what it allows.
+fn warn_of_less(key: &str, limit: &str, asked: usize, given: Result<usize, Errno>) {
+    if let Ok(given) = given.map(|doubled| doubled / 2)
+        && given < asked
+    {
+        tracing::warn!(
+            asked,
+            given,
+            "the kernel gives the underlay less than `{key}` asks for: {limit} limits whoever has no CAP_NET_ADMIN"
+        );
+    }
 }
 
 /// `include/uapi/linux/bpf_common.h`: BPF_RET | BPF_K

@@ -389,6 +389,9 @@ pub struct PortRequest {
     /// `mtu`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// `queue_length`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<u32>,
     /// `offload`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offload: Option<bool>,
@@ -502,6 +505,7 @@ impl From<&PortConfig> for PortRequest {
             address: port.addresses.iter().map(ToString::to_string).collect(),
             mac: port.mac.map(|mac| mac.to_string()),
             mtu: port.mtu.map(u32::from),
+            queue_length: port.queue_length,
             offload: Some(port.offload),
             learning: Some(port.learning),
             flood: Some(port.flood),

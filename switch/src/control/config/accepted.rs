@@ -28,6 +28,7 @@ fn what_is_left_out_has_its_default() {
 fn every_key_of_the_example_arrives() {
     let config = parse(include_str!("../../../docs/weft.toml"));
     let vtep = config.vtep.as_ref().unwrap();
+    assert_eq!((vtep.receive_buffer, vtep.send_buffer), (8 << 20, 4 << 20));
     assert_eq!(vtep.netns, NetnsName::Named("host1".into()));
     assert_eq!((vtep.source_port_range, vtep.source_ports), ((49152, 65535), 16));
     assert_eq!((vtep.ttl, vtep.tos, vtep.df, vtep.gso), (Ttl::Fixed(64), Tos::Fixed(0), Df::Set, GsoMode::Auto));
@@ -40,6 +41,8 @@ fn every_key_of_the_example_arrives() {
     let eth0 = config.port("left/eth0").unwrap();
     assert_eq!(eth0.addresses.iter().map(Cidr::to_string).collect::<Vec<_>>(), ["10.10.0.1/24", "fd00:10::1/64"]);
     assert_eq!((eth0.mac.unwrap().to_string().as_str(), eth0.mtu), ("02:00:00:00:00:0a", Some(1450)));
+
+    assert_eq!(eth0.queue_length, Some(2000));
 
     let Membership::Trunk { vlans, native } = &config.port("router/trunk0").unwrap().membership else { panic!() };
     assert_eq!(

@@ -182,7 +182,11 @@ fn interface(port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
     if port.kind == PortKind::Packet {
         let name = port.full_name();
         let help = "set it with `ip`, or take kind = \"packet\" out if weft shall make the interface";
-        for (key, is_set) in [("address", !port.addresses.is_empty()), ("mac", port.mac.is_some())] {
+        for (key, is_set) in [
+            ("address", !port.addresses.is_empty()),
+            ("mac", port.mac.is_some()),
+            ("queue_length", port.queue_length.is_some()),
+        ] {
             if is_set {
                 let message = format!("`{key}` on the packet port `{name}`: its interface exists and is not weft's");
                 mistakes.add(places.of(key), message, help);

@@ -130,6 +130,21 @@ impl<'r, 'm, 't, 'i> TableReader<'r, 'm, 't, 'i> {
         })
     }
 
+    /// A truth value or a list of integers, made into something.
+    pub(super) fn flag_or_numbers<T>(
+        &mut self,
+        key: &'static str,
+        make: impl FnOnce(Result<bool, Vec<i64>>) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        self.value(key, "true, false or a list of integers", |value| {
+            if let Some(flag) = value.as_bool() {
+                return Some(make(Ok(flag)));
+            }
+            let numbers = value.as_array()?.iter().map(|element| integer(element.get_ref())).collect::<Option<_>>()?;
+            Some(make(Err(numbers)))
+        })
+    }
+
     /// A list of strings, each made into something. Those that are wrong are left out.
     pub(super) fn strings<T>(
         &mut self,

@@ -15,7 +15,7 @@ use super::{
     reader::{Key, TableReader, Text, table, tables},
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership,
-        NetnsName, Peers, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig,
+        NetnsName, Peers, Pin, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -25,7 +25,13 @@ use crate::wire::MacAddr;
 const TABLES: &[(&str, &str)] =
     &[("switch", "[switch]"), ("vtep", "[vtep]"), ("bridge", "[[bridge]]"), ("port", "[[port]]"), ("fdb", "[[fdb]]")];
 
-const SWITCH_KEYS: &[Key] = &[("workers", "2"), ("ageing", "\"300s\""), ("socket", "\"/run/weft/weft.sock\"")];
+const SWITCH_KEYS: &[Key] = &[
+    ("workers", "2"),
+    ("ageing", "\"300s\""),
+    ("socket", "\"/run/weft/weft.sock\""),
+    ("busy_poll", "\"200us\""),
+    ("pin", "[0, 2]"),
+];
 
 const VTEP_KEYS: &[Key] = &[
     ("address", "\"192.0.2.1\""),
@@ -42,6 +48,8 @@ const VTEP_KEYS: &[Key] = &[
     ("tos", "0"),
     ("df", "\"set\""),
     ("gso", "\"auto\""),
+    ("receive_buffer", "\"8MiB\""),
+    ("send_buffer", "\"4MiB\""),
 ];
 
 const BRIDGE_KEYS: &[Key] = &[
@@ -65,6 +73,7 @@ const PORT_KEYS: &[Key] = &[
     ("address", "[\"10.10.0.1/24\"]"),
     ("mac", "\"02:00:00:00:00:0a\""),
     ("mtu", "1450"),
+    ("queue_length", "2000"),
     ("offload", "true"),
     ("learning", "true"),
     ("flood", "true"),
@@ -147,10 +156,17 @@ fn switch(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Sw
     let mut reader = TableReader::new(text, "[switch]", header, table, SWITCH_KEYS);
     let default = SwitchConfig::default();
     let most = i64::try_from(SwitchConfig::MAX_WORKERS).unwrap_or(i64::MAX);
-    let workers = reader.number("workers", |number| size(number, 1, most)).unwrap_or(default.workers);
+    let pin = reader.flag_or_numbers("pin", values::pin).unwrap_or(default.pin);
+    // Whoever names CPUs wants a worker on each.
+    let workers_by_default = match &pin {
+        Pin::To(cpus) => cpus.len().min(SwitchConfig::MAX_WORKERS),
+        Pin::No | Pin::InOrder => default.workers,
+    };
+    let workers = reader.number("workers", |number| size(number, 1, most)).unwrap_or(workers_by_default);
     let ageing: Duration = reader.string("ageing", values::ageing).unwrap_or(default.ageing);
     let socket: PathBuf = reader.string("socket", values::socket).unwrap_or(default.socket);
-    (SwitchConfig { workers, ageing, socket }, reader.finish())
+    let busy_poll: Duration = reader.string("busy_poll", values::busy_poll).unwrap_or(default.busy_poll);
+    (SwitchConfig { workers, ageing, socket, busy_poll, pin }, reader.finish())
 }
 
 fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (VtepConfig, Places) {
@@ -172,6 +188,8 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     set(&mut vtep.tos, reader.number_or_word("tos", values::tos, ("inherit", Tos::Inherit)));
     set(&mut vtep.df, reader.word("df", Df::WORDS));
     set(&mut vtep.gso, reader.word("gso", GsoMode::WORDS));
+    set(&mut vtep.receive_buffer, reader.string("receive_buffer", values::buffer));
+    set(&mut vtep.send_buffer, reader.string("send_buffer", values::buffer));
     source_ports(&mut vtep, &mut reader);
     (vtep, reader.finish())
 }
@@ -244,6 +262,7 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
             .map(|mtu| mtu as u16)
             .map_err(|wrong| Wrong { message: format!("an MTU of {mtu} is out of range"), ..wrong })
     });
+    port.queue_length = reader.number("queue_length", values::queue_length);
     port.offload = reader.flag("offload", port.offload);
     port.learning = reader.flag("learning", port.learning);
     port.flood = reader.flag("flood", port.flood);

@@ -1,4 +1,4 @@
-//! The checks that ask the system: namespaces and the socket's directory. They are apart from all others, so that a
+//! The checks that ask the system: namespaces, CPUs and the socket's directory. They are apart from all others, so that a
 //! configuration can be checked on another machine than the one it is for.
 
 use std::{
@@ -8,9 +8,11 @@ use std::{
 
 use super::{
     mistake::{ConfigErrors, Mistake, Place},
-    types::{Config, NETNS_DIRECTORY, NetnsName, RUN_DIRECTORY},
+    reader::list,
+    types::{Config, NETNS_DIRECTORY, NetnsName, Pin, RUN_DIRECTORY},
     values::nearest,
 };
+use crate::sys::affinity;
 
 impl Config {
     /// Checks that every namespace exists.
@@ -32,11 +34,27 @@ impl Config {
     /// All checks of this kind at once.
     ///
     /// # Errors
-    /// Everything that [`Config::check_namespaces`] and [`Config::check_socket`] find.
+    /// Everything that [`Config::check_namespaces`] and [`Config::check_socket`] find, and CPUs that workers can't have.
     pub fn check_system(&self) -> Result<(), ConfigErrors> {
         let mut mistakes = self.missing_namespaces(Path::new(NETNS_DIRECTORY));
         mistakes.extend(self.homeless_socket());
+        // Without an answer from the kernel there is nothing to hold the numbers against.
+        if let Ok(allowed) = affinity::allowed() {
+            mistakes.extend(self.missing_cpus(&allowed));
+        }
         ConfigErrors::check(mistakes)
+    }
+
+    fn missing_cpus(&self, allowed: &[usize]) -> Option<Mistake> {
+        let Pin::To(cpus) = &self.switch.pin else { return None };
+        let missing: Vec<_> = cpus.iter().filter(|cpu| !allowed.contains(cpu)).map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        let message = format!("weft can't run on CPU {}", list(missing.iter().map(String::as_str)));
+        let help = format!("it may use {}", list(allowed.iter().map(String::as_str)));
+        Some(Mistake::new(self.origin.switch.of("pin"), message, help))
     }
 
     fn missing_namespaces(&self, directory: &Path) -> Vec<Mistake> {
@@ -144,6 +162,16 @@ bridge = "blue"
             (27, "there is no process 2147483647", "the number of a process that runs in the namespace"),
         ];
         assert_eq!(found, expected.map(|(line, message, help)| (Some(line), message.to_owned(), help.to_owned())));
+    }
+
+    #[test]
+    fn a_cpu_that_weft_can_not_have_is_shown_at_its_line() {
+        let config = Config::parse("weft.toml", "[switch]\npin = [0, 3, 2]\n").unwrap();
+        assert_eq!(config.switch.workers, 3, "one for each CPU");
+        assert!(config.missing_cpus(&[0, 2, 3]).is_none());
+        let report = config.missing_cpus(&[0, 1]).unwrap().report();
+        assert_eq!((report.line, report.message.as_str()), (Some(2), "weft can't run on CPU `3` and `2`"));
+        assert_eq!(report.help.as_deref(), Some("it may use `0` and `1`"));
     }
 
     #[test]

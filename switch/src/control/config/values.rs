@@ -2,14 +2,18 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use weft_vxlan::Vni;
 
-use super::types::{Cidr, NETNS_DIRECTORY, NetnsName, Tos, Ttl};
-use crate::wire::{MacAddr, VlanId};
+use super::types::{Cidr, NETNS_DIRECTORY, NetnsName, Pin, Tos, Ttl};
+use crate::{
+    sys::affinity::MAX_CPUS,
+    wire::{MacAddr, VlanId},
+};
 
 /// Why a value is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +36,14 @@ const INTERFACE_NAME_MAX_LEN: usize = 15;
 const MAX_AGEING: Duration = Duration::from_secs(1_000_000);
 /// The kernel takes ageing times in hundredths of a second (`USER_HZ`).
 const MIN_AGEING: Duration = Duration::from_millis(10);
+/// Ten times what any round trip through a switch should take.
+const MAX_BUSY_POLL: Duration = Duration::from_millis(10);
+/// At least a datagram of 64 KiB; the kernel doubles what it is told and keeps it in an int (`net/core/sock.c`:
+/// __sock_set_rcvbuf).
+const BUFFER_SIZES: RangeInclusive<usize> = 64 << 10..=512 << 20;
+/// At least a batch, so that reading one empties no more than the queue; at most what fits 1 MiB of pointers for each
+/// worker, which the kernel allocates whether they are used or not.
+const QUEUE_LENGTHS: (i64, i64) = (32, 131_072);
 /// Longest path of a unix socket: `sun_path` (include/uapi/linux/un.h) less the terminating zero.
 const SOCKET_PATH_MAX_LEN: usize = 107;
 /// Bits 0 to 2 of a bridge's forward mask, which the kernel refuses (`BR_GROUPFWD_RESTRICTED`, net/bridge/br_private.h).
@@ -55,6 +67,67 @@ pub(super) fn ageing(text: &str) -> Checked<Duration> {
         return Err(Wrong::new(format!("an ageing time of {text} is too long"), help));
     }
     Ok(time)
+}
+
+/// For how long a worker may look for frames: a number with its unit, or "0" for "not at all".
+pub(super) fn busy_poll(text: &str) -> Checked<Duration> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let example = "write a number with its unit, such as \"50us\" or \"200us\"; \"0\" sleeps at once";
+    let time = humantime::parse_duration(text)
+        .map_err(|error| Wrong::new(format!("`{text}` is not a duration: {error}"), example))?;
+    if time > MAX_BUSY_POLL {
+        let help = "at most \"10ms\": whoever waits longer than that for frames can as well sleep";
+        return Err(Wrong::new(format!("{text} of busy polling is too long"), help));
+    }
+    Ok(time)
+}
+
+/// Where workers run: a truth value, or the numbers of CPUs.
+pub(super) fn pin(value: Result<bool, Vec<i64>>) -> Checked<Pin> {
+    let numbers = match value {
+        Ok(false) => return Ok(Pin::No),
+        Ok(true) => return Ok(Pin::InOrder),
+        Err(numbers) => numbers,
+    };
+    if numbers.is_empty() {
+        return Err(Wrong::new("workers can't be pinned to no CPU", "such as [0, 2]; false lets them run anywhere"));
+    }
+    let mut cpus = Vec::new();
+    for number in numbers {
+        let cpu = usize::try_from(number).ok().filter(|&cpu| cpu < MAX_CPUS);
+        let cpu = cpu.ok_or_else(|| {
+            Wrong::new(format!("{number} is not the number of a CPU"), format!("0 to {}", MAX_CPUS - 1))
+        })?;
+        if cpus.contains(&cpu) {
+            return Err(Wrong::new(format!("CPU {cpu} is twice in the list"), "each CPU once"));
+        }
+        cpus.push(cpu);
+    }
+    Ok(Pin::To(cpus))
+}
+
+/// The size of a socket's buffer: a number with KiB or MiB behind it.
+pub(super) fn buffer(text: &str) -> Checked<usize> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20)];
+    let found = units.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim_end(), *bytes)));
+    let digits = found.filter(|(number, _)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    let Some((number, unit)) = digits else {
+        let help = "a whole number with its unit, such as \"512KiB\" or \"8MiB\"";
+        return Err(Wrong::new(format!("`{text}` is not a size"), help));
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| BUFFER_SIZES.contains(bytes))
+        .ok_or_else(|| Wrong::new(format!("a buffer of {text} is out of range"), "\"64KiB\" to \"512MiB\""))
+}
+
+/// Frames that a tap holds for each worker.
+pub(super) fn queue_length(number: i64) -> Checked<u32> {
+    within(number, QUEUE_LENGTHS.0, QUEUE_LENGTHS.1)
+        .map(|length| length as u32)
+        .map_err(|wrong| Wrong { message: format!("a queue of {number} frames is out of range"), ..wrong })
 }
 
 /// The path of a unix socket.
@@ -337,6 +410,45 @@ mod tests {
         assert_eq!(refusal(ageing("1ms")), "an ageing time of 1ms is too short");
         assert!(refusal(ageing("300")).starts_with("`300` is not a duration"));
         assert!(refusal(ageing("-3s")).starts_with("`-3s` is not a duration"));
+    }
+
+    #[test]
+    fn busy_polling_is_short_or_off() {
+        assert_eq!(busy_poll("0"), Ok(Duration::ZERO));
+        assert_eq!(busy_poll("50us"), Ok(Duration::from_micros(50)));
+        assert_eq!(refusal(busy_poll("11ms")), "11ms of busy polling is too long");
+        assert!(refusal(busy_poll("50")).starts_with("`50` is not a duration"));
+    }
+
+    #[test]
+    fn workers_are_pinned_to_cpus_that_can_be() {
+        assert_eq!(pin(Ok(false)), Ok(Pin::No));
+        assert_eq!(pin(Ok(true)), Ok(Pin::InOrder));
+        assert_eq!(pin(Err(vec![2, 0])), Ok(Pin::To(vec![2, 0])));
+        assert_eq!(refusal(pin(Err(vec![]))), "workers can't be pinned to no CPU");
+        assert_eq!(refusal(pin(Err(vec![1, 1]))), "CPU 1 is twice in the list");
+        assert_eq!(refusal(pin(Err(vec![-1]))), "-1 is not the number of a CPU");
+        assert_eq!(refusal(pin(Err(vec![MAX_CPUS as i64]))), format!("{MAX_CPUS} is not the number of a CPU"));
+    }
+
+    #[test]
+    fn each_worker_has_its_cpus() {
+        let cpus = |pin: Pin| [0, 1, 2].map(|worker| pin.cpus_of(worker, &[4, 5]));
+        assert_eq!(cpus(Pin::No), [[4, 5]; 3]);
+        assert_eq!(cpus(Pin::InOrder), [[4], [5], [4]]);
+        assert_eq!(cpus(Pin::To(vec![5])), [[5]; 3]);
+    }
+
+    #[test]
+    fn sizes_of_buffers_have_units() {
+        assert_eq!(buffer("64KiB"), Ok(64 << 10));
+        assert_eq!(buffer("8 MiB"), Ok(8 << 20));
+        for text in ["8", "MiB", "8MB", "-8MiB", "+8MiB", "0.5MiB", ""] {
+            assert_eq!(refusal(buffer(text)), format!("`{text}` is not a size"));
+        }
+        for text in ["0MiB", "63KiB", "513MiB", "99999999999999999999MiB"] {
+            assert_eq!(refusal(buffer(text)), format!("a buffer of {text} is out of range"));
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage},
-        link::LinkMessage,
+        link::{LinkAttribute, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage},
     },
     sys::AsyncSocket,
@@ -190,6 +190,13 @@ impl Links {
     pub async fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), LinkError> {
         let change = LinkMessageBuilder::<LinkUnspec>::new().mtu(mtu);
         self.change(name, change, format!("set the MTU to {mtu}")).await
+    }
+
+    /// Sets how many frames wait for the interface at most: of a tap, for each of its readers (`drivers/net/tun.c`:
+    /// tun_queue_resize).
+    pub async fn set_queue_length(&self, name: &str, length: u32) -> Result<(), LinkError> {
+        let change = LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(LinkAttribute::TxQueueLen(length));
+        self.change(name, change, format!("set the queue length to {length}")).await
     }
 
     /// Sets the interface up or down.

@@ -1,8 +1,10 @@
 //! What differs between two configurations, part by part, for people.
 
+use std::time::Duration;
+
 use crate::control::{
     api::model::Reloaded,
-    config::{Config, FdbConfig},
+    config::{Config, FdbConfig, Pin},
 };
 
 /// What has to happen for `old` to become `new`.
@@ -13,6 +15,9 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
     let entry = |entry: &FdbConfig| (format!("fdb {} {}", entry.bridge, entry.mac), entry.clone());
     let entries = |config: &Config| config.fdb.iter().map(entry).collect();
     let vtep = |config: &Config| config.vtep.iter().map(|vtep| ("vtep".to_owned(), vtep.clone())).collect();
+    if tuning(old) != tuning(new) {
+        changes.changed.push("switch".to_owned());
+    }
     compare(&mut changes, vtep(old), vtep(new));
     compare(&mut changes, bridges(old), bridges(new));
     compare(&mut changes, ports(old), ports(new));
@@ -24,6 +29,11 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
         changes.needs_restart.push("switch.socket".to_owned());
     }
     changes
+}
+
+/// How workers are to run: what `[switch]` says of them that can be changed while they do.
+pub(super) fn tuning(config: &Config) -> (Duration, &Pin) {
+    (config.switch.busy_poll, &config.switch.pin)
 }
 
 fn compare<T: PartialEq>(changes: &mut Reloaded, old: Vec<(String, T)>, new: Vec<(String, T)>) {
@@ -56,5 +66,17 @@ mod tests {
         assert_eq!(changes.removed, ["bridge red"]);
         assert!(changes.needs_restart.is_empty());
         assert_eq!(between(&new, &new), Reloaded::default());
+    }
+
+    #[test]
+    fn how_workers_run_is_changed_and_how_many_they_are_waits() {
+        let parse = |text: &str| Config::parse("test", text).unwrap();
+        let old = parse("[switch]\nworkers = 2\n");
+        for new in ["busy_poll = \"50us\"", "pin = true", "pin = [0, 1]"] {
+            let changes = between(&old, &parse(&format!("[switch]\nworkers = 2\n{new}\n")));
+            assert_eq!((changes.changed, changes.needs_restart), (vec!["switch".to_owned()], vec![]), "{new}");
+        }
+        let changes = between(&old, &parse("[switch]\npin = [0]\n"));
+        assert_eq!(changes.needs_restart, ["switch.workers"], "one CPU, one worker");
     }
 }

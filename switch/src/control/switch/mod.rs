@@ -130,6 +130,7 @@ impl Switch {
         let clock = Clock::start();
         let workers =
             Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
+        workers.tune(&config.switch);
         let mut empty = Config::empty();
         empty.switch = config.switch.clone();
         let mut switch = Self {
@@ -252,6 +253,9 @@ impl Switch {
         underlay: underlay::Prepared,
     ) -> Result<(), ApplyError> {
         let old = std::mem::replace(&mut self.config, wanted);
+        if changes::tuning(&old) != changes::tuning(&self.config) {
+            self.workers.tune(&self.config.switch);
+        }
         let closed = self.close(&plan)?;
         let mut failed = None;
         for to in plan.reopen {

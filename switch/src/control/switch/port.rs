@@ -137,12 +137,23 @@ async fn set_up(links: &Links, config: &PortConfig, default_mtu: u16) -> Result<
         (None, PortKind::Tap) => links.set_mtu(&config.name, u32::from(default_mtu)).await?,
         (None, PortKind::Packet) => {}
     }
+    if let Some(length) = queue_length(config) {
+        links.set_queue_length(&config.name, length).await?;
+    }
     for cidr in &config.addresses {
         links.add_address(&config.name, *cidr).await?;
     }
     match config.kind {
         PortKind::Tap => links.set_up(&config.name, true).await,
         PortKind::Packet => Ok(()),
+    }
+}
+
+/// How many frames a tap is to hold for each worker. A packet port's queue is its socket, and its interface's is not ours.
+fn queue_length(config: &PortConfig) -> Option<u32> {
+    match config.kind {
+        PortKind::Tap => Some(config.queue_length.unwrap_or(PortConfig::DEFAULT_QUEUE_LENGTH)),
+        PortKind::Packet => None,
     }
 }
 
@@ -161,6 +172,9 @@ pub(super) async fn change(port: &OpenPort, to: &PortConfig, default_mtu: u16) -
     // What was last heard of the interface may be old; setting what is set already costs nothing.
     if let Some(mtu) = mtu {
         links.set_mtu(&to.name, u32::from(mtu)).await?;
+    }
+    if let Some(length) = queue_length(to).filter(|_| queue_length(from) != queue_length(to)) {
+        links.set_queue_length(&to.name, length).await?;
     }
     // What can fail comes first, so that there is less to take back.
     for new in to.addresses.iter().filter(|cidr| !from.addresses.contains(cidr)) {
@@ -195,6 +209,9 @@ pub(super) async fn undo_change(port: &OpenPort, to: &PortConfig) -> Result<(), 
         outcome = links.set_mac(&before.name, mac).await.and(outcome);
     }
     outcome = links.set_mtu(&before.name, port.link.mtu).await.and(outcome);
+    if let Some(length) = queue_length(before).filter(|_| queue_length(before) != queue_length(to)) {
+        outcome = links.set_queue_length(&before.name, length).await.and(outcome);
+    }
     for new in to.addresses.iter().filter(|cidr| !before.addresses.contains(cidr)) {
         outcome = unless(io::ErrorKind::AddrNotAvailable, links.remove_address(&before.name, *new).await).and(outcome);
     }

@@ -182,6 +182,8 @@ fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
             GsoMode::On => Gso::On,
             GsoMode::Off => Gso::Off,
         },
+        receive_buffer: vtep.receive_buffer,
+        send_buffer: vtep.send_buffer,
     }
 }
 

@@ -3,13 +3,15 @@
 use std::{io, time::Duration};
 
 use crossbeam_channel::{Sender, unbounded};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
+    control::config::SwitchConfig,
     ids::PortId,
+    sys::affinity,
     worker::{
         Fact, Facts, Report, Shared, Worker,
-        thread::{Clock, Command, WorkerThread},
+        thread::{Clock, Command, Tuning, WorkerThread},
     },
 };
 
@@ -34,6 +36,19 @@ impl Workers {
 
     pub(super) fn are_alive(&self) -> bool {
         self.0.iter().all(WorkerThread::is_alive)
+    }
+
+    /// Lets every worker run as the configuration says.
+    pub(super) fn tune(&self, config: &SwitchConfig) {
+        // The calling thread was never restricted, so it may run wherever weft may.
+        let allowed = match affinity::allowed() {
+            Ok(allowed) => allowed,
+            Err(error) => return warn!(%error, "can't ask which CPUs weft may use; workers stay as they are"),
+        };
+        for (index, worker) in self.0.iter().enumerate() {
+            let cpus = config.pin.cpus_of(index, &allowed);
+            worker.tell(Command::Tune(Tuning { busy_poll: config.busy_poll, cpus }));
+        }
     }
 
     /// Tells every worker the same.
