@@ -68,10 +68,8 @@ impl Needs {
 
 /// Whether this machine has what a test needs; the error is the reason why not, in words for the test's report.
 pub fn require(needs: &Needs) -> Result<(), String> {
-    if needs.root {
-        if effective_uid() != Some(0) {
-            return Err("needs root".to_owned());
-        }
+    if needs.root && effective_uid() != Some(0) {
+        return Err("needs root".to_owned());
     }
     // Besides the user id, since root in a container may lack it.
     let missing =
