@@ -1,11 +1,14 @@
-//! Super-frames cut into wire frames, beside the copy that can't be avoided.
+//! Super-frames cut into wire frames, beside the copy that can't be avoided; and wire frames put together.
 //!
 //! `cargo bench -p weft-bench --bench offload`
 
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use weft::offload::{Gso, PartialCsum, Segments, VnetHeader, complete, wire_frames};
+use weft::{
+    ids::PortId,
+    offload::{Coalescer, Departure, Gso, PartialCsum, Segments, VnetHeader, coalesce::Room, complete, wire_frames},
+};
 use weft_bench::frames;
 
 /// Payload of the largest TCP super-frame over IPv4: 65,535 less both headers.
@@ -67,9 +70,70 @@ fn single_frames(c: &mut Criterion) {
     group.finish();
 }
 
+/// What one batch costs, without sending anything: for each frame, as many as can be are put together.
+fn coalescing(c: &mut Criterion) {
+    const TCP4: PartialCsum = PartialCsum { start: 34, offset: 16 };
+    const UDP4: PartialCsum = PartialCsum { start: 34, offset: 6 };
+    // Payload of 64-byte frames: what Ethernet, IPv4 and UDP leave.
+    const SMALL: u16 = 64 - 14 - 20 - 8;
+    let udp_flow = |flow: u16, count: usize| {
+        let mut frame = frames::udp4(count * usize::from(SMALL));
+        frame[34..36].copy_from_slice(&flow.to_be_bytes());
+        cut(&frame, Gso::Udp, UDP4, SMALL)
+    };
+    let udp_flows = |flow_count: u16, count: usize| -> Vec<Vec<u8>> {
+        let flows: Vec<_> = (0..flow_count).map(|flow| udp_flow(flow, count)).collect();
+        (0..count).flat_map(|n| flows.iter().map(move |flow| flow[n].clone())).collect()
+    };
+    let acks = vec![cut(&frames::tcp4(0), Gso::Tcp4, TCP4, 1).concat(); 64];
+    let open = udp_flow(0, 64);
+    let cases = [
+        ("44 TCP segments of 1398 B", cut(&frames::tcp4(44 * 1398), Gso::Tcp4, TCP4, 1398), None),
+        ("44 TCP segments of 1398 B, checksums open", cut(&frames::tcp4(44 * 1398), Gso::Tcp4, TCP4, 1398), Some(TCP4)),
+        ("64 B frames of UDP, one flow", udp_flow(0, 64), None),
+        ("64 B frames of UDP, one flow, checksums open", open, Some(UDP4)),
+        ("64 B frames of UDP, 8 flows in turn", udp_flows(8, 64), None),
+        ("64 B frames of UDP, 64 flows in turn", udp_flows(64, 8), None),
+        ("64 B frames of UDP, 64 flows once each", udp_flows(64, 1), None),
+        ("pure acknowledgments", acks, None),
+    ];
+    let mut room = Room::new();
+    let mut group = c.benchmark_group("put together");
+    for (name, frames, csum) in &cases {
+        let vnet = VnetHeader { csum: *csum, ..VnetHeader::NONE };
+        group.throughput(Throughput::Elements(frames.len() as u64));
+        group.bench_function(*name, |b| {
+            b.iter(|| {
+                let mut sent = 0;
+                let mut coalescer = Coalescer::new(&mut room);
+                for bytes in black_box(frames) {
+                    let departure = Departure { port: PortId(0), tag: None, bytes, vnet, frames: 1 };
+                    let kept = coalescer.offer(departure, |_| true, |departure| sent += departure.bytes.len());
+                    sent += if kept { 0 } else { bytes.len() };
+                }
+                coalescer.flush(|departure| sent += departure.bytes.len());
+                sent
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The wire frames of a super-frame.
+fn cut(frame: &[u8], gso: Gso, csum: PartialCsum, gso_size: u16) -> Vec<Vec<u8>> {
+    let vnet = VnetHeader { csum: Some(csum), gso: Some((gso, gso_size)), gso_ecn: false };
+    let segments = Segments::new(frame, &vnet).expect("the frame is what its header says");
+    let segment = |i| {
+        let mut out = vec![0; segments.len(i)];
+        segments.write(i, &mut out);
+        out
+    };
+    (0..segments.count()).map(segment).collect()
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = super_frames, single_frames
+    targets = super_frames, single_frames, coalescing
 }
 criterion_main!(benches);

@@ -63,9 +63,9 @@ pub(super) struct Piece<'b> {
     pub(super) l3: L3,
     pub(super) l4: L4,
     /// Bytes of all headers: the payload begins here.
-    pub(super) header_len: usize,
+    header_len: u16,
     /// Payload of each segment, the last one perhaps excepted.
-    pub(super) gso_size: usize,
+    gso_size: u16,
     /// Identification (IPv4).
     id: u16,
     /// Sequence number (TCP).
@@ -125,12 +125,22 @@ impl<'b> Piece<'b> {
             IpVersion::V4 => read16(packet, 4),
             IpVersion::V6 => 0,
         };
-        Some(Self { departure, gso, l3: *l3, l4: *l4, header_len, gso_size, id, seq, offset_flags })
+        Some(Self {
+            departure,
+            gso,
+            l3: *l3,
+            l4: *l4,
+            header_len: header_len as u16,
+            gso_size: gso_size as u16,
+            id,
+            seq,
+            offset_flags,
+        })
     }
 
     #[inline]
     pub(super) fn payload(&self) -> &'b [u8] {
-        &self.departure.bytes[self.header_len..]
+        &self.departure.bytes[self.header_len()..]
     }
 
     /// PSH and FIN, as far as they are set.
@@ -149,7 +159,7 @@ impl<'b> Piece<'b> {
     #[inline]
     pub(super) fn is_last(&self, first: &Self) -> bool {
         let payload_len = self.payload().len();
-        let is_full = payload_len == first.gso_size || payload_len.is_multiple_of(first.gso_size);
+        let is_full = payload_len == first.gso_size() || payload_len.is_multiple_of(first.gso_size());
         self.last_flags() != 0 || !is_full
     }
 
@@ -186,7 +196,7 @@ impl<'b> Piece<'b> {
     /// Whether a super-frame that begins with it can have so much payload in so many segments.
     #[inline]
     pub(super) fn has_room(&self, payload_len: usize, segments: u32) -> bool {
-        let len = self.header_len - HEADER_LEN + payload_len;
+        let len = self.header_len() - HEADER_LEN + payload_len;
         len <= MAX_LEN && (self.gso != Gso::Udp || segments <= MAX_UDP_SEGMENTS)
     }
 
@@ -211,7 +221,7 @@ impl<'b> Piece<'b> {
                 same(l4, l4 + 4)
                     && same(l4 + 8, l4 + 12)
                     && same(l4 + 14, l4 + 16)
-                    && same(l4 + 18, self.header_len - l3)
+                    && same(l4 + 18, self.header_len() - l3)
             }
             Gso::Udp => same(l4, l4 + 4),
         };
@@ -251,9 +261,19 @@ impl<'b> Piece<'b> {
     pub(super) fn vnet(&self) -> VnetHeader {
         VnetHeader {
             csum: Some(PartialCsum { start: self.l4.offset, offset: self.checksum_offset() }),
-            gso: Some((self.gso, self.gso_size as u16)),
+            gso: Some((self.gso, self.gso_size)),
             gso_ecn: self.is_cwr(),
         }
+    }
+
+    #[inline]
+    pub(super) fn header_len(&self) -> usize {
+        usize::from(self.header_len)
+    }
+
+    #[inline]
+    pub(super) fn gso_size(&self) -> usize {
+        usize::from(self.gso_size)
     }
 
     /// Where the transport header begins.
