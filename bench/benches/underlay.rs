@@ -5,7 +5,7 @@
 //! Each figure is for a batch; what is not being measured (reading what was sent, say) is done with the clock stopped.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -45,14 +45,25 @@ fn loopback(c: &mut Criterion) {
             ends.bench(b, Clock::Receive, |a, to| super_frame(a, &target(to)));
         });
     }
-    let mut ends = Pair::new(Gso::Auto);
     group.throughput(Throughput::Elements(SMALL_COUNT as u64));
+    for source_ports in [1, 4, 16, 64, 256] {
+        let mut ends = Pair::with_source_ports(Gso::Auto, source_ports);
+        for clock in [Clock::Flush, Clock::Receive] {
+            group.bench_function(
+                format!("{} 32 small frames of 32 flows, {source_ports} source ports", clock.name()),
+                |b| {
+                    ends.bench(b, clock, flows);
+                },
+            );
+        }
+    }
+    let mut ends = Pair::new(Gso::Auto);
     for clock in [Clock::Reserve, Clock::Flush, Clock::Receive] {
         group.bench_function(format!("{} 32 small frames to 32 VTEPs", clock.name()), |b| {
             ends.bench(b, clock, flood);
         });
-        group.bench_function(format!("{} 32 small frames of 32 flows", clock.name()), |b| {
-            ends.bench(b, clock, flows);
+        group.bench_function(format!("{} 32 small frames of one flow to 16 VTEPs", clock.name()), |b| {
+            ends.bench(b, clock, flood_twice);
         });
     }
     group.finish();
@@ -104,9 +115,13 @@ struct Pair {
 
 impl Pair {
     fn new(gso: Gso) -> Self {
+        Self::with_source_ports(gso, UnderlaySettings::new(Ipv4Addr::LOCALHOST.into()).source_ports)
+    }
+
+    fn with_source_ports(gso: Gso, source_ports: u16) -> Self {
         let open = || {
             let settings =
-                UnderlaySettings { port: 0, gso, ..UnderlaySettings::new(std::net::Ipv4Addr::LOCALHOST.into()) };
+                UnderlaySettings { port: 0, gso, source_ports, ..UnderlaySettings::new(Ipv4Addr::LOCALHOST.into()) };
             let sockets = UnderlaySockets::open(&settings).expect("loopback is up");
             let address = sockets.local_address();
             (sockets.into_ends().pop().expect("one worker has one end"), address)
@@ -148,6 +163,13 @@ fn super_frame(end: &mut impl UnderlayEnd, target: &Target) {
 fn flood(end: &mut impl UnderlayEnd, to: SocketAddr) {
     for vtep in 0..SMALL_COUNT as u16 {
         end.reserve(&Target { vtep: VtepId(vtep), ..target(to) }, 0x1234_5678, SMALL_LEN)[0] = 1;
+    }
+}
+
+/// Frames of one flow, each to all VTEPs of a flood list: each VTEP's two are one run.
+fn flood_twice(end: &mut impl UnderlayEnd, to: SocketAddr) {
+    for frame in 0..SMALL_COUNT as u16 {
+        end.reserve(&Target { vtep: VtepId(frame % 16), ..target(to) }, 0x1234_5678, SMALL_LEN)[0] = 1;
     }
 }
 

@@ -14,6 +14,12 @@
 //! group with the same socket and target is never touched again and each socket's groups leave in the order of their
 //! making; so what has one socket and one target, above all one flow, keeps its order.
 //!
+//! Writing segments here and not leaving them where they are, for the kernel to gather (two `iovec`s a segment: its headers,
+//! and its piece of the super-frame), is the faster way, because copying comes nearly free with the checksum that has to be
+//! completed anyway, and the kernel pays for each `iovec`. Sums, 43 segments of 1448 bytes and one `sendmsg` took 10.6 us
+//! over loopback and 11.9 us over a veth this way, 11.4 and 12.1 us gathered; in batches of eight super-frames 9.7 and 11.0 us,
+//! 10.8 and 12.1 us gathered (best of 40 rounds, a receiver that drops everything; EPYC at 2.6 GHz, Linux 6.18).
+//!
 //! The memory is one block, cut into [`GROUP_COUNT`] places for groups. [`SendQueue::reserve`] says `None` when all are in
 //! use, and then it is time to send.
 
