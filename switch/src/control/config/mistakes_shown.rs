@@ -146,7 +146,7 @@ fn unknown_tables_and_keys() {
     );
     expect(
         "[switch]\ncolour = 1\n",
-        &[(2, "[switch] has no key `colour`", &keys("[switch]", "workers ageing socket"))],
+        &[(2, "[switch] has no key `colour`", &keys("[switch]", "workers ageing socket busy_poll pin"))],
     );
     expect(
         "[[port]]\nname = \"a\"\nbrigde = \"blue\"\n",
