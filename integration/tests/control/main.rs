@@ -23,11 +23,13 @@ fn main() -> ExitCode {
     let needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip"]);
     main_with(vec![
         trial("an_idle_weft_costs_next_to_nothing", needs, process::idle),
+        trial("an_idle_weft_that_may_poll_busily_costs_no_more", needs, process::idle_busy_poll),
         trial("all_that_is_shown_has_the_documented_keys", needs, state::documented_keys),
         trial("entries_are_added_removed_and_flushed", needs, state::fdb),
         trial("ports_and_bridges_come_and_go_under_traffic", needs, state::come_and_go),
         trial("reloading_the_same_file_touches_nothing", needs, reload::reload_of_the_same),
         trial("a_reload_changes_what_differs_and_nothing_else", needs, reload::reload_of_ports),
+        trial("a_reload_changes_how_workers_run_and_what_queues_hold", needs, reload::reload_of_tuning),
         trial("a_reload_changes_the_overlay", needs, reload::reload_of_the_overlay),
         trial("a_wrong_file_is_refused_with_its_line_and_the_old_one_goes_on", needs, reload::wrong_files),
         trial("a_file_that_can_not_be_had_is_refused_whole", needs, reload::impossible_files),

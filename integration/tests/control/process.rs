@@ -22,12 +22,24 @@ use weft_vxlan::Vni;
 use crate::{PREFIX, array, ping};
 
 pub(crate) fn idle() -> anyhow::Result<()> {
+    idle_with("")
+}
+
+pub(crate) fn idle_busy_poll() -> anyhow::Result<()> {
+    idle_with("busy_poll = \"10ms\"\n")
+}
+
+/// `switch`: lines more of `[switch]`.
+fn idle_with(switch: &str) -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 8)?;
     star.switch.address("lo", "192.0.2.1/32")?;
     let config =
         star.config().replace("name = \"blue\"\n\n", "name = \"blue\"\nvni = 42\nremotes = [\"192.0.2.9\"]\n\n");
+    let config = config.replace("[switch]\n", &format!("[switch]\n{switch}"));
     let mut weft = Weft::start(&star.switch, &(config + "[vtep]\naddress = \"192.0.2.1\"\n"))?;
     ensure!(array(&weft.show("ports")?).len() == 8);
+    // So that there is something that could go on when it should not.
+    star.hosts[0].run(&["ping", "-n", "-q", "-c200", "-i0.002", "-W2", &Star::address(1)])?.ok()?;
     let pid = weft.process().id();
     // Fields 14 and 15 of proc_pid_stat(5), in ticks of a hundredth of a second (USER_HZ). The name before them may have
     // spaces in it, but not a parenthesis.

@@ -52,6 +52,68 @@ pub(crate) fn reload_of_the_same() -> anyhow::Result<()> {
     Ok(())
 }
 
+pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
+    let pair = Pair::new(PREFIX)?;
+    let [side, _] = &pair.sides;
+    let config = |switch: &str, vtep: &str, port: &str| {
+        side.config(vtep, port).replace("[switch]\n", &format!("[switch]\n{switch}\n"))
+    };
+    let mut weft = Weft::start(&side.switch, &config("", "", ""))?;
+    let pid = weft.process().id();
+    let queue_length = || -> anyhow::Result<Value> {
+        let link = side.host.run(&["ip", "-json", "link", "show", "eth0"])?.ok()?.stdout;
+        Ok(serde_json::from_str::<Value>(&link)?[0]["txqlen"].clone())
+    };
+    // Of each worker the CPUs that it may run on.
+    let cpus = || -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            let field = |name: &str| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+            if field("Name:").is_some_and(|name| name.starts_with("weft-worker")) {
+                found.push(field("Cpus_allowed_list:").context("a thread has CPUs")?);
+            }
+        }
+        Ok(found)
+    };
+    // What the kernel says of the first receiver's and the first sender's buffers, which is twice what it was told.
+    let buffers =
+        || -> anyhow::Result<String> { Ok(side.switch.run(&["ss", "-uanmO", "src", side.vtep])?.ok()?.stdout) };
+    let reload = |text: &str, changed: &[&str]| -> anyhow::Result<()> {
+        weft.rewrite(text)?;
+        let changes: Value = serde_json::from_str(&weft.succeed(&["reload", "--json"])?)?;
+        let expected = json!({"added": [], "changed": changed, "removed": [], "needs_restart": []});
+        ensure!(changes == expected, "{changes} instead of {expected}");
+        Ok(())
+    };
+    let (index, everywhere) = (side.host.link("eth0")?.index, cpus()?);
+    ensure!(queue_length()? == 2000 && everywhere.len() == 2, "{} {everywhere:?}", queue_length()?);
+    let defaults = buffers()?;
+    ensure!(
+        defaults.contains(&format!("rb{}", 16 << 20)) && defaults.contains(&format!("tb{}", 8 << 20)),
+        "{defaults}"
+    );
+
+    let first = everywhere[0].split([',', '-']).next().context("a list of CPUs")?;
+    let switch = format!("busy_poll = \"50us\"\npin = [{first}]");
+    let vtep = "receive_buffer = \"1MiB\"\nsend_buffer = \"512KiB\"";
+    let port = format!("port {}", side.port_name());
+    reload(&config(&switch, vtep, "queue_length = 333"), &["switch", "vtep", &port])?;
+    ensure!(queue_length()? == 333 && side.host.link("eth0")?.index == index, "{}", queue_length()?);
+    ensure!(cpus()? == [first; 2], "{:?}", cpus()?);
+    let changed = buffers()?;
+    ensure!(changed.contains(&format!("rb{}", 2 << 20)) && changed.contains(&format!("tb{}", 1 << 20)), "{changed}");
+
+    weft.rewrite(&config("pin = [1023]", "", ""))?;
+    let refused = weft.command(&["reload"])?;
+    ensure!(!refused.success() && refused.stderr.contains("weft can't run on CPU `1023`"), "{refused}");
+    ensure!(cpus()? == [first; 2], "what was refused changed nothing: {:?}", cpus()?);
+
+    reload(&config("", "", ""), &["switch", "vtep", &port])?;
+    ensure!(queue_length()? == 2000 && cpus()? == everywhere && buffers()?.contains(&format!("rb{}", 16 << 20)));
+    Ok(())
+}
+
 pub(crate) fn reload_of_ports() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 5)?;
     let fixed = HEAD.to_owned() + &star.port(0, "") + &star.port(1, "");
