@@ -3,7 +3,7 @@
 //!
 //! The order is the kernel's (`net/bridge/br_input.c`: `br_handle_frame`, `br_handle_frame_finish`):
 //!
-//! 1. [`Tables::classify`]: which bridge is it, by port and tag?
+//! 1. [`PortEntry::classify`]: which bridge is it, by port and tag?
 //! 2. [`admit`]: may it enter at all, and may it teach its source?
 //! 3. the worker learns the source and looks the destination up ([`crate::fdb`])
 //! 4. [`Tables::decide`]: drop, one endpoint, or flood

@@ -8,7 +8,7 @@
 //! place, at most once every [`REFRESH_GRANULARITY`]. `switch/docs/performance.md` has the figures of both.
 //!
 //! A cached answer is good as long as nobody changed its address. So that nobody has to look, addresses are dealt to
-//! [`GROUPS`] groups by their hash, and whoever moves or removes an entry raises its group's generation afterwards; an
+//! a few thousand groups by their hash, and whoever moves or removes an entry raises its group's generation afterwards; an
 //! answer of an older generation is asked for again. Flushing a port so costs its addresses' groups and no others.
 //!
 //! Only what *changes* the table (a new address, a move, an age-out, a flush) takes the one lock of the books, which

@@ -122,12 +122,17 @@ fn write_with_header(fd: BorrowedFd<'_>, frame: &TxFrame<'_>) -> Result<(), Errn
 }
 
 fn write_pieces(fd: BorrowedFd<'_>, header: &[u8], frame: &TxFrame<'_>) -> Result<(), Errno> {
-    let (addresses, rest) = frame.bytes.split_at(ADDRESSES_LEN);
     let tag = frame.tag.map(crate::wire::Tag::to_bytes);
-    let tag = tag.as_ref().map_or(&[][..], |tag| tag);
-    let pieces = [header, addresses, tag, rest].map(IoSlice::new);
+    let pieces = match &tag {
+        // The kernel takes longer over more pieces, even empty ones.
+        None => &[header, frame.bytes].map(IoSlice::new)[..],
+        Some(tag) => {
+            let (addresses, rest) = frame.bytes.split_at(ADDRESSES_LEN);
+            &[header, addresses, tag, rest].map(IoSlice::new)
+        }
+    };
     // A frame is taken whole or not at all, so the length that comes back says nothing.
-    retry_on_intr(|| writev(fd, &pieces)).map(|_| ())
+    retry_on_intr(|| writev(fd, pieces)).map(|_| ())
 }
 
 #[cfg(test)]
