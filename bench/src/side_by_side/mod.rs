@@ -3,9 +3,9 @@
 //!
 //! In each round every path is built, measured and removed, one after the other, so that what the machine does meanwhile
 //! meets all of them alike; each round begins with another path. A path is two stations in network namespaces with the
-//! thing itself between them ([`scene`]). weft is run as a user runs it: the release binary, with a configuration.
+//! thing itself between them (`scene`). weft is run as a user runs it: the release binary, with a configuration.
 //!
-//! [`measure`] has what is measured, [`results`] what comes out, [`figures`] what has to come out, [`report`] how it is told.
+//! `measure` has what is measured, [`results`] what comes out, [`figures`] what has to come out, `report` how it is told.
 
 pub mod figures;
 mod machine;
