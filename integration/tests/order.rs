@@ -88,7 +88,6 @@ fn keep_their_order(from: &Namespace, to: &Namespace, address: &str) -> anyhow::
             .map_err(|_| anyhow!("TCP panicked"))??;
         receiver.join().map_err(|_| anyhow!("the receiver panicked"))?
     })?;
-    println!("{found:?}");
     ensure!(found.inversions == 0 && found.duplicates == 0, "{found:?}");
     ensure!(found.received > FLOWS as u32 * EACH / 2, "too few arrived to tell: {found:?}");
     Ok(())
