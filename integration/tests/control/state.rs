@@ -106,6 +106,8 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
                 "drops_out",
                 "kernel_drops",
                 "rcvbuf_errors",
+                "gso_refusals",
+                "gso_off_sockets",
                 "checksum_errors",
             ],
         )?;
