@@ -66,6 +66,8 @@ fn keep_their_order(from: &Namespace, to: &Namespace, address: &str) -> anyhow::
         to.within(|| UdpSocket::bind(SocketAddr::new(address.parse()?, 0)).map_err(anyhow::Error::from))??;
     listening.set_read_timeout(Some(Duration::from_secs(1)))?;
     let target = listening.local_addr()?;
+    // The kernel lets a datagram that finds its neighbour known overtake those that wait until it is: before, not meanwhile.
+    exchange::echo(from, to, target.ip(), 1..=1)?;
     let flows = from.within(|| -> std::io::Result<Vec<UdpSocket>> {
         let flow = || {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
