@@ -176,8 +176,8 @@ fn a_failing_step() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn no_ping() -> anyhow::Result<()> {
-    let (_folder, command) = with_ping("#!/bin/sh\necho another ping\n")?;
+/// What a demo says that does not begin.
+fn refused(command: Command) -> anyhow::Result<String> {
     let output = Demo::start(command)?.end()?;
     ensure!(
         output.status.code() == Some(2) && output.stdout.is_empty(),
@@ -185,7 +185,12 @@ fn no_ping() -> anyhow::Result<()> {
         output.status,
         text(&output.stdout)
     );
-    let said = text(&output.stderr);
+    Ok(text(&output.stderr))
+}
+
+fn no_ping() -> anyhow::Result<()> {
+    let (_folder, command) = with_ping("#!/bin/sh\necho another ping\n")?;
+    let said = refused(command)?;
     ensure!(said.starts_with("weft: the demo can't run here. It lacks\n  - the program ping of iputils"), "{said}");
     Ok(())
 }
@@ -193,14 +198,7 @@ fn no_ping() -> anyhow::Result<()> {
 fn no_privileges() -> anyhow::Result<()> {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-net_admin,-sys_admin"]).arg(binary()?).arg("demo");
-    let output = Demo::start(command)?.end()?;
-    ensure!(
-        output.status.code() == Some(2) && output.stdout.is_empty(),
-        "{}:\n{}",
-        output.status,
-        text(&output.stdout)
-    );
-    let said = text(&output.stderr);
+    let said = refused(command)?;
     ensure!(said.contains("\n  - the capability CAP_NET_ADMIN") && said.contains("run it as root"), "{said}");
     Ok(())
 }
