@@ -23,6 +23,8 @@ mod values;
 #[cfg(test)]
 mod accepted;
 #[cfg(test)]
+mod any_text;
+#[cfg(test)]
 mod mistakes_shown;
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
