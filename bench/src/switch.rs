@@ -6,7 +6,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use crossbeam_channel::bounded;
@@ -75,17 +74,7 @@ impl Switch {
     /// A switch whose bridge has neither ports nor peers.
     pub fn new() -> Self {
         let shared = Shared::new(7);
-        let bridge = Bridge {
-            vni: Vni::new(VNI),
-            ports: vec![],
-            flood_list: vec![],
-            known_vteps: Default::default(),
-            learning: true,
-            ageing: Duration::from_secs(300),
-            limit: NO_LIMIT,
-            group_fwd_mask: 0,
-            local_macs: vec![],
-        };
+        let bridge = Bridge { vni: Vni::new(VNI), ..Bridge::default() };
         let by_vni = Vni::new(VNI).map(|vni| (vni, BRIDGE)).into_iter().collect();
         let tables = Tables { bridges: vec![Some(bridge)], by_vni, ..Tables::default() };
         // Facts that find no room are dropped and counted; nobody reads them here.

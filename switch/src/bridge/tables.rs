@@ -8,7 +8,7 @@ use std::{
 
 use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
 
-use super::DropReason;
+use super::{DropReason, Neighs};
 use crate::{
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
@@ -165,6 +165,26 @@ pub struct Bridge {
     pub group_fwd_mask: u16,
     /// Addresses of the interfaces under its packet ports: the host's own, never learned, never forwarded to.
     pub local_macs: Vec<MacAddr>,
+    /// Who has which IP address, for answers in others' names.
+    pub neighs: Neighs,
+}
+
+/// One that never leaves the host, without ports, with the configuration's defaults.
+impl Default for Bridge {
+    fn default() -> Self {
+        Self {
+            vni: None,
+            ports: Vec::new(),
+            flood_list: Vec::new(),
+            known_vteps: HashMap::default(),
+            learning: true,
+            ageing: Duration::from_secs(300),
+            limit: Limit { max_learned: 0, evict: true },
+            group_fwd_mask: 0,
+            local_macs: Vec::new(),
+            neighs: Neighs::default(),
+        }
+    }
 }
 
 impl Bridge {

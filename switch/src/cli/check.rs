@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::{
     BAD_USAGE, output,
     tables::{
+        self,
         Column::{Left, Right},
         lines, or_dash, table,
     },
 };
 use crate::control::{
-    api::model::{BridgeRequest, FdbRequest, PortRequest},
+    api::model::{BridgeRequest, FdbRequest, NeighEntry, NeighRequest, PortRequest},
     config::{
         Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers, Pin,
         PortConfig, PortKind, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig, word_of,
@@ -69,7 +70,7 @@ fn plan(name: &str, config: &Config) -> String {
         config.vtep.as_ref().map_or_else(|| "vtep    none: no frame leaves this host by an overlay".into(), vtep),
     );
     let mut text = parts.join("\n");
-    let sections = [bridges(config), ports(config), static_entries(config)];
+    let sections = [bridges(config), ports(config), static_entries(config), neighbours(config)];
     for section in sections.into_iter().filter(|section| !section.is_empty()) {
         text.push_str("\n\n");
         text.push_str(&section);
@@ -180,6 +181,11 @@ fn static_entries(config: &Config) -> String {
     table(&columns, rows.collect(), "")
 }
 
+fn neighbours(config: &Config) -> String {
+    let entries: Vec<_> = config.neigh.iter().map(NeighEntry::from).collect();
+    if entries.is_empty() { String::new() } else { tables::neigh(&entries) }
+}
+
 /// What would be built, with the keys of the configuration and all defaults.
 fn plan_json(config: &Config) -> Value {
     let vtep = config.vtep.as_ref().map(|vtep| {
@@ -214,6 +220,7 @@ fn plan_json(config: &Config) -> Value {
         "bridge": config.bridges.iter().map(BridgeRequest::from).collect::<Vec<_>>(),
         "port": config.ports.iter().map(PortRequest::from).collect::<Vec<_>>(),
         "fdb": config.fdb.iter().map(FdbRequest::from).collect::<Vec<_>>(),
+        "neigh": config.neigh.iter().map(NeighRequest::from).collect::<Vec<_>>(),
     })
 }
 
@@ -296,6 +303,11 @@ mtu = 1400
 bridge = "blue"
 mac = "02:00:00:00:00:14"
 vtep = "192.0.2.2"
+
+[[neigh]]
+bridge = "blue"
+ip = "10.10.0.20"
+mac = "02:00:00:00:00:14"
 "#
         );
         Config::parse("weft.toml", &text).unwrap()
@@ -324,7 +336,10 @@ trunk0     tap   10=blue      1400  -             queue_length 4000
                  native=blue
 
 STATIC ENTRY       BRIDGE  BEHIND               STICKY
-02:00:00:00:00:14  blue    vtep 192.0.2.2:4789  no";
+02:00:00:00:00:14  blue    vtep 192.0.2.2:4789  no
+
+BRIDGE  IP          MAC                ROUTER
+blue    10.10.0.20  02:00:00:00:00:14  no";
         let shown = plan("weft.toml", &example());
         assert_eq!(shown, expected, "\n{shown}\n");
     }

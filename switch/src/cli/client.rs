@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use super::{BAD_USAGE, NOT_SO};
 use crate::{
     control::api::model::{
         ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Ledger,
-        PortRequest, PortState, Reloaded, Status, VtepState,
+        NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
     },
     wire::MacAddr,
 };
@@ -75,6 +76,17 @@ impl Client {
         }
     }
 
+    /// The neighbours of all bridges, or of one.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn neigh(&self, bridge: Option<&str>) -> Result<Vec<NeighEntry>, ClientError> {
+        match bridge {
+            Some(bridge) => self.get(&target("/v1/neigh", &[("bridge", bridge)])).await,
+            None => self.get("/v1/neigh").await,
+        }
+    }
+
     /// All VTEPs.
     ///
     /// # Errors
@@ -121,6 +133,22 @@ impl Client {
     /// As [`Client::status`].
     pub async fn flush_fdb(&self, request: &FlushRequest) -> Result<Flushed, ClientError> {
         self.post("/v1/fdb/flush", Some(request)).await
+    }
+
+    /// Adds a neighbour.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn add_neigh(&self, request: &NeighRequest) -> Result<(), ClientError> {
+        self.send(Method::POST, "/v1/neigh", Some(request)).await.map(drop)
+    }
+
+    /// Takes a neighbour out.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn del_neigh(&self, bridge: &str, ip: IpAddr) -> Result<(), ClientError> {
+        self.delete(&target("/v1/neigh", &[("bridge", bridge), ("ip", &ip.to_string())])).await
     }
 
     /// Adds a port.
@@ -344,7 +372,7 @@ mod tests {
 
     use super::*;
     use crate::control::{
-        api::model::{FdbKey, FdbOrigin, FdbQuery, NameQuery},
+        api::model::{BridgeQuery, FdbKey, FdbOrigin, NameQuery},
         config::Config,
     };
 
@@ -359,7 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn lists_are_fetched_and_queries_arrive_whole() {
-        let fdb = async |Query(query): Query<FdbQuery>| {
+        let fdb = async |Query(query): Query<BridgeQuery>| {
             assert_eq!(query.bridge.as_deref(), Some("blue & co"));
             Json(json!([{"bridge": "blue", "mac": "02:00:00:00:00:01", "port": null, "vtep": "192.0.2.2",
                 "origin": "static", "age_s": null}]))

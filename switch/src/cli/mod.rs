@@ -8,6 +8,7 @@ mod check;
 pub mod client;
 mod demo;
 mod fdb;
+mod neigh;
 mod output;
 mod port;
 mod reload;
@@ -47,6 +48,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Change the forwarding database of the running switch
     Fdb(fdb::FdbArgs),
+    /// Tell the running switch who has which IP address
+    Neigh(neigh::NeighArgs),
     /// Add ports to the running switch, or take them out
     Port(port::PortArgs),
     /// Add bridges to the running switch, or take them out
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Fdb(args) => fdb::run(&args),
+        Command::Neigh(args) => neigh::run(&args),
         Command::Port(args) => port::run(&args),
         Command::Bridge(args) => bridge::run(&args),
         Command::Reload(args) => reload::run(&args),
@@ -159,6 +163,10 @@ mod tests {
             "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --vtep 192.0.2.2:8472",
             "weft fdb del --bridge blue --mac 02:00:00:00:00:01",
             "weft fdb flush",
+            "weft neigh add --bridge blue --ip 10.0.0.2 --mac 02:00:00:00:00:02",
+            "weft neigh add --bridge blue --ip fd00::1 --mac 02:00:00:00:00:01 --router",
+            "weft neigh del --bridge blue --ip fd00::1",
+            "weft show neigh --bridge blue",
             "weft fdb flush --bridge blue --port left/eth0 --static",
             "weft port add left/eth0 --bridge blue --mtu 1400 --address 10.0.0.1/24 --address fd00::1/64",
             "weft port add router/t0 --trunk 10=blue,20=green --native blue --no-offload",

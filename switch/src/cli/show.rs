@@ -28,6 +28,14 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
+    /// Who has which IP address
+    Neigh {
+        /// Only this bridge
+        #[arg(long)]
+        bridge: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// VTEPs, why they are known, and their traffic
     Vteps(Common),
     /// Frames that ended here, each with its reason
@@ -59,6 +67,9 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         What::Ports(common) => common.print(&wait(common.socket.client().ports())?, |ports| tables::ports(ports))?,
         What::Fdb { bridge, common } => {
             common.print(&wait(common.socket.client().fdb(bridge.as_deref()))?, |entries| tables::fdb(entries))?;
+        }
+        What::Neigh { bridge, common } => {
+            common.print(&wait(common.socket.client().neigh(bridge.as_deref()))?, |entries| tables::neigh(entries))?;
         }
         What::Vteps(common) => common.print(&wait(common.socket.client().vteps())?, |vteps| tables::vteps(vteps))?,
         What::Drops(common) => common.print(&wait(common.socket.client().drops())?, |drops| tables::drops(drops))?,

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::control::api::model::{
-    BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, Ledger, LedgerRow, LinkState, PortState, VtepState,
+    BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, Ledger, LedgerRow, LinkState, NeighEntry, PortState,
+    VtepState,
 };
 
 /// Columns of a terminal that tables are made for.
@@ -138,6 +139,16 @@ pub(super) fn fdb(entries: &[FdbEntry]) -> String {
         vec![entry.bridge.clone(), entry.mac.to_string(), behind, origin.to_owned(), or_dash(age)]
     });
     table(&columns, rows.collect(), "no entries")
+}
+
+/// `weft show neigh`
+pub(super) fn neigh(entries: &[NeighEntry]) -> String {
+    let columns = [Left("BRIDGE"), Left("IP"), Left("MAC"), Left("ROUTER")];
+    let rows = entries.iter().map(|NeighEntry { bridge, ip, mac, router }| {
+        let router = if *router { "yes" } else { "no" };
+        vec![bridge.clone(), ip.to_string(), mac.to_string(), router.to_owned()]
+    });
+    table(&columns, rows.collect(), "no neighbours")
 }
 
 /// `weft show vteps`

@@ -1,11 +1,13 @@
 //! Bytes of the wire: addresses, tags, header views, checksums and flow hashes. Pure, no allocation, no panic on any input.
 
+pub mod arp;
 pub mod checksum;
 pub mod describe;
 pub mod dissect;
 pub mod ethernet;
 pub mod flow;
 pub mod mac;
+pub mod ndisc;
 pub mod vlan;
 
 pub use mac::MacAddr;

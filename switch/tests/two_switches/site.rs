@@ -6,7 +6,7 @@ use crossbeam_channel::bounded;
 use smoltcp::{time::Instant, wire::IpAddress};
 use weft::{
     bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
-    fdb::{Limit, Stamp},
+    fdb::Stamp,
     ids::{BridgeId, PortId, VtepId},
     port::{
         Offloads, PortQueue,
@@ -45,14 +45,9 @@ impl Site {
         let peer_id = shared.vteps.intern(peer).unwrap();
         let bridge = |vni| Bridge {
             vni: Vni::new(vni),
-            ports: vec![],
             flood_list: vec![peer_id],
             known_vteps: [(peer.ip(), peer_id)].into_iter().collect(),
-            learning: true,
-            ageing: Duration::from_secs(300),
-            limit: Limit { max_learned: 0, evict: true },
-            group_fwd_mask: 0,
-            local_macs: vec![],
+            ..Bridge::default()
         };
         let overlay = Overlay::new(local);
         let vnis = [(42, BLUE), (43, GREEN)];

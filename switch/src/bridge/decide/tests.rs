@@ -1,9 +1,6 @@
-use std::time::Duration;
-
 use super::*;
 use crate::{
     bridge::{Membership, PortOptions},
-    fdb::Limit,
     ids::{PortId, VtepId},
     wire::{Tag, VlanId, ethernet::EtherHeader},
 };
@@ -24,15 +21,9 @@ const fn vtep(n: u16) -> Endpoint {
 
 fn bridge(ports: &[u16], flood_list: &[u16]) -> Bridge {
     Bridge {
-        vni: None,
         ports: ports.iter().copied().map(PortId).collect(),
         flood_list: flood_list.iter().copied().map(VtepId).collect(),
-        known_vteps: Default::default(),
-        learning: true,
-        ageing: Duration::from_secs(300),
-        limit: Limit { max_learned: 0, evict: true },
-        group_fwd_mask: 0,
-        local_macs: vec![],
+        ..Bridge::default()
     }
 }
 

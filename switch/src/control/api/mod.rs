@@ -6,6 +6,7 @@
 //! | `GET /v1/bridges` | | list of [`model::BridgeState`] |
 //! | `GET /v1/ports` | | list of [`model::PortState`] |
 //! | `GET /v1/fdb?bridge=` | | list of [`model::FdbEntry`] |
+//! | `GET /v1/neigh?bridge=` | | list of [`model::NeighEntry`] |
 //! | `GET /v1/vteps` | | list of [`model::VtepState`] |
 //! | `GET /v1/drops` | | list of [`model::DropCount`] |
 //! | `GET /v1/ledger` | | [`model::Ledger`] |
@@ -16,6 +17,8 @@
 //! | `POST /v1/fdb` | [`model::FdbRequest`] | - |
 //! | `DELETE /v1/fdb?bridge=&mac=` | | - |
 //! | `POST /v1/fdb/flush` | [`model::FlushRequest`] | [`model::Flushed`] |
+//! | `POST /v1/neigh` | [`model::NeighRequest`] | - |
+//! | `DELETE /v1/neigh?bridge=&ip=` | | - |
 //! | `POST /v1/reload` | | [`model::Reloaded`] |
 //!
 //! A status of 400 or above comes with a [`model::ApiError`]; 400 is for requests that can't be right, 404 for things that

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::config::{
-        BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbTarget, Membership, NetnsName, PortConfig, PortKind, Report,
-        word_of,
+        BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbTarget, Membership, NeighConfig, NetnsName, PortConfig,
+        PortKind, Report, word_of,
     },
     wire::MacAddr,
 };
@@ -121,6 +121,19 @@ pub enum FdbOrigin {
     Static,
     /// The configuration or a command; it stays.
     Sticky,
+}
+
+/// A neighbour: a station of a bridge, by one of its IP addresses.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NeighEntry {
+    /// The bridge.
+    pub bridge: String,
+    /// The station's IP address.
+    pub ip: IpAddr,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// Whether it is a router.
+    pub router: bool,
 }
 
 /// A VTEP.
@@ -433,6 +446,20 @@ pub struct FdbRequest {
     pub sticky: bool,
 }
 
+/// `[[neigh]]` as a request.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NeighRequest {
+    /// `bridge`
+    pub bridge: String,
+    /// `ip`
+    pub ip: String,
+    /// `mac`
+    pub mac: String,
+    /// `router`
+    pub router: bool,
+}
+
 /// Which entries a flush takes out: those that fit everything that is said, all of them if nothing is.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -448,9 +475,9 @@ pub struct FlushRequest {
     pub include_static: bool,
 }
 
-/// `?bridge=` of `GET /v1/fdb`.
+/// `?bridge=` of `GET /v1/fdb` and `GET /v1/neigh`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct FdbQuery {
+pub struct BridgeQuery {
     /// Only this bridge's entries.
     pub bridge: Option<String>,
 }
@@ -462,6 +489,15 @@ pub struct FdbKey {
     pub bridge: String,
     /// The entry's address.
     pub mac: MacAddr,
+}
+
+/// `?bridge=&ip=` of `DELETE /v1/neigh`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NeighKey {
+    /// The bridge.
+    pub bridge: String,
+    /// The neighbour's address.
+    pub ip: IpAddr,
 }
 
 /// `?name=` of `DELETE /v1/bridges` and `DELETE /v1/ports`.
@@ -527,6 +563,20 @@ impl From<&FdbConfig> for FdbRequest {
     }
 }
 
+impl From<&NeighConfig> for NeighRequest {
+    fn from(neigh: &NeighConfig) -> Self {
+        let NeighConfig { bridge, ip, mac, router } = neigh;
+        Self { bridge: bridge.clone(), ip: ip.to_string(), mac: mac.to_string(), router: *router }
+    }
+}
+
+impl From<&NeighConfig> for NeighEntry {
+    fn from(neigh: &NeighConfig) -> Self {
+        let NeighConfig { bridge, ip, mac, router } = neigh;
+        Self { bridge: bridge.clone(), ip: *ip, mac: *mac, router: *router }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{json, to_value};
@@ -546,6 +596,9 @@ mod tests {
         }
         for entry in &config.fdb {
             anew = anew.with_fdb(&to_value(FdbRequest::from(entry)).unwrap()).unwrap();
+        }
+        for neigh in &config.neigh {
+            anew = anew.with_neigh(&to_value(NeighRequest::from(neigh)).unwrap()).unwrap();
         }
         assert_eq!(anew, config);
     }

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use super::model::{ApiError, FdbKey, FdbQuery, FlushRequest, Flushed, NameQuery, Reloaded, Status};
+use super::model::{ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, NameQuery, NeighKey, Reloaded, Status};
 use crate::control::{
     config::{Config, ConfigErrors},
     switch::{RuntimeError, Switch},
@@ -140,6 +140,7 @@ fn router(api: Api) -> Router {
         .route("/v1/ports", get(ports).post(add_port).delete(remove_port))
         .route("/v1/fdb", get(fdb).post(add_entry).delete(remove_entry))
         .route("/v1/fdb/flush", post(flush))
+        .route("/v1/neigh", get(neigh).post(add_neigh).delete(remove_neigh))
         .route("/v1/vteps", get(vteps))
         .route("/v1/drops", get(drops))
         .route("/v1/ledger", get(ledger))
@@ -214,14 +215,29 @@ async fn ports(State(api): State<Api>) -> Response {
     Json(api.switch.lock().await.ports()).into_response()
 }
 
-async fn fdb(State(api): State<Api>, Params(query): Params<FdbQuery>) -> Response {
+async fn fdb(State(api): State<Api>, Params(query): Params<BridgeQuery>) -> Response {
     let switch = api.switch.lock().await;
-    if let Some(name) = &query.bridge
-        && switch.config().bridge(name).is_none()
-    {
-        return refused(&RuntimeError::NotFound { what: "bridge", name: name.clone() });
+    match named_bridge(&switch, &query) {
+        Ok(bridge) => Json(switch.fdb(bridge)).into_response(),
+        Err(error) => refused(&error),
     }
-    Json(switch.fdb(query.bridge.as_deref())).into_response()
+}
+
+async fn neigh(State(api): State<Api>, Params(query): Params<BridgeQuery>) -> Response {
+    let switch = api.switch.lock().await;
+    match named_bridge(&switch, &query) {
+        Ok(bridge) => Json(switch.neigh(bridge)).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+fn named_bridge<'q>(switch: &Switch, query: &'q BridgeQuery) -> Result<Option<&'q str>, RuntimeError> {
+    match &query.bridge {
+        Some(name) if switch.config().bridge(name).is_none() => {
+            Err(RuntimeError::NotFound { what: "bridge", name: name.clone() })
+        }
+        bridge => Ok(bridge.as_deref()),
+    }
 }
 
 async fn vteps(State(api): State<Api>) -> Response {
@@ -258,6 +274,14 @@ async fn add_entry(State(api): State<Api>, Body(request): Body<Value>) -> Respon
 
 async fn remove_entry(State(api): State<Api>, Params(key): Params<FdbKey>) -> Response {
     answer(api.switch.lock().await.remove_entry(&key.bridge, key.mac).await)
+}
+
+async fn add_neigh(State(api): State<Api>, Body(request): Body<Value>) -> Response {
+    answer(api.switch.lock().await.add_neigh(&request).await)
+}
+
+async fn remove_neigh(State(api): State<Api>, Params(key): Params<NeighKey>) -> Response {
+    answer(api.switch.lock().await.remove_neigh(&key.bridge, key.ip).await)
 }
 
 async fn flush(State(api): State<Api>, Body(request): Body<FlushRequest>) -> Response {

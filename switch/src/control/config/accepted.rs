@@ -53,6 +53,8 @@ fn every_key_of_the_example_arrives() {
     assert_eq!(config.port("uplink").unwrap().kind, PortKind::Packet);
     assert_eq!(config.fdb[1].at, FdbTarget::Vtep("192.0.2.2:4789".parse().unwrap()));
     assert!(config.fdb[1].sticky && !config.fdb[0].sticky);
+    let neigh = &config.neigh[0];
+    assert_eq!((neigh.ip.to_string().as_str(), neigh.router), ("10.10.0.2", false));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! and checked together with the rest, so that file and API can't drift apart. Nothing changes in place: the result is a
 //! new [`Config`].
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, net::IpAddr, sync::Arc};
 
 use miette::NamedSource;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::{
     mistake::{ConfigErrors, Mistake, REQUEST},
     reader::{Text, list},
     sections,
-    types::{Config, FdbConfig, FdbTarget},
+    types::{Config, FdbConfig, FdbTarget, NeighConfig},
     values::nearest,
 };
 use crate::wire::MacAddr;
@@ -45,6 +45,14 @@ impl Config {
         self.with("fdb", request)
     }
 
+    /// This configuration with one more neighbour, which becomes the last. `request` has the keys of `[[neigh]]`.
+    ///
+    /// # Errors
+    /// As [`Config::with_port`].
+    pub fn with_neigh(&self, request: &Value) -> Result<Self, ConfigErrors> {
+        self.with("neigh", request)
+    }
+
     /// This configuration without a port and the static entries behind it.
     ///
     /// # Errors
@@ -59,7 +67,7 @@ impl Config {
         Ok(config)
     }
 
-    /// This configuration without a bridge and its static entries.
+    /// This configuration without a bridge, its static entries and its neighbours.
     ///
     /// # Errors
     /// There is no such bridge, or ports belong to it.
@@ -76,6 +84,9 @@ impl Config {
         let mut config = self.clone();
         remove(&mut config.bridges, &mut config.origin.bridges, index);
         config.drop_entries(|entry| entry.bridge == name);
+        for index in (0..config.neigh.len()).rev().filter(|index| self.neigh[*index].bridge == name) {
+            remove(&mut config.neigh, &mut config.origin.neigh, index);
+        }
         Ok(config)
     }
 
@@ -90,6 +101,19 @@ impl Config {
         };
         let mut config = self.clone();
         remove(&mut config.fdb, &mut config.origin.fdb, index);
+        Ok(config)
+    }
+
+    /// This configuration without a neighbour.
+    ///
+    /// # Errors
+    /// There is no such neighbour.
+    pub fn without_neigh(&self, bridge: &str, ip: IpAddr) -> Result<Self, ConfigErrors> {
+        let Some(index) = self.neigh.iter().position(|neigh| neigh.bridge == bridge && neigh.ip == ip) else {
+            return Err(refusal(format!("bridge `{bridge}` has no neighbour {ip}"), "`weft show neigh` lists them"));
+        };
+        let mut config = self.clone();
+        remove(&mut config.neigh, &mut config.origin.neigh, index);
         Ok(config)
     }
 
@@ -122,6 +146,12 @@ impl Config {
         for (index, entry) in running.fdb.iter().enumerate().filter(|(_, entry)| !is_named(entry)) {
             config.fdb.push(entry.clone());
             config.origin.fdb.push(running.origin.fdb(index).clone());
+        }
+        let same = |a: &NeighConfig, b: &NeighConfig| a.bridge == b.bridge && a.ip == b.ip;
+        let is_named = |neigh: &NeighConfig| self.neigh.iter().chain(&before.neigh).any(|other| same(neigh, other));
+        for (index, neigh) in running.neigh.iter().enumerate().filter(|(_, neigh)| !is_named(neigh)) {
+            config.neigh.push(neigh.clone());
+            config.origin.neigh.push(running.origin.neigh(index).clone());
         }
         ConfigErrors::check(checks::all(&config))?;
         Ok(config)
@@ -366,6 +396,21 @@ port = "left/eth0"
         let config = base().without_port("left/eth0").unwrap();
         assert!(config.ports.is_empty() && config.fdb.is_empty());
         assert!(config.without_bridge("blue").unwrap().bridge("blue").is_none());
+    }
+
+    #[test]
+    fn neighbours_come_and_go_and_leave_with_their_bridge() {
+        let ip = "10.0.0.2".parse().unwrap();
+        let request = json!({"bridge": "green", "ip": "10.0.0.2", "mac": "02:00:00:00:00:02"});
+        let config = base().with_neigh(&request).unwrap();
+        assert!(config.with_neigh(&request).is_err());
+        assert!(config.without_neigh("green", ip).unwrap().neigh.is_empty());
+        assert!(config.without_bridge("green").unwrap().neigh.is_empty());
+        let gone = base().without_neigh("green", ip).unwrap_err();
+        assert_eq!(gone.to_string(), "bridge `green` has no neighbour 10.0.0.2");
+        let kept = base().keeping(&config, &base()).unwrap();
+        assert_eq!(kept.neigh, config.neigh, "what was added by command stays");
+        assert!(base().keeping(&config, &config).unwrap().neigh.is_empty(), "what the file no longer names goes");
     }
 
     #[test]

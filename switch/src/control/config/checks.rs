@@ -37,6 +37,7 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
     }
     ports_are_distinct(config, &mut mistakes);
     static_entries(config, &mut mistakes);
+    neighbours(config, &mut mistakes);
     mistakes.0
 }
 
@@ -232,6 +233,18 @@ fn static_entries(config: &Config, mistakes: &mut Mistakes) {
         let places = (config.origin.fdb(index).of("mac"), config.origin.fdb(first).of("mac"));
         let message = format!("bridge `{}` has a static entry for {} already", entry.bridge, entry.mac);
         mistakes.add_pair(places, message, "an address is at one place; keep one of the two");
+    }
+}
+
+fn neighbours(config: &Config, mistakes: &mut Mistakes) {
+    for (index, neigh) in config.neigh.iter().enumerate().filter(|(_, neigh)| !neigh.bridge.is_empty()) {
+        known_bridge(config, &neigh.bridge, config.origin.neigh(index), "bridge", mistakes);
+    }
+    let readable = config.neigh.iter().enumerate().filter(|(_, neigh)| !neigh.ip.is_unspecified());
+    for (index, first, neigh) in repeated(readable, |neigh| (neigh.bridge.clone(), neigh.ip)) {
+        let places = (config.origin.neigh(index).of("ip"), config.origin.neigh(first).of("ip"));
+        let message = format!("bridge `{}` has a neighbour with {} already", neigh.bridge, neigh.ip);
+        mistakes.add_pair(places, message, "one station has an address; keep one of the two");
     }
 }
 

@@ -138,7 +138,7 @@ fn unknown_tables_and_keys() {
             (
                 2,
                 "a configuration has no `thing`",
-                "there are `[switch]`, `[vtep]`, `[[bridge]]`, `[[port]]` and `[[fdb]]`",
+                "there are `[switch]`, `[vtep]`, `[[bridge]]`, `[[port]]`, `[[fdb]]` and `[[neigh]]`",
             ),
         ],
     );
@@ -592,4 +592,25 @@ fn static_entries() {
             ),
         ],
     );
+}
+
+#[test]
+fn neighbours() {
+    let neigh = |rest: &str| format!("[[neigh]]\nmac = \"02:00:00:00:00:01\"\n{rest}");
+    let blue = |ip: &str| neigh(&format!("bridge = \"blue\"\nip = \"{ip}\"\n"));
+    let example = "such as \"10.10.0.2\" or \"fd00:10::2\"";
+    for (ip, message, help) in [
+        ("ten", "`ten` is not an IP address", example),
+        ("10.0.0.1/24", "`10.0.0.1/24` has a prefix length, and a station is one address", "\"10.0.0.1\""),
+        ("224.0.0.1", "224.0.0.1 is a multicast address, and no station has it", example),
+        ("::1", "::1 is a loopback address, and no station has it", example),
+        ("0.0.0.0", "0.0.0.0 is the unspecified address, and no station has it", example),
+    ] {
+        expect_after_base(&blue(ip), &[(10, message, help)]);
+    }
+    let twice = format!("{}{}", blue("10.0.0.1"), blue("10.0.0.1"));
+    let message = "bridge `blue` has a neighbour with 10.0.0.1 already";
+    expect_after_base(&twice, &[(14, message, "one station has an address; keep one of the two")]);
+    let red = neigh("bridge = \"red\"\nip = \"10.0.0.1\"\n");
+    expect_after_base(&red, &[(9, "there is no bridge `red`", "there are `blue`")]);
 }

@@ -18,6 +18,7 @@ pub struct Origin {
     pub(super) bridges: Vec<Places>,
     pub(super) ports: Vec<Places>,
     pub(super) fdb: Vec<Places>,
+    pub(super) neigh: Vec<Places>,
     /// Tables that could not be read as what they probably are: nobody can say what is missing because of that.
     pub(super) unclear: BTreeSet<&'static str>,
 }
@@ -40,6 +41,10 @@ impl Origin {
 
     pub(super) fn fdb(&self, index: usize) -> &Places {
         self.fdb.get(index).unwrap_or(&NOWHERE)
+    }
+
+    pub(super) fn neigh(&self, index: usize) -> &Places {
+        self.neigh.get(index).unwrap_or(&NOWHERE)
     }
 }
 

@@ -15,15 +15,22 @@ use super::{
     reader::{Key, TableReader, Text, table, tables},
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership,
-        NetnsName, Peers, Pin, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig,
+        NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl,
+        VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
 use crate::wire::MacAddr;
 
 /// The tables that a file may have, as their headers are written.
-const TABLES: &[(&str, &str)] =
-    &[("switch", "[switch]"), ("vtep", "[vtep]"), ("bridge", "[[bridge]]"), ("port", "[[port]]"), ("fdb", "[[fdb]]")];
+const TABLES: &[(&str, &str)] = &[
+    ("switch", "[switch]"),
+    ("vtep", "[vtep]"),
+    ("bridge", "[[bridge]]"),
+    ("port", "[[port]]"),
+    ("fdb", "[[fdb]]"),
+    ("neigh", "[[neigh]]"),
+];
 
 const SWITCH_KEYS: &[Key] = &[
     ("workers", "2"),
@@ -91,8 +98,11 @@ const FDB_KEYS: &[Key] = &[
     ("sticky", "false"),
 ];
 
+const NEIGH_KEYS: &[Key] =
+    &[("bridge", "\"blue\""), ("ip", "\"10.10.0.2\""), ("mac", "\"02:00:00:00:00:0a\""), ("router", "false")];
+
 /// The keys of all tables, in the order of [`TABLES`].
-pub(super) const ALL_KEYS: &[&[Key]] = &[SWITCH_KEYS, VTEP_KEYS, BRIDGE_KEYS, PORT_KEYS, FDB_KEYS];
+pub(super) const ALL_KEYS: &[&[Key]] = &[SWITCH_KEYS, VTEP_KEYS, BRIDGE_KEYS, PORT_KEYS, FDB_KEYS, NEIGH_KEYS];
 
 /// Least and greatest MTU: IPv4's minimum (RFC 791) and a tap's maximum, 65535 less the Ethernet header
 /// (drivers/net/tun.c:tun_net_initialize).
@@ -113,7 +123,7 @@ pub(super) fn config(text: &mut Text<'_>, root: &DeTable<'_>) -> Config {
     config
 }
 
-/// Reads the bridges, ports and FDB entries of a text into a configuration that may have some already.
+/// Reads the bridges, ports, FDB entries and neighbours of a text into a configuration that may have some already.
 pub(super) fn add(text: &mut Text<'_>, root: &DeTable<'_>, config: &mut Config) {
     for (header, table) in tables(text, root, "bridge", &mut config.origin.unclear) {
         let (bridge, places) = bridge(text, header, table, config);
@@ -129,6 +139,11 @@ pub(super) fn add(text: &mut Text<'_>, root: &DeTable<'_>, config: &mut Config) 
         let (entry, places) = fdb(text, header, table, config);
         config.origin.place_at(config.fdb.len(), |origin| &mut origin.fdb, places);
         config.fdb.push(entry);
+    }
+    for (header, table) in tables(text, root, "neigh", &mut config.origin.unclear) {
+        let (neigh, places) = neigh(text, header, table);
+        config.origin.place_at(config.neigh.len(), |origin| &mut origin.neigh, places);
+        config.neigh.push(neigh);
     }
 }
 
@@ -341,6 +356,17 @@ fn fdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &
     let at = at.unwrap_or(FdbTarget::Port(String::new()));
     let sticky = reader.flag("sticky", false);
     (FdbConfig { bridge, mac, at, sticky }, reader.finish())
+}
+
+fn neigh(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (NeighConfig, Places) {
+    let mut reader = TableReader::new(text, "[[neigh]]", header, table, NEIGH_KEYS);
+    let bridge = reader.name("bridge", |name| Ok(name.to_owned()));
+    reader.require("ip");
+    let ip = reader.string("ip", values::station_ip).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    reader.require("mac");
+    let mac = reader.string("mac", values::station_mac).unwrap_or(MacAddr::ZERO);
+    let router = reader.flag("router", false);
+    (NeighConfig { bridge, ip, mac, router }, reader.finish())
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

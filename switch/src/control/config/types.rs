@@ -30,6 +30,8 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// `[[fdb]]`: static entries.
     pub fdb: Vec<FdbConfig>,
+    /// `[[neigh]]`: who has which IP address.
+    pub neigh: Vec<NeighConfig>,
     /// Where all this stood, for messages. Equal to any other origin, so that comparing two configurations compares what
     /// they mean; `Origin::default()` for a configuration that never was a file.
     pub origin: Origin,
@@ -44,6 +46,7 @@ impl Config {
             bridges: Vec::new(),
             ports: Vec::new(),
             fdb: Vec::new(),
+            neigh: Vec::new(),
             origin: Origin::default(),
         }
     }
@@ -510,6 +513,19 @@ pub enum FdbTarget {
     Port(String),
     /// A VTEP.
     Vtep(SocketAddr),
+}
+
+/// `[[neigh]]`: a station of a bridge, by one of its IP addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NeighConfig {
+    /// `bridge`
+    pub bridge: String,
+    /// `ip`
+    pub ip: IpAddr,
+    /// `mac`
+    pub mac: MacAddr,
+    /// `router`: neighbour advertisements call it one; default false.
+    pub router: bool,
 }
 
 /// An address with its prefix length.

@@ -300,6 +300,26 @@ pub(super) fn station_mac(text: &str) -> Checked<MacAddr> {
     }
 }
 
+/// The IP address of a station, for which it can be asked with ARP or a neighbour solicitation.
+pub(super) fn station_ip(text: &str) -> Checked<IpAddr> {
+    let example = "such as \"10.10.0.2\" or \"fd00:10::2\"";
+    let ip: IpAddr = text.parse().map_err(|_| match text.split_once('/') {
+        Some((address, _)) => {
+            Wrong::new(format!("`{text}` has a prefix length, and a station is one address"), format!("\"{address}\""))
+        }
+        None => Wrong::new(format!("`{text}` is not an IP address"), example),
+    })?;
+    let what = match ip {
+        _ if ip.is_multicast() => "a multicast address",
+        _ if ip.is_unspecified() => "the unspecified address",
+        _ if ip.is_loopback() => "a loopback address",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in IPv6's clothes",
+        IpAddr::V4(_) | IpAddr::V6(_) => return Ok(ip),
+    };
+    Err(Wrong::new(format!("{ip} is {what}, and no station has it"), example))
+}
+
 /// A VLAN identifier as the key of a trunk's table.
 pub(super) fn vlan_key(text: &str) -> Checked<VlanId> {
     let help = "a VLAN identifier from 1 to 4094, such as: trunk = { 10 = \"blue\" }";

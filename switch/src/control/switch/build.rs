@@ -9,7 +9,7 @@ use weft_vxlan::vtep::TableFull;
 
 use super::{Slots, port::OpenPort};
 use crate::{
-    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
+    bridge::{Bridge, Membership, Neigh, Overlay, PortEntry, PortOptions, Tables},
     control::config::{
         self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig,
     },
@@ -143,5 +143,11 @@ fn bridge(
         ageing: bridge.ageing,
         limit: Limit { max_learned: bridge.fdb_max_learned, evict: bridge.fdb_full == FdbFull::Evict },
         group_fwd_mask: bridge.group_fwd_mask,
+        neighs: config
+            .neigh
+            .iter()
+            .filter(|neigh| neigh.bridge == bridge.name)
+            .map(|neigh| (neigh.ip, Neigh { mac: neigh.mac, router: neigh.router }))
+            .collect(),
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::control::{
     api::model::Reloaded,
-    config::{Config, FdbConfig, Pin},
+    config::{Config, FdbConfig, NeighConfig, Pin},
 };
 
 /// What has to happen for `old` to become `new`.
@@ -14,6 +14,8 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
     let ports = |config: &Config| config.ports.iter().map(|p| (format!("port {}", p.full_name()), p.clone())).collect();
     let entry = |entry: &FdbConfig| (format!("fdb {} {}", entry.bridge, entry.mac), entry.clone());
     let entries = |config: &Config| config.fdb.iter().map(entry).collect();
+    let neigh = |neigh: &NeighConfig| (format!("neigh {} {}", neigh.bridge, neigh.ip), neigh.clone());
+    let neighs = |config: &Config| config.neigh.iter().map(neigh).collect();
     let vtep = |config: &Config| config.vtep.iter().map(|vtep| ("vtep".to_owned(), vtep.clone())).collect();
     if tuning(old) != tuning(new) {
         changes.changed.push("switch".to_owned());
@@ -22,6 +24,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
     compare(&mut changes, bridges(old), bridges(new));
     compare(&mut changes, ports(old), ports(new));
     compare(&mut changes, entries(old), entries(new));
+    compare(&mut changes, neighs(old), neighs(new));
     if old.switch.workers != new.switch.workers {
         changes.needs_restart.push("switch.workers".to_owned());
     }

@@ -9,8 +9,8 @@ use crate::{
     bridge::DropReason,
     control::{
         api::model::{
-            BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, KnownBy, Ledger, LedgerRow, LinkState, Place,
-            PortState, Totals, VtepState,
+            BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, KnownBy, Ledger, LedgerRow, LinkState,
+            NeighEntry, Place, PortState, Totals, VtepState,
         },
         config::{BridgeConfig, FdbTarget, Membership},
     },
@@ -105,6 +105,14 @@ impl Switch {
             Origin::Sticky => (FdbOrigin::Sticky, None),
         };
         Some(FdbEntry { bridge: self.bridges.get(entry.bridge.0)?.clone(), mac: entry.mac, port, vtep, origin, age_s })
+    }
+
+    /// The neighbours, of one bridge or of all, in the order of bridge and address.
+    pub fn neigh(&self, bridge: Option<&str>) -> Vec<NeighEntry> {
+        let wanted = self.config.neigh.iter().filter(|neigh| bridge.is_none_or(|name| neigh.bridge == name));
+        let mut entries: Vec<_> = wanted.map(NeighEntry::from).collect();
+        entries.sort_unstable_by(|a, b| (&a.bridge, a.ip).cmp(&(&b.bridge, b.ip)));
+        entries
     }
 
     /// All VTEPs that are known for some reason or that frames were exchanged with.

@@ -26,7 +26,7 @@ pub enum RuntimeError {
     /// It names something that is not there.
     #[error("there is no {what} {name}")]
     NotFound {
-        /// `bridge`, `port`, `VTEP` or `entry`.
+        /// `bridge`, `port`, `VTEP`, `entry` or `neighbour`.
         what: &'static str,
         /// What was named.
         name: String,
@@ -112,6 +112,22 @@ impl Switch {
             Some(_) => Ok(()),
             None => Err(RuntimeError::NotFound { what: "entry", name: format!("for {mac} in bridge {bridge}") }),
         }
+    }
+
+    /// Adds a neighbour; `request` has the keys of `[[neigh]]`.
+    pub async fn add_neigh(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.with_neigh(request)?;
+        Ok(self.apply(wanted, Gone::Stay).await?)
+    }
+
+    /// Removes a neighbour.
+    pub async fn remove_neigh(&mut self, bridge: &str, ip: IpAddr) -> Result<Reloaded, RuntimeError> {
+        self.known_bridge(bridge)?;
+        let wanted = self
+            .config
+            .without_neigh(bridge, ip)
+            .map_err(|_| RuntimeError::NotFound { what: "neighbour", name: format!("{ip} in bridge {bridge}") })?;
+        Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
     /// Flushes entries and says how many they were.

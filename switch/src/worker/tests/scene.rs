@@ -3,7 +3,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, bounded};
@@ -19,7 +18,7 @@ use super::super::{
 };
 use crate::{
     bridge::{Bridge, DropReason, Membership, Overlay, PortEntry, PortOptions, Tables},
-    fdb::{Limit, Stamp},
+    fdb::Stamp,
     ids::{BridgeId, PortId, VtepId},
     offload::{Gso, PartialCsum, VnetHeader},
     port::{
@@ -231,17 +230,7 @@ impl Peer {
 }
 
 fn bridge(vni: u32) -> Bridge {
-    Bridge {
-        vni: Vni::new(vni),
-        ports: vec![],
-        flood_list: vec![],
-        known_vteps: Default::default(),
-        learning: true,
-        ageing: Duration::from_secs(300),
-        limit: Limit { max_learned: 0, evict: true },
-        group_fwd_mask: 0,
-        local_macs: vec![],
-    }
+    Bridge { vni: Vni::new(vni), ..Bridge::default() }
 }
 
 pub(in crate::worker) fn trunk(vlans: &[(u16, BridgeId)], native: Option<BridgeId>) -> Membership {
