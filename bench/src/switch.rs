@@ -35,7 +35,7 @@ pub const BRIDGE: BridgeId = BridgeId(0);
 /// Its network identifier.
 pub const VNI: u32 = 42;
 /// No limit to what is learned.
-pub const NO_LIMIT: Limit = Limit { max_learned: 0, evict: true };
+pub const NO_LIMIT: Limit = Limit::NONE;
 
 /// The address of host `n`.
 pub fn mac(n: u32) -> MacAddr {

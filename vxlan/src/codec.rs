@@ -32,13 +32,13 @@ pub fn encap(vni: Vni, inner: &[u8], out: &mut [u8]) -> Result<usize, NoRoom> {
 /// The VNI and the inner frame of a datagram's payload. The inner frame can have any length, 0 too.
 ///
 /// # Errors
-/// In the order of the checks: too short, I flag clear, and with [`ReservedBits::Drop`] reserved bits set.
+/// In the order of the checks: too short, I flag clear, and reserved bits set that `policy` refuses.
 pub fn decap(datagram: &[u8], policy: ReservedBits) -> Result<(Vni, &[u8]), DecapError> {
     let (header, inner) = Header::parse(datagram)?;
-    match policy {
-        ReservedBits::Drop if header.has_reserved_bits() => Err(DecapError::ReservedBits(header)),
-        ReservedBits::Drop | ReservedBits::Ignore => Ok((header.vni(), inner)),
+    if header.has_any_of(policy.mask()) {
+        return Err(DecapError::ReservedBits(header));
     }
+    Ok((header.vni(), inner))
 }
 
 /// The place for a datagram is too small.

@@ -197,6 +197,14 @@ mod tests {
         }
 
         #[test]
+        fn as_many_sockets_as_ports_give_each_hash_the_kernels_port(hash: u32, min in 1..=65_000_u16, size in 1..=256_u16) {
+            let ports = SourcePorts::new(min, min + size).unwrap();
+            let count = usize::from(size);
+            let exact = ports.port(hash);
+            prop_assert_eq!(ports.bucket_ports(ports.bucket(hash, count), count), (exact, exact));
+        }
+
+        #[test]
         fn buckets_follow_each_other_without_gap_or_overlap(ports in any_range(), count in 0..2_000_usize) {
             let count = count.clamp(1, usize::from(ports.distinct_count()));
             let mut next = u32::from(ports.min());

@@ -34,6 +34,30 @@ pub enum ReservedBits {
     Drop,
     /// "MUST be ignored on receipt" (RFC 7348 section 5).
     Ignore,
+    /// Refuse it for these of them: the kernel's `reserved_bits`, see [`ReservedBits::of_mask`].
+    Mask(u64),
+}
+
+impl ReservedBits {
+    /// Refuses for the bits of `mask`, whose highest is the header's first. `None` if one of them is not reserved: the I
+    /// flag or a bit of the VNI (`vxlan_core.c:vxlan_nl2conf` refuses that as well).
+    pub const fn of_mask(mask: u64) -> Option<Self> {
+        match mask {
+            0 => Some(Self::Ignore),
+            RESERVED_MASK => Some(Self::Drop),
+            _ if mask & !RESERVED_MASK != 0 => None,
+            _ => Some(Self::Mask(mask)),
+        }
+    }
+
+    /// The bits that a header is refused for.
+    pub const fn mask(self) -> u64 {
+        match self {
+            Self::Drop => RESERVED_MASK,
+            Self::Ignore => 0,
+            Self::Mask(mask) => mask,
+        }
+    }
 }
 
 /// A VXLAN header with its I flag set, all 64 bits of it.
@@ -112,6 +136,18 @@ impl Header {
         self.0 & RESERVED_MASK != 0
     }
 
+    /// Whether any bit of `mask` is set, the highest being the header's first.
+    #[inline]
+    pub const fn has_any_of(self, mask: u64) -> bool {
+        self.0 & mask != 0
+    }
+
+    /// The same header with more bits set.
+    #[inline]
+    pub(crate) const fn with_bits(self, bits: u64) -> Self {
+        Self(self.0 | bits)
+    }
+
     /// The header as it is on the wire.
     #[inline]
     pub const fn to_bytes(self) -> [u8; HEADER_LEN] {
@@ -156,6 +192,16 @@ mod tests {
             if bit != 4 {
                 assert_eq!(parse(alone), Err(HeaderError::NoVniFlag), "bit {bit}");
             }
+        }
+    }
+
+    #[test]
+    fn a_mask_has_reserved_bits_only() {
+        assert_eq!(ReservedBits::of_mask(0xf7ff_ffff_0000_00ff), Some(ReservedBits::Drop));
+        assert_eq!(ReservedBits::of_mask(0), Some(ReservedBits::Ignore));
+        assert_eq!(ReservedBits::of_mask(0x80), Some(ReservedBits::Mask(0x80)));
+        for used in [FLAG_ONLY, 0x100, 0x8000_0000, u64::MAX] {
+            assert_eq!(ReservedBits::of_mask(used), None, "{used:x}");
         }
     }
 

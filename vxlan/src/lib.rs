@@ -32,7 +32,7 @@
 //! | [`vtep`] | which VTEPs there are, and which of them get a copy of a flooded frame |
 //!
 //! Not here: outer Ethernet, IP and UDP (the kernel's sockets write them), the meaning of inner frames (the switch's
-//! `wire`), and the extensions VXLAN-GPE and Group Policy, whose bits count as reserved.
+//! `wire`), and the extension VXLAN-GPE, whose bits count as reserved.
 //!
 //! # Contract
 //!
@@ -46,6 +46,7 @@ pub mod ecn;
 pub mod entropy;
 pub mod header;
 pub mod mtu;
+pub mod policy;
 pub mod vni;
 pub mod vtep;
 
@@ -53,5 +54,6 @@ pub use codec::{DecapError, decap, encap};
 pub use ecn::{Ecn, EcnMode};
 pub use entropy::SourcePorts;
 pub use header::{DEFAULT_PORT, HEADER_LEN, Header, HeaderError, ReservedBits};
+pub use policy::GroupPolicy;
 pub use vni::Vni;
 pub use vtep::{FloodList, VtepTable};

@@ -108,6 +108,7 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
                 "rcvbuf_errors",
                 "gso_refusals",
                 "gso_off_sockets",
+                "gbp_policies",
                 "checksum_errors",
             ],
         )?;

@@ -93,7 +93,7 @@ drop_reasons! {
     VxlanNoVniFlag = "vxlan_no_vni_flag",
     /// no bridge has this VNI
     VniUnknown = "vni_unknown",
-    /// reserved bits of the VXLAN header are set and `reserved_bits = "drop"`
+    /// the VXLAN header has bits set that `reserved_bits` refuses
     VxlanReservedBits = "vxlan_reserved_bits",
     /// from a VTEP that nobody named, and `peers = "known"`
     VtepUnknown = "vtep_unknown",

@@ -13,8 +13,10 @@ mod decide;
 pub mod drop_reason;
 pub mod neigh;
 mod tables;
+mod tunnel;
 
 pub use decide::{Admission, FloodKind, Verdict, admit};
 pub use drop_reason::DropReason;
 pub use neigh::{Neigh, Neighs};
 pub use tables::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables};
+pub use tunnel::TunnelOptions;

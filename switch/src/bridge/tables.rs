@@ -8,7 +8,7 @@ use std::{
 
 use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
 
-use super::{DropReason, Neighs};
+use super::{DropReason, Neighs, TunnelOptions};
 use crate::{
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
@@ -56,11 +56,21 @@ pub struct PortOptions {
     pub hairpin: bool,
     /// Does not talk to other isolated ports.
     pub isolated: bool,
+    /// The group policy of what enters here and leaves by the overlay; 0: none.
+    pub gbp_policy: u16,
 }
 
 impl Default for PortOptions {
     fn default() -> Self {
-        Self { learning: true, flood: true, mcast_flood: true, bcast_flood: true, hairpin: false, isolated: false }
+        Self {
+            learning: true,
+            flood: true,
+            mcast_flood: true,
+            bcast_flood: true,
+            hairpin: false,
+            isolated: false,
+            gbp_policy: 0,
+        }
     }
 }
 
@@ -159,6 +169,8 @@ pub struct Bridge {
     pub learning: bool,
     /// After what time without traffic an address is forgotten.
     pub ageing: Duration,
+    /// What is switched on at its overlay side.
+    pub tunnel: TunnelOptions,
     /// How much it may learn.
     pub limit: Limit,
     /// Bit X: 01-80-C2-00-00-0X is forwarded.
@@ -179,7 +191,8 @@ impl Default for Bridge {
             known_vteps: HashMap::default(),
             learning: true,
             ageing: Duration::from_secs(300),
-            limit: Limit { max_learned: 0, evict: true },
+            tunnel: TunnelOptions::default(),
+            limit: Limit::NONE,
             group_fwd_mask: 0,
             local_macs: Vec::new(),
             neighs: Neighs::default(),
@@ -203,8 +216,10 @@ pub struct Overlay {
     pub local: SocketAddr,
     /// Whether frames are taken from VTEPs that nobody named.
     pub any_peer: bool,
-    /// What happens to VXLAN headers with reserved bits.
-    pub reserved_bits: ReservedBits,
+    /// A VXLAN header with any of these bits is refused; the highest is its first.
+    pub refused_bits: u64,
+    /// Group policies are sent and read.
+    pub gbp: bool,
     /// How the outer ECN field follows the inner one.
     pub ecn: EcnMode,
     /// Whether frames with an 802.1Q tag of their own may cross.
@@ -226,7 +241,8 @@ impl Overlay {
         Self {
             local,
             any_peer: false,
-            reserved_bits: ReservedBits::Drop,
+            refused_bits: ReservedBits::Drop.mask(),
+            gbp: false,
             ecn: EcnMode::Kernel,
             inner_vlan_passes: true,
             ttl: Some(Self::DEFAULT_TTL),

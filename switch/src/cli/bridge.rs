@@ -39,6 +39,12 @@ struct AddArgs {
     /// Do not learn source addresses
     #[arg(long)]
     no_learning: bool,
+    /// Do not learn source addresses of what comes from VTEPs
+    #[arg(long)]
+    no_vxlan_learning: bool,
+    /// Most entries behind VTEPs; 0 for no limit
+    #[arg(long, value_name = "COUNT")]
+    maxaddress: Option<u32>,
     /// How long a learned address lives without traffic from it, such as 300s
     #[arg(long, value_name = "DURATION")]
     ageing: Option<String>,
@@ -75,6 +81,8 @@ fn request(args: &AddArgs) -> BridgeRequest {
         vni: args.vni,
         remotes: args.remotes.clone(),
         learning: args.no_learning.then_some(false),
+        vxlan_learning: args.no_vxlan_learning.then_some(false),
+        maxaddress: args.maxaddress,
         ageing: args.ageing.clone(),
         fdb_max_learned: args.fdb_max_learned,
         fdb_full: args.fdb_full.clone(),

@@ -17,7 +17,7 @@ use crate::control::{
     api::model::{BridgeRequest, FdbRequest, NeighEntry, NeighRequest, PortRequest},
     config::{
         Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers, Pin,
-        PortConfig, PortKind, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl, VtepConfig, word_of,
+        PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,
     },
 };
 
@@ -96,9 +96,13 @@ fn vtep(vtep: &VtepConfig) -> String {
         format!("        ttl {}, tos {}, df {}", bare(&ttl), bare(&tos), word_of(Df::WORDS, &vtep.df)),
         format!(
             "        reserved_bits {}, ecn {}, inner_vlan {}",
-            word_of(RESERVED_BITS_WORDS, &vtep.reserved_bits),
+            reserved_bits_text(vtep.reserved_bits),
             word_of(ECN_WORDS, &vtep.ecn),
             word_of(InnerVlan::WORDS, &vtep.inner_vlan)
+        ),
+        format!(
+            "        gbp {}, udpcsum {}, udp6zerocsumtx {}, udp6zerocsumrx {}",
+            vtep.gbp, vtep.udpcsum, vtep.udp6zerocsumtx, vtep.udp6zerocsumrx
         ),
     ]
     .join("\n")
@@ -164,8 +168,9 @@ fn besides(port: &PortConfig) -> impl Iterator<Item = String> {
         ("isolated", port.isolated),
     ];
     let set = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
+    let policy = (port.gbp_policy != 0).then(|| format!("gbp_policy {}", port.gbp_policy));
     let queue_length = port.queue_length.map(|length| format!("queue_length {length}"));
-    port.mac.map(|mac| mac.to_string()).into_iter().chain(queue_length).chain(set)
+    port.mac.map(|mac| mac.to_string()).into_iter().chain(queue_length).chain(policy).chain(set)
 }
 
 fn static_entries(config: &Config) -> String {
@@ -195,7 +200,11 @@ fn plan_json(config: &Config) -> Value {
             "netns": vtep.netns.to_string(),
             "port": vtep.port,
             "peers": word_of(Peers::WORDS, &vtep.peers),
-            "reserved_bits": word_of(RESERVED_BITS_WORDS, &vtep.reserved_bits),
+            "reserved_bits": reserved_bits_text(vtep.reserved_bits),
+            "gbp": vtep.gbp,
+            "udpcsum": vtep.udpcsum,
+            "udp6zerocsumtx": vtep.udp6zerocsumtx,
+            "udp6zerocsumrx": vtep.udp6zerocsumrx,
             "ecn": word_of(ECN_WORDS, &vtep.ecn),
             "inner_vlan": word_of(InnerVlan::WORDS, &vtep.inner_vlan),
             "source_port_range": [min, max],
@@ -324,6 +333,7 @@ vtep    192.0.2.1 port 4789 in host1, peers known
         receive_buffer 8MiB, send_buffer 512KiB
         ttl inherit, tos 0, df set
         reserved_bits drop, ecn kernel, inner_vlan pass
+        gbp false, udpcsum true, udp6zerocsumtx false, udp6zerocsumrx false
 
 BRIDGE  VNI  AGEING  LIMIT  PORTS             REMOTES
 blue     42      5m  65536  left/eth0 trunk0  192.0.2.2:4789

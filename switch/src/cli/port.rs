@@ -78,6 +78,9 @@ struct AddArgs {
     /// No frames to or from other isolated ports
     #[arg(long)]
     isolated: bool,
+    /// The group policy of its frames, from 1 to 65535; needs gbp = true below [vtep]
+    #[arg(long, value_name = "POLICY")]
+    gbp_policy: Option<u16>,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -126,6 +129,7 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         bcast_flood: off(args.no_bcast_flood),
         hairpin: on(args.hairpin),
         isolated: on(args.isolated),
+        gbp_policy: args.gbp_policy,
     })
 }
 

@@ -497,6 +497,7 @@ FRAMES  WHERE                                  WAY  REASON             WHICH MEA
             checksum_errors: None,
             gso_refusals: None,
             gso_off_sockets: None,
+            gbp_policies: None,
         };
         let underlay = LedgerRow {
             kind: Place::Underlay,
@@ -512,6 +513,7 @@ FRAMES  WHERE                                  WAY  REASON             WHICH MEA
             checksum_errors: Some(0),
             gso_refusals: Some(3),
             gso_off_sockets: Some(1),
+            gbp_policies: None,
             ..port.clone()
         };
         let good = Ledger { totals: Totals::new(1200, 40, 1230, 10), rows: vec![port, underlay] };

@@ -56,6 +56,13 @@ impl Books {
         self.bridges.get(&bridge).map_or(0, |book| book.count)
     }
 
+    /// How many entries of a bridge are behind VTEPs. Costs in proportion to its ports and VTEPs, so it is for bridges that
+    /// limit that, when something new is learned.
+    pub(super) fn remote_count(&self, bridge: BridgeId) -> usize {
+        let by_size = self.bridges.get(&bridge).into_iter().flat_map(|book| &book.by_size);
+        by_size.filter(|(_, at)| matches!(at, Endpoint::Vtep(_))).map(|(count, _)| count).sum()
+    }
+
     /// Who holds most entries of a bridge.
     pub(super) fn greediest(&self, bridge: BridgeId) -> Option<Endpoint> {
         self.bridges.get(&bridge)?.by_size.last().map(|(_, at)| *at)

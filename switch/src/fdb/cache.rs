@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     const BLUE: BridgeId = BridgeId(3);
-    const NO_LIMIT: Limit = Limit { max_learned: 0, evict: false };
+    const NO_LIMIT: Limit = Limit { max_learned: 0, evict: false, ..Limit::NONE };
 
     fn place(fdb: &Fdb, n: u64) -> Place {
         fdb.place(BLUE, MacAddr::from_u64(0x0200_0000_0000 | n))

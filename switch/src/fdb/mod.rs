@@ -113,6 +113,13 @@ pub struct Limit {
     pub max_learned: usize,
     /// At the limit: make room (true) or learn nothing (false, the kernel's way).
     pub evict: bool,
+    /// Most learned entries behind VTEPs, at which nothing more is learned there; `None`: no limit of their own.
+    pub max_remote: Option<usize>,
+}
+
+impl Limit {
+    /// No limit.
+    pub const NONE: Self = Self { max_learned: 0, evict: true, max_remote: None };
 }
 
 /// What became of a frame's source address.
@@ -301,6 +308,12 @@ impl Fdb {
                 }
                 Origin::Sticky => return Learned::Sticky,
                 Origin::Static => {}
+                Origin::Learned if !matches!(from, Endpoint::Vtep(_)) && has_no_room(&books, key, at, limit) => {
+                    // It is no longer where it was, and where it is can't be remembered: nobody knows.
+                    drop(entry);
+                    self.remove_key(&mut books, key);
+                    return Learned::Full;
+                }
                 Origin::Learned => {
                     books.remove(key, from, entry.filed);
                     books.insert(key, at, now);
@@ -312,6 +325,9 @@ impl Fdb {
             drop(entry);
             self.outdate(key);
             return Learned::Moved { from };
+        }
+        if has_no_room(&books, key, at, limit) {
+            return Learned::Full;
         }
         let mut evicted = None;
         if limit.max_learned > 0 && books.learned_count(key.bridge()) >= limit.max_learned {
@@ -485,6 +501,12 @@ impl Fdb {
 #[inline]
 const fn group(hash: u64) -> usize {
     (hash >> 32) as usize % GROUPS
+}
+
+/// Whether there are as many entries behind VTEPs as there may be, and this would be one more.
+fn has_no_room(books: &Books, key: Key, at: Endpoint, limit: Limit) -> bool {
+    let is_remote = matches!(at, Endpoint::Vtep(_));
+    is_remote && limit.max_remote.is_some_and(|most| books.remote_count(key.bridge()) >= most)
 }
 
 fn view(key: Key, entry: &Entry) -> EntryView {

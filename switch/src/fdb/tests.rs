@@ -9,7 +9,7 @@ use crate::ids::{PortId, VtepId};
 
 const BLUE: BridgeId = BridgeId(0);
 const GREEN: BridgeId = BridgeId(1);
-const NO_LIMIT: Limit = Limit { max_learned: 0, evict: false };
+const NO_LIMIT: Limit = Limit { max_learned: 0, evict: false, ..Limit::NONE };
 
 const fn port(n: u16) -> Endpoint {
     Endpoint::Port(PortId(n))
@@ -85,8 +85,8 @@ fn only_traffic_from_an_address_keeps_its_entry_alive() {
 #[test]
 fn a_full_table_refuses_or_evicts_the_oldest_as_it_is_told() {
     let fdb = Fdb::new();
-    let refuse = Limit { max_learned: 2, evict: false };
-    let evict = Limit { max_learned: 2, evict: true };
+    let refuse = Limit { max_learned: 2, evict: false, ..Limit::NONE };
+    let evict = Limit { max_learned: 2, evict: true, ..Limit::NONE };
     fdb.learn(BLUE, mac(1), port(1), at(1), refuse);
     fdb.learn(BLUE, mac(2), port(1), at(2), refuse);
     assert_eq!(fdb.learn(BLUE, mac(3), port(1), at(3), refuse), Learned::Full);
@@ -98,7 +98,7 @@ fn a_full_table_refuses_or_evicts_the_oldest_as_it_is_told() {
 #[test]
 fn static_entries_do_not_count_against_the_limit() {
     let fdb = Fdb::new();
-    let limit = Limit { max_learned: 1, evict: false };
+    let limit = Limit { max_learned: 1, evict: false, ..Limit::NONE };
     fdb.learn(BLUE, mac(1), port(1), at(0), limit);
     fdb.add_static(BLUE, mac(1), port(1), false, at(0));
     assert_eq!(fdb.learned_count(BLUE), 0);
@@ -107,11 +107,29 @@ fn static_entries_do_not_count_against_the_limit() {
     assert_eq!(fdb.len(), 3);
 }
 
+/// The kernel's `maxaddress`: what is behind VTEPs has a limit of its own, and moves between them are free.
+#[test]
+fn at_the_limit_for_vteps_nothing_new_is_learned_there_and_ports_learn_on() {
+    let fdb = Fdb::new();
+    let limit = Limit { max_remote: Some(2), ..Limit::NONE };
+    fdb.learn(BLUE, mac(1), vtep(1), at(0), limit);
+    fdb.learn(BLUE, mac(2), vtep(2), at(0), limit);
+    assert_eq!(fdb.learn(BLUE, mac(3), vtep(2), at(0), limit), Learned::Full);
+    assert_eq!(fdb.learn(BLUE, mac(3), port(1), at(0), limit), Learned::New { evicted: None });
+    assert_eq!(fdb.learn(BLUE, mac(1), vtep(2), at(0), limit), Learned::Moved { from: vtep(1) });
+    assert_eq!(fdb.learn(GREEN, mac(1), vtep(2), at(0), limit), Learned::New { evicted: None });
+
+    assert_eq!(fdb.learn(BLUE, mac(3), vtep(2), at(1), limit), Learned::Full);
+    assert_eq!(fdb.lookup(BLUE, mac(3)), None, "it is not at its port any more");
+    let none = Limit { max_remote: Some(0), ..Limit::NONE };
+    assert_eq!(Fdb::new().learn(BLUE, mac(1), vtep(1), at(0), none), Learned::Full);
+}
+
 /// OVS's ofproto-dpif.at, "MAC table overflow fairness": whoever floods evicts from the fullest, in the end its own.
 #[test]
 fn a_flooding_port_can_not_push_the_others_out() {
     let fdb = Fdb::new();
-    let limit = Limit { max_learned: 10, evict: true };
+    let limit = Limit { max_learned: 10, evict: true, ..Limit::NONE };
     for (n, p) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 3), (7, 4), (8, 4), (9, 4), (10, 4)] {
         fdb.learn(BLUE, mac(n), port(p), at(n), limit);
     }
@@ -144,7 +162,7 @@ fn flush_takes_what_it_is_told_and_nothing_else() {
 #[test]
 fn workers_that_learn_at_once_leave_books_and_table_equal() {
     let fdb = Fdb::new();
-    let limit = Limit { max_learned: 500, evict: true };
+    let limit = Limit { max_learned: 500, evict: true, ..Limit::NONE };
     std::thread::scope(|scope| {
         for worker in 0..4u64 {
             let fdb = &fdb;

@@ -228,11 +228,11 @@ pub(crate) fn set_zero_checksums_accepted(socket: BorrowedFd<'_>, on: bool) -> R
     set_option(socket, libc::SOL_UDP, UDP_NO_CHECK6_RX, i32::from(on))
 }
 
-/// Sends datagrams over IPv6 with a UDP checksum of zero.
-#[cfg(test)]
-pub(crate) fn set_zero_checksums_sent(socket: BorrowedFd<'_>, on: bool) -> Result<(), Errno> {
+/// Sends datagrams with a UDP checksum, or with zero in its place. Each option counts for its own IP.
+pub(crate) fn set_checksums_sent(socket: BorrowedFd<'_>, on: bool) -> Result<(), Errno> {
     const UDP_NO_CHECK6_TX: libc::c_int = 101;
-    set_option(socket, libc::SOL_UDP, UDP_NO_CHECK6_TX, i32::from(on))
+    set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, i32::from(!on))?;
+    set_option(socket, libc::SOL_UDP, UDP_NO_CHECK6_TX, i32::from(!on))
 }
 
 /// Whether the kernel knows UDP_SEGMENT (Linux 4.18).

@@ -31,7 +31,7 @@ use super::{
     owner::port_owner,
     udp::{Sender, Senders, UdpUnderlay},
 };
-use crate::sys::udp::{has_udp_segment, set_udp_gro, set_zero_checksums_accepted};
+use crate::sys::udp::{has_udp_segment, set_checksums_sent, set_udp_gro, set_zero_checksums_accepted};
 
 /// What the underlay's sockets are to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +54,10 @@ pub struct UnderlaySettings {
     pub receive_buffer: usize,
     /// Bytes asked for the send buffer of each sender.
     pub send_buffer: usize,
+    /// Whether what is sent has UDP checksums. The kernel sends nothing as one ([`Gso`]) from sockets without.
+    pub checksums: bool,
+    /// Whether datagrams over IPv6 without UDP checksum are taken (RFC 6936); over IPv4 they always are.
+    pub zero_checksums_accepted: bool,
 }
 
 impl UnderlaySettings {
@@ -76,6 +80,8 @@ impl UnderlaySettings {
             gso: Gso::Auto,
             receive_buffer: Self::DEFAULT_RECEIVE_BUFFER,
             send_buffer: Self::DEFAULT_SEND_BUFFER,
+            checksums: true,
+            zero_checksums_accepted: false,
         }
     }
 }
@@ -235,8 +241,9 @@ fn new_receiver(settings: &UnderlaySettings) -> Result<Socket, UnderlayError> {
         IpAddr::V4(_) => socket.set_recv_tos_v4(true).map_err(because("set IP_RECVTOS"))?,
         IpAddr::V6(_) => {
             socket.set_recv_tclass_v6(true).map_err(because("set IPV6_RECVTCLASS"))?;
-            // RFC 7348 section 5: a zero UDP checksum "MUST be accepted for decapsulation". RFC 6936 allows it for tunnels.
-            set_zero_checksums_accepted(fd, true).map_err(because("set UDP_NO_CHECK6_RX"))?;
+            if settings.zero_checksums_accepted {
+                set_zero_checksums_accepted(fd, true).map_err(because("set UDP_NO_CHECK6_RX"))?;
+            }
         }
     }
     // As root of the namespace's owner regardless of net.core.rmem_max; else as much as that allows.
@@ -268,7 +275,7 @@ fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
         warn_of_less("send_buffer", "net.core.wmem_max", settings.send_buffer, given);
     }
     let knows_runs = sockets.first().is_some_and(|sender| has_udp_segment(sender.as_fd()));
-    let takes_runs = takes_runs(gso, knows_runs)?;
+    let takes_runs = takes_runs(gso, knows_runs)? && settings.checksums;
     Ok(Senders {
         sockets: sockets.into_iter().map(|socket| Sender::new(socket, takes_runs)).collect(),
         bucket_count,
@@ -294,6 +301,9 @@ fn new_sender(settings: &UnderlaySettings, dont_fragment: bool) -> Result<Socket
     let fd = socket.as_fd();
     // "Return 0": no byte of any datagram is to be kept. Attached before the socket can be reached.
     socket.attach_filter(&[SockFilter::new(BPF_RET_K, 0, 0, 0)]).map_err(because("attach a filter"))?;
+    if !settings.checksums {
+        set_checksums_sent(fd, false).map_err(because("send without UDP checksums"))?;
+    }
     set_dont_fragment(fd, address, dont_fragment).map_err(because("set the policy of path MTU discovery"))?;
     sockopt::set_socket_send_buffer_size_force(fd, send_buffer)
         .or_else(|_| sockopt::set_socket_send_buffer_size(fd, send_buffer))

@@ -10,6 +10,8 @@
 //! Frames are wire frames: a super-frame counts as its segments. `copies` are the *extra* ones that flooding makes: a
 //! frame flooded to three endpoints is one in, two copies and three out.
 
+use weft_vxlan::GroupPolicy;
+
 use crate::{
     bridge::DropReason,
     ids::{BridgeId, Endpoint, PortId, VtepId},
@@ -99,6 +101,8 @@ pub struct Counters {
     pub removed_ports: Tally,
     /// Bridges that were taken out.
     pub removed_bridges: Tally,
+    /// Datagrams that named a group policy, by its number; empty until one does.
+    pub policies: Vec<u64>,
 }
 
 impl Counters {
@@ -110,6 +114,18 @@ impl Counters {
         self.underlay.add(&other.underlay);
         self.removed_ports.add(&other.removed_ports);
         self.removed_bridges.add(&other.removed_bridges);
+        if self.policies.len() < other.policies.len() {
+            self.policies.resize(other.policies.len(), 0);
+        }
+        self.policies.iter_mut().zip(&other.policies).for_each(|(sum, other)| *sum += other);
+    }
+
+    /// A datagram named this group policy.
+    pub(super) fn policy_arrived(&mut self, policy: GroupPolicy) {
+        if self.policies.is_empty() {
+            self.policies.resize(usize::from(u16::MAX) + 1, 0);
+        }
+        self.policies[usize::from(policy.id)] += 1;
     }
 
     /// The whole switch: every port and VTEP, past ones too, and what came from nowhere.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use weft_vxlan::{
-    Vni,
+    GroupPolicy, Vni,
     ecn::{self, Ecn},
     header::{HEADER_LEN, Header},
 };
@@ -141,9 +141,10 @@ impl<'w> Egress<'w> {
             return Err(DropReason::UnderlayMtu);
         }
         let hash = flow::hash(staged.bytes, &dissected, self.flow_seed);
+        let header = if overlay.gbp { policy_header(self.tables, vni, staged.ingress()) } else { Header::new(vni) };
         for index in 0..segments.count() {
             let datagram = underlay.reserve(&target, hash, HEADER_LEN + segments.len(index));
-            encapsulate(vni, &segments, index, datagram);
+            encapsulate(header, &segments, index, datagram);
         }
         Ok(())
     }
@@ -228,10 +229,22 @@ fn outer(overlay: &Overlay, bridge: BridgeId, vtep: VtepId, address: SocketAddr,
     }
 }
 
+/// The header of a frame that entered here, with the group policy of its port.
+fn policy_header(tables: &Tables, vni: Vni, ingress: Endpoint) -> Header {
+    let port = match ingress {
+        Endpoint::Port(port) => tables.port(port),
+        Endpoint::Vtep(_) => None,
+    };
+    match port.map_or(0, |port| port.options.gbp_policy) {
+        0 => Header::new(vni),
+        policy => Header::with_policy(vni, GroupPolicy::new(policy)),
+    }
+}
+
 #[inline]
-fn encapsulate(vni: Vni, segments: &Segments<'_>, index: usize, datagram: &mut [u8]) {
-    let (header, inner) = datagram.split_at_mut(HEADER_LEN);
-    header.copy_from_slice(&Header::new(vni).to_bytes());
+fn encapsulate(header: Header, segments: &Segments<'_>, index: usize, datagram: &mut [u8]) {
+    let (front, inner) = datagram.split_at_mut(HEADER_LEN);
+    front.copy_from_slice(&header.to_bytes());
     segments.write(index, inner);
 }
 

@@ -5,3 +5,4 @@ mod overlay;
 mod ports;
 pub(super) mod scene;
 mod storm;
+mod tunnel;

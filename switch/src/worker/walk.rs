@@ -18,7 +18,7 @@ use arrayvec::ArrayVec;
 use weft_vxlan::{
     Vni,
     ecn::{self, Ecn},
-    header::{Header, HeaderError, ReservedBits},
+    header::{Header, HeaderError},
 };
 
 use super::{
@@ -63,6 +63,13 @@ pub(super) struct Staged<'b> {
     learns: bool,
     /// It goes no further.
     kept: Option<DropReason>,
+}
+
+impl Staged<'_> {
+    /// Where it came in.
+    pub(super) const fn ingress(&self) -> Endpoint {
+        self.ingress
+    }
 }
 
 /// Where a batch came in.
@@ -226,11 +233,16 @@ impl<'w> Walk<'w> {
             HeaderError::Truncated { .. } => DropReason::VxlanTruncated,
             HeaderError::NoVniFlag => DropReason::VxlanNoVniFlag,
         })?;
-        let reserved = overlay.reserved_bits == ReservedBits::Drop && header.has_reserved_bits();
+        let reserved = header.has_any_of(overlay.refused_bits);
         let tunnel = match self.last_tunnel {
             Some(last) if (last.source, last.vni) == (source, header.vni()) && !reserved => last,
             Some(_) | None => self.find_tunnel(overlay, source, header.vni(), reserved)?,
         };
+        if overlay.gbp
+            && let Some(policy) = header.policy()
+        {
+            self.counters().policy_arrived(policy);
+        }
         Ok((tunnel, inner))
     }
 
@@ -275,12 +287,14 @@ impl<'w> Walk<'w> {
             Malformed::Runt => DropReason::InnerTruncated,
             Malformed::TruncatedTag => DropReason::Malformed,
         })?;
-        let inspected = match admitted(bridge, header.dst, header.src)? {
-            None => self.inspect(overlay, bridge, outer_tos, inner),
-            Some(reason) => Err(reason),
-        };
-        let (vnet, frames, kept) = match inspected {
-            Ok((vnet, frames)) => (vnet, frames, None),
+        // The tunnel looks first whether the source can be learned, if it learns at all, then at the packet. The bridge behind
+        // it sees the rest.
+        let admitted = admitted(bridge, header.dst, header.src);
+        if bridge.tunnel.learning {
+            admitted?;
+        }
+        let (vnet, frames, kept) = match self.inspect(overlay, bridge, outer_tos, inner) {
+            Ok((vnet, frames)) => (vnet, frames, admitted?),
             Err(reason) => (VnetHeader::NONE, 1, Some(reason)),
         };
         Ok(Staged {
@@ -293,7 +307,7 @@ impl<'w> Walk<'w> {
             src: self.place(id, header.src),
             dst: self.place(id, header.dst),
             priority: Tag(0),
-            learns: bridge.learns(header.src),
+            learns: bridge.tunnel.learning && bridge.learns(header.src),
             kept,
         })
     }

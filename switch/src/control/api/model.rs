@@ -296,6 +296,8 @@ pub struct LedgerRow {
     pub gso_refusals: Option<u64>,
     /// Underlay only: sending sockets that send all datagrams one by one, with `gso = "auto"` after such a refusal.
     pub gso_off_sockets: Option<u64>,
+    /// Underlay only: datagrams by the group policy that they named (`gbp`); null if none did.
+    pub gbp_policies: Option<BTreeMap<u16, u64>>,
 }
 
 /// What a flush took out.
@@ -358,6 +360,12 @@ pub struct BridgeRequest {
     /// `learning`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning: Option<bool>,
+    /// `vxlan_learning`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vxlan_learning: Option<bool>,
+    /// `maxaddress`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maxaddress: Option<u32>,
     /// `ageing`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ageing: Option<String>,
@@ -426,6 +434,9 @@ pub struct PortRequest {
     /// `isolated`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolated: Option<bool>,
+    /// `gbp_policy`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gbp_policy: Option<u16>,
 }
 
 /// `[[fdb]]` as a request.
@@ -514,6 +525,8 @@ impl From<&BridgeConfig> for BridgeRequest {
             vni: bridge.vni.map(|vni| vni.get()),
             remotes: bridge.remotes.iter().map(SocketAddr::to_string).collect(),
             learning: Some(bridge.learning),
+            vxlan_learning: Some(bridge.vxlan_learning),
+            maxaddress: bridge.maxaddress,
             ageing: Some(humantime::format_duration(bridge.ageing).to_string()),
             fdb_max_learned: Some(bridge.fdb_max_learned as u64),
             fdb_full: Some(word_of(FdbFull::WORDS, &bridge.fdb_full).to_owned()),
@@ -549,6 +562,7 @@ impl From<&PortConfig> for PortRequest {
             bcast_flood: Some(port.bcast_flood),
             hairpin: Some(port.hairpin),
             isolated: Some(port.isolated),
+            gbp_policy: Some(port.gbp_policy),
         }
     }
 }

@@ -9,11 +9,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use weft_vxlan::{ReservedBits, policy::USED_BITS};
+
 use super::{
     mistake::{Mistake, Place},
     origin::Places,
     reader::list,
-    types::{BridgeConfig, Config, FdbTarget, Membership, PortConfig, PortKind},
+    types::{BridgeConfig, Config, FdbTarget, GsoMode, Membership, PortConfig, PortKind, reserved_bits_text},
     values::nearest,
 };
 
@@ -26,6 +28,7 @@ const MAX_ITEMS: usize = 65_535;
 pub(super) fn all(config: &Config) -> Vec<Mistake> {
     let mut mistakes = Mistakes::default();
     sizes(config, &mut mistakes);
+    vtep(config, &mut mistakes);
     for (index, bridge) in config.bridges.iter().enumerate() {
         overlay(config, bridge, config.origin.bridge(index), &mut mistakes);
     }
@@ -59,6 +62,34 @@ fn sizes(config: &Config, mistakes: &mut Mistakes) {
     for (what, count) in counts.into_iter().filter(|&(_, count)| count > MAX_ITEMS) {
         mistakes.add(None, format!("{count} {what}"), format!("a switch has at most {MAX_ITEMS}"));
     }
+}
+
+/// What `[vtep]` can't have together.
+fn vtep(config: &Config, mistakes: &mut Mistakes) {
+    let Some(vtep) = &config.vtep else { return };
+    let places = &config.origin.vtep;
+    let without_checksums = if vtep.address.is_ipv4() { "udpcsum" } else { "udp6zerocsumtx" };
+    if !vtep.sends_checksums() && vtep.gso == GsoMode::On {
+        let message = "gso = \"on\" without UDP checksums: the kernel sends nothing as one then";
+        mistakes.add(places.of(without_checksums), message, "gso = \"auto\" sends one by one where it must");
+    }
+    let contradicting = match vtep.reserved_bits {
+        ReservedBits::Mask(mask) => mask & USED_BITS,
+        ReservedBits::Drop | ReservedBits::Ignore => 0,
+    };
+    if vtep.gbp && contradicting != 0 {
+        let message = format!("gbp uses bits that `reserved_bits` refuses: {contradicting:#018x}");
+        let help = format!("without them, {}", reserved_bits_text_without(vtep.reserved_bits, USED_BITS));
+        mistakes.add(places.of("reserved_bits"), message, help);
+    }
+    for (index, port) in config.ports.iter().enumerate().filter(|(_, port)| port.gbp_policy != 0 && !vtep.gbp) {
+        let message = format!("port `{}` has a group policy, and `[vtep]` does not send it", port.full_name());
+        mistakes.add(config.origin.port(index).of("gbp_policy"), message, "gbp = true below [vtep]");
+    }
+}
+
+fn reserved_bits_text_without(bits: ReservedBits, used: u64) -> String {
+    ReservedBits::of_mask(bits.mask() & !used).map(reserved_bits_text).unwrap_or_default()
 }
 
 /// A bridge's VNI and flood list.

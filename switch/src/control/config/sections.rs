@@ -15,8 +15,7 @@ use super::{
     reader::{Key, TableReader, Text, table, tables},
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership,
-        NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, RESERVED_BITS_WORDS, SwitchConfig, Tos, Ttl,
-        VtepConfig,
+        NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, SwitchConfig, Tos, Ttl, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -49,6 +48,10 @@ const VTEP_KEYS: &[Key] = &[
     ("reserved_bits", "\"drop\""),
     ("ecn", "\"kernel\""),
     ("inner_vlan", "\"pass\""),
+    ("gbp", "false"),
+    ("udpcsum", "true"),
+    ("udp6zerocsumtx", "false"),
+    ("udp6zerocsumrx", "false"),
     ("source_port_range", "[49152, 65535]"),
     ("source_ports", "16"),
     ("ttl", "64"),
@@ -64,6 +67,8 @@ const BRIDGE_KEYS: &[Key] = &[
     ("vni", "42"),
     ("remotes", "[\"192.0.2.2\"]"),
     ("learning", "true"),
+    ("vxlan_learning", "true"),
+    ("maxaddress", "1000"),
     ("ageing", "\"300s\""),
     ("fdb_max_learned", "65536"),
     ("fdb_full", "\"evict\""),
@@ -88,6 +93,7 @@ const PORT_KEYS: &[Key] = &[
     ("bcast_flood", "true"),
     ("hairpin", "false"),
     ("isolated", "false"),
+    ("gbp_policy", "0"),
 ];
 
 const FDB_KEYS: &[Key] = &[
@@ -196,7 +202,11 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     set(&mut vtep.netns, reader.string("netns", values::netns));
     set(&mut vtep.port, reader.number("port", udp_port));
     set(&mut vtep.peers, reader.word("peers", Peers::WORDS));
-    set(&mut vtep.reserved_bits, reader.word("reserved_bits", RESERVED_BITS_WORDS));
+    set(&mut vtep.reserved_bits, reader.string("reserved_bits", values::reserved_bits));
+    vtep.gbp = reader.flag("gbp", vtep.gbp);
+    vtep.udpcsum = reader.flag("udpcsum", vtep.udpcsum);
+    vtep.udp6zerocsumtx = reader.flag("udp6zerocsumtx", vtep.udp6zerocsumtx);
+    vtep.udp6zerocsumrx = reader.flag("udp6zerocsumrx", vtep.udp6zerocsumrx);
     set(&mut vtep.ecn, reader.word("ecn", ECN_WORDS));
     set(&mut vtep.inner_vlan, reader.word("inner_vlan", InnerVlan::WORDS));
     set(&mut vtep.ttl, reader.number_or_word("ttl", values::ttl, ("inherit", Ttl::Inherit)));
@@ -253,6 +263,8 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     bridge.vni = reader.number("vni", values::vni);
     set(&mut bridge.remotes, reader.strings("remotes", |remote| values::vtep(remote, default_port)));
     bridge.learning = reader.flag("learning", bridge.learning);
+    bridge.vxlan_learning = reader.flag("vxlan_learning", bridge.vxlan_learning);
+    bridge.maxaddress = reader.number("maxaddress", values::maxaddress).filter(|most| *most > 0);
     set(&mut bridge.ageing, reader.string("ageing", values::ageing));
     set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));
     set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));
@@ -285,6 +297,7 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.bcast_flood = reader.flag("bcast_flood", port.bcast_flood);
     port.hairpin = reader.flag("hairpin", port.hairpin);
     port.isolated = reader.flag("isolated", port.isolated);
+    set(&mut port.gbp_policy, reader.number("gbp_policy", values::gbp_policy));
     (port, reader.finish())
 }
 

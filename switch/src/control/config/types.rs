@@ -152,6 +152,14 @@ pub struct VtepConfig {
     pub peers: Peers,
     /// `reserved_bits`: what happens to a VXLAN header with reserved bits set.
     pub reserved_bits: ReservedBits,
+    /// `gbp`: group policies are sent and read; default false.
+    pub gbp: bool,
+    /// `udpcsum`: UDP checksums over IPv4; default true.
+    pub udpcsum: bool,
+    /// `udp6zerocsumtx`: no UDP checksums over IPv6; default false.
+    pub udp6zerocsumtx: bool,
+    /// `udp6zerocsumrx`: datagrams over IPv6 without UDP checksum are taken.
+    pub udp6zerocsumrx: bool,
     /// `ecn`: how the outer ECN field follows the inner on the way out.
     pub ecn: EcnMode,
     /// `inner_vlan`: whether frames with an 802.1Q tag may cross the overlay on an access bridge.
@@ -192,6 +200,10 @@ impl VtepConfig {
             port: Self::DEFAULT_PORT,
             peers: Peers::Known,
             reserved_bits: ReservedBits::Drop,
+            gbp: false,
+            udpcsum: true,
+            udp6zerocsumtx: false,
+            udp6zerocsumrx: false,
             ecn: EcnMode::Kernel,
             inner_vlan: InnerVlan::Pass,
             source_port_range: Self::DEFAULT_SOURCE_PORT_RANGE,
@@ -207,14 +219,22 @@ impl VtepConfig {
 
     /// Sets everything on which the kernel and the RFC disagree as `profile` has it.
     pub fn apply(&mut self, profile: Profile) {
-        (self.reserved_bits, self.ecn, self.inner_vlan) = match profile {
-            Profile::Kernel => (ReservedBits::Drop, EcnMode::Kernel, InnerVlan::Pass),
-            Profile::Rfc7348 => (ReservedBits::Ignore, EcnMode::Rfc6040, InnerVlan::Drop),
+        (self.reserved_bits, self.ecn, self.inner_vlan, self.udp6zerocsumrx) = match profile {
+            Profile::Kernel => (ReservedBits::Drop, EcnMode::Kernel, InnerVlan::Pass, false),
+            Profile::Rfc7348 => (ReservedBits::Ignore, EcnMode::Rfc6040, InnerVlan::Drop, true),
         };
+    }
+
+    /// Whether its datagrams carry UDP checksums.
+    pub const fn sends_checksums(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.udpcsum,
+            IpAddr::V6(_) => !self.udp6zerocsumtx,
+        }
     }
 }
 
-/// `profile`: which defaults `reserved_bits`, `ecn` and `inner_vlan` have; each can still be set by itself.
+/// `profile`: which defaults `reserved_bits`, `ecn`, `inner_vlan` and `udp6zerocsumrx` have; each can still be set by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Profile {
     /// `"kernel"`: as the kernel's bridge and vxlan devices. The default.
@@ -244,9 +264,17 @@ impl GsoMode {
     pub const WORDS: &[(&str, Self)] = &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
-/// How the configuration writes each [`ReservedBits`].
+/// How the configuration writes each [`ReservedBits`] but those of a mask.
 pub const RESERVED_BITS_WORDS: &[(&str, ReservedBits)] =
     &[("drop", ReservedBits::Drop), ("ignore", ReservedBits::Ignore)];
+
+/// How the configuration writes `bits`: a word, or a mask as iproute2 writes it.
+pub fn reserved_bits_text(bits: ReservedBits) -> String {
+    match bits {
+        ReservedBits::Drop | ReservedBits::Ignore => word_of(RESERVED_BITS_WORDS, &bits).to_owned(),
+        ReservedBits::Mask(mask) => format!("{mask:#018x}"),
+    }
+}
 /// How the configuration writes each [`EcnMode`].
 pub const ECN_WORDS: &[(&str, EcnMode)] = &[("kernel", EcnMode::Kernel), ("rfc6040", EcnMode::Rfc6040)];
 
@@ -328,6 +356,10 @@ pub struct BridgeConfig {
     pub remotes: Vec<SocketAddr>,
     /// `learning`; default true.
     pub learning: bool,
+    /// `vxlan_learning`: the `learning` of the kernel's vxlan device; default true.
+    pub vxlan_learning: bool,
+    /// `maxaddress`: most entries behind VTEPs; `None`: no limit but `fdb_max_learned`.
+    pub maxaddress: Option<u32>,
     /// `ageing`; default [`SwitchConfig::ageing`].
     pub ageing: Duration,
     /// `fdb_max_learned`: most learned entries of this bridge; default 65536, 0 = no limit.
@@ -349,6 +381,8 @@ impl BridgeConfig {
             vni: None,
             remotes: Vec::new(),
             learning: true,
+            vxlan_learning: true,
+            maxaddress: None,
             ageing: SwitchConfig::DEFAULT_AGEING,
             fdb_max_learned: Self::DEFAULT_MAX_LEARNED,
             fdb_full: FdbFull::Evict,
@@ -404,6 +438,8 @@ pub struct PortConfig {
     pub hairpin: bool,
     /// `isolated`: does not talk to other isolated ports; default false.
     pub isolated: bool,
+    /// `gbp_policy`: the group policy of what enters here; 0, the default, is none.
+    pub gbp_policy: u16,
 }
 
 impl PortConfig {
@@ -431,6 +467,7 @@ impl PortConfig {
             bcast_flood: true,
             hairpin: false,
             isolated: false,
+            gbp_policy: 0,
         }
     }
 

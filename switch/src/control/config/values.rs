@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use weft_vxlan::Vni;
+use weft_vxlan::{ReservedBits, Vni};
 
-use super::types::{Cidr, NETNS_DIRECTORY, NetnsName, Pin, Tos, Ttl};
+use super::types::{Cidr, NETNS_DIRECTORY, NetnsName, Pin, RESERVED_BITS_WORDS, Tos, Ttl};
 use crate::{
     sys::affinity::MAX_CPUS,
     wire::{MacAddr, VlanId},
@@ -354,6 +354,32 @@ pub(super) fn group_fwd_mask(number: i64) -> Checked<u16> {
     Ok(mask)
 }
 
+/// Which reserved bits of a VXLAN header are refused: a word, or a mask of its 64 bits as iproute2 writes it.
+pub(super) fn reserved_bits(text: &str) -> Checked<ReservedBits> {
+    if let Some((_, bits)) = RESERVED_BITS_WORDS.iter().find(|(word, _)| *word == text) {
+        return Ok(*bits);
+    }
+    let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let Some(mask) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else {
+        let help = "\"drop\", \"ignore\", or the bits that are refused, such as \"0xf7ffffff000000ff\"";
+        return Err(Wrong::new(format!("`{text}` is not a mask of 64 bits"), help));
+    };
+    ReservedBits::of_mask(mask).ok_or_else(|| {
+        let help = format!("without them, \"{:#018x}\"", mask & ReservedBits::Drop.mask());
+        Wrong::new(format!("{text} has bits that are not reserved: those of the I flag and the VNI"), help)
+    })
+}
+
+/// Most entries behind VTEPs.
+pub(super) fn maxaddress(number: i64) -> Checked<u32> {
+    within(number, 0, i64::from(u32::MAX)).map(|most| most as u32)
+}
+
+/// A group policy; 0 is none, as in the kernel.
+pub(super) fn gbp_policy(number: i64) -> Checked<u16> {
+    within(number, 0, i64::from(u16::MAX)).map(|policy| policy as u16)
+}
+
 /// A fixed outer TTL.
 pub(super) fn ttl(number: i64) -> Checked<Ttl> {
     let ttl = u8::try_from(number).ok().filter(|&ttl| ttl != 0);
@@ -430,6 +456,18 @@ mod tests {
         assert_eq!(refusal(ageing("1ms")), "an ageing time of 1ms is too short");
         assert!(refusal(ageing("300")).starts_with("`300` is not a duration"));
         assert!(refusal(ageing("-3s")).starts_with("`-3s` is not a duration"));
+    }
+
+    #[test]
+    fn reserved_bits_are_words_or_a_mask_without_used_bits() {
+        assert_eq!(reserved_bits("drop"), Ok(ReservedBits::Drop));
+        assert_eq!(reserved_bits("0xf7ffffff000000ff"), Ok(ReservedBits::Drop));
+        assert_eq!(reserved_bits("0x0"), Ok(ReservedBits::Ignore));
+        assert_eq!(reserved_bits("0x80ffffff00000000"), Ok(ReservedBits::Mask(0x80ff_ffff_0000_0000)));
+        assert!(refusal(reserved_bits("0xffffffff000000ff")).contains("not reserved"));
+        for text in ["", "0x", "0x+1", "ff", "0x1_0", "0x10000000000000000"] {
+            assert!(refusal(reserved_bits(text)).ends_with("is not a mask of 64 bits"), "{text}");
+        }
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use weft_vxlan::vtep::TableFull;
+use weft_vxlan::{policy, vtep::TableFull};
 
 use super::{Slots, port::OpenPort};
 use crate::{
-    bridge::{Bridge, Membership, Neigh, Overlay, PortEntry, PortOptions, Tables},
+    bridge::{Bridge, Membership, Neigh, Overlay, PortEntry, PortOptions, Tables, TunnelOptions},
     control::config::{
-        self, BridgeConfig, Config, Df, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl, VtepConfig,
+        self, BridgeConfig, Config, Df, FdbConfig, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl,
+        VtepConfig,
     },
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
@@ -56,7 +57,8 @@ fn overlay(vtep: &VtepConfig) -> Overlay {
     Overlay {
         local: SocketAddr::new(vtep.address, vtep.port),
         any_peer: vtep.peers == Peers::Any,
-        reserved_bits: vtep.reserved_bits,
+        refused_bits: vtep.reserved_bits.mask() & if vtep.gbp { !policy::USED_BITS } else { u64::MAX },
+        gbp: vtep.gbp,
         ecn: vtep.ecn,
         inner_vlan_passes: vtep.inner_vlan == InnerVlan::Pass,
         ttl: match vtep.ttl {
@@ -92,6 +94,7 @@ const fn options(config: &PortConfig) -> PortOptions {
         bcast_flood: config.bcast_flood,
         hairpin: config.hairpin,
         isolated: config.isolated,
+        gbp_policy: config.gbp_policy,
     }
 }
 
@@ -141,7 +144,12 @@ fn bridge(
         known_vteps,
         learning: bridge.learning && !bridge.ageing.is_zero(),
         ageing: bridge.ageing,
-        limit: Limit { max_learned: bridge.fdb_max_learned, evict: bridge.fdb_full == FdbFull::Evict },
+        tunnel: TunnelOptions { learning: bridge.vxlan_learning },
+        limit: Limit {
+            max_learned: bridge.fdb_max_learned,
+            evict: bridge.fdb_full == FdbFull::Evict,
+            max_remote: bridge.maxaddress.map(|most| max_remote(config, bridge, most)),
+        },
         group_fwd_mask: bridge.group_fwd_mask,
         neighs: config
             .neigh
@@ -150,4 +158,12 @@ fn bridge(
             .map(|neigh| (neigh.ip, Neigh { mac: neigh.mac, router: neigh.router }))
             .collect(),
     })
+}
+
+/// What `maxaddress` leaves to be learned: the kernel counts every entry of the vxlan device, static ones and the default
+/// one (the flood list) too (`vxlan_core.c`: `vxlan_fdb_create`).
+fn max_remote(config: &Config, bridge: &BridgeConfig, most: u32) -> usize {
+    let remote = |entry: &&FdbConfig| entry.bridge == bridge.name && matches!(entry.at, FdbTarget::Vtep(_));
+    let named = config.fdb.iter().filter(remote).count() + usize::from(!bridge.remotes.is_empty());
+    (most as usize).saturating_sub(named)
 }

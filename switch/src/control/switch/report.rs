@@ -186,7 +186,10 @@ impl Switch {
             let mut row = row(kind, name, tally);
             match kind {
                 Place::Port => row.kernel_drops = self.port_kernel_drops(&row.name, &reports),
-                Place::Underlay => underlay_counts(&mut row, &reports, mib.as_ref()),
+                Place::Underlay => {
+                    underlay_counts(&mut row, &reports, mib.as_ref());
+                    row.gbp_policies = policies(&counters);
+                }
                 Place::Bridge | Place::Vtep => {}
             }
             row
@@ -252,6 +255,7 @@ fn row(kind: Place, name: String, tally: &Tally) -> LedgerRow {
         checksum_errors: None,
         gso_refusals: None,
         gso_off_sockets: None,
+        gbp_policies: None,
     }
 }
 
@@ -261,6 +265,13 @@ fn underlay_counts(row: &mut LedgerRow, reports: &[Report], mib: Option<&UdpMib>
     row.gso_off_sockets = reports.iter().map(|report| report.gso.off_count as u64).max();
     row.rcvbuf_errors = mib.map(|mib| mib.ipv4.rcvbuf_errors + mib.ipv6.rcvbuf_errors);
     row.checksum_errors = mib.map(|mib| mib.ipv4.in_csum_errors + mib.ipv6.in_csum_errors);
+}
+
+/// Datagrams by the group policy that they named, if any did.
+fn policies(counters: &Counters) -> Option<BTreeMap<u16, u64>> {
+    let counts = (0..=u16::MAX).zip(&counters.policies).filter(|(_, count)| **count > 0);
+    let counts: BTreeMap<_, _> = counts.map(|(policy, count)| (policy, *count)).collect();
+    (!counts.is_empty()).then_some(counts)
 }
 
 fn above_zero(counts: &[u64; DropReason::COUNT]) -> impl Iterator<Item = (DropReason, u64)> {

@@ -184,6 +184,8 @@ fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
         },
         receive_buffer: vtep.receive_buffer,
         send_buffer: vtep.send_buffer,
+        checksums: vtep.sends_checksums(),
+        zero_checksums_accepted: vtep.udp6zerocsumrx,
     }
 }
 

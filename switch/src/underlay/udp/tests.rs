@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     bridge::DropReason,
     ids::{BridgeId, VtepId},
-    sys::udp::set_zero_checksums_sent,
+    sys::udp::set_checksums_sent,
     underlay::{
         Arrival,
         sockets::{UnderlayError, UnderlaySettings, UnderlaySockets},
@@ -125,12 +125,33 @@ fn a_datagram_without_payload_is_an_empty_buffer() {
 }
 
 #[test]
-fn a_zero_checksum_over_ipv6_is_accepted() {
-    let (mut b, to) = open("::1", |_| ());
+fn a_zero_checksum_over_ipv6_is_accepted_if_asked_for() {
+    let (mut b, to) = open("::1", |settings| settings.zero_checksums_accepted = true);
+    let (mut strict, strict_to) = open("::1", |_| ());
     let plain = UdpSocket::bind("[::1]:0").unwrap();
-    set_zero_checksums_sent(plain.as_fd(), true).unwrap();
+    set_checksums_sent(plain.as_fd(), false).unwrap();
     plain.send_to(&[9; 50], to).unwrap();
     assert_eq!(receive(&mut b[0], 1).1, [[9; 50]]);
+
+    plain.send_to(&[9; 50], strict_to).unwrap();
+    set_checksums_sent(plain.as_fd(), true).unwrap();
+    plain.send_to(&[8; 50], strict_to).unwrap();
+    assert_eq!(receive(&mut strict[0], 1).1, [[8; 50]], "only the one with a checksum");
+}
+
+#[test]
+fn without_checksums_everything_leaves_one_by_one_and_arrives() {
+    for address in ["127.0.0.1", "::1"] {
+        let (mut a, _) = open(address, |settings| settings.checksums = false);
+        let (mut b, to) = open(address, |settings| settings.zero_checksums_accepted = true);
+        for byte in 0..5 {
+            a[0].reserve(&target(to), 1, 100).fill(byte);
+        }
+        assert_eq!(flush(&mut a[0]), (5, 5 * 92, vec![]), "{address}");
+        assert_eq!((a[0].gso().refused_runs, a[0].gso().off_count), (0, a[0].gso().socket_count));
+        let (_, received) = receive(&mut b[0], 5);
+        assert!(received.iter().enumerate().all(|(index, content)| usize::from(content[0]) == index));
+    }
 }
 
 #[test]
@@ -145,10 +166,10 @@ fn when_the_kernel_refuses_runs_of_a_socket_its_datagrams_go_one_by_one_from_the
         })
         .unwrap();
         // The kernel sums up the segments of runs, so it refuses runs without checksums with EINVAL.
-        set_zero_checksums_sent(sockets.sender_for_test(0).as_fd(), true).unwrap();
+        set_checksums_sent(sockets.sender_for_test(0).as_fd(), false).unwrap();
         let [refused_flow, other_flow] = [0, 3 << 30];
         let mut a = sockets.into_ends();
-        let (mut b, to) = open("::1", |_| ());
+        let (mut b, to) = open("::1", |settings| settings.zero_checksums_accepted = true);
         for (end, flow) in [(0, refused_flow), (0, refused_flow), (1, refused_flow), (0, other_flow), (1, other_flow)] {
             for byte in 0..5 {
                 a[end].reserve(&target(to), flow, if byte == 4 { 70 } else { 100 }).fill(byte);

@@ -155,7 +155,7 @@ fn a_million_damaged_frames_harm_nobody() {
     scene.add_port(trunk(&[(30, BLUE), (40, GREEN)], None), NO_OFFLOADS);
     let [left, right] = [(); 2].map(|()| scene.add_port(Membership::Access(GREEN), NO_OFFLOADS));
     for bridge in [BLUE, GREEN] {
-        scene.bridge(bridge).limit = Limit { max_learned: 500, evict: true };
+        scene.bridge(bridge).limit = Limit { max_learned: 500, evict: true, ..Limit::NONE };
     }
     scene.join_overlay();
     scene.net.set_conditions(Conditions { aggregate: true, ..Conditions::default() });
@@ -295,7 +295,7 @@ proptest! {
             (port.options.learning, port.options.flood, port.options.mcast_flood) = (learning, flood, mcast_flood);
         }
         for bridge in [BLUE, GREEN] {
-            scene.bridge(bridge).limit = Limit { max_learned: limit, evict };
+            scene.bridge(bridge).limit = Limit { max_learned: limit, evict, ..Limit::NONE };
         }
         scene.join_overlay();
         let [aggregate, any_peer, inner_vlan_passes, inherit] = overlay;
