@@ -7,6 +7,7 @@ pub mod dissect;
 pub mod ethernet;
 pub mod flow;
 pub mod mac;
+pub mod membership;
 pub mod ndisc;
 pub mod vlan;
 
