@@ -24,12 +24,14 @@ pub mod capture;
 pub mod exchange;
 pub mod frames;
 pub mod scene;
+pub mod shape;
 pub mod traffic;
 pub mod weft;
 
 use std::{
     ffi::OsStr,
     fs::{self, OpenOptions},
+    num::NonZero,
     process::ExitCode,
 };
 
@@ -91,7 +93,7 @@ pub fn require(needs: &Needs) -> Result<(), String> {
 }
 
 /// A test of this name, run if the machine has what it needs. An error is printed with its whole chain of causes.
-pub fn trial(name: &str, needs: Needs, test: fn() -> anyhow::Result<()>) -> Trial {
+pub fn trial(name: &str, needs: Needs, test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || match require(&needs) {
         Ok(()) => test().map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}"))),
         Err(reason) if require_all() => Err(Failed::from(format!("{reason}, and {REQUIRE_ALL} is set"))),
@@ -101,7 +103,15 @@ pub fn trial(name: &str, needs: Needs, test: fn() -> anyhow::Result<()>) -> Tria
 
 /// Runs the tests with the arguments of `cargo test`; the result is for `main` to return.
 pub fn main_with(tests: Vec<Trial>) -> ExitCode {
-    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+    main_with_threads(1, tests)
+}
+
+/// The same, so many tests at a time for each processor unless `--test-threads` says otherwise: tests that mostly wait.
+pub fn main_with_threads(per_processor: usize, tests: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(per_processor * processors);
+    libtest_mimic::run(&arguments, tests).exit_code()
 }
 
 fn require_all() -> bool {

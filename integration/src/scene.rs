@@ -5,7 +5,7 @@ use weft::{
     wire::MacAddr,
 };
 
-use crate::traffic::quiet;
+use crate::{shape::Shape, traffic::quiet};
 
 /// A namespace for weft and some for hosts, each of which is to have a port `eth0`. Host N (from 0 on) has the address
 /// 10.0.0.N+1 with a prefix of 24 bits, and no IPv6.
@@ -16,6 +16,8 @@ pub struct Star {
     pub switch: Namespace,
     /// The hosts.
     pub hosts: Vec<Namespace>,
+    /// How weft is made.
+    pub shape: Shape,
 }
 
 impl Star {
@@ -24,21 +26,30 @@ impl Star {
     /// # Errors
     /// See [`Lab::namespace`].
     pub fn new(prefix: &str, host_count: usize) -> Result<Self, LabError> {
+        Self::in_shape(Shape::USUAL, prefix, host_count)
+    }
+
+    /// The same for a weft of this shape.
+    ///
+    /// # Errors
+    /// See [`Lab::namespace`].
+    pub fn in_shape(shape: Shape, prefix: &str, host_count: usize) -> Result<Self, LabError> {
         let lab = Lab::new(prefix);
         let switch = quiet(&lab, "switch")?;
         let hosts = (0..host_count).map(|host| quiet(&lab, &format!("h{host}"))).collect::<Result<_, _>>()?;
-        Ok(Self { lab, switch, hosts })
+        Ok(Self { lab, switch, hosts, shape })
     }
 
     /// A configuration with one bridge, `blue`, and all hosts in it.
     pub fn config(&self) -> String {
         let ports: String = (0..self.hosts.len()).map(|host| self.port(host, "")).collect();
-        format!("{HEAD}{ports}")
+        format!("{}\n[[bridge]]\nname = \"blue\"\n\n{ports}", self.shape.switch())
     }
 
     /// The `[[port]]` of a host, with these lines more.
     pub fn port(&self, host: usize, more: &str) -> String {
-        port(self.hosts[host].full_name(), "eth0", &format!("address = [\"{}/24\"]\n{more}", Self::address(host)))
+        let lines = format!("address = [\"{}/24\"]\n{more}", Self::address(host));
+        self.shape.port(self.hosts[host].full_name(), "eth0", &lines)
     }
 
     /// A host's address.
@@ -88,6 +99,8 @@ pub struct Side {
     pub remote: &'static str,
     /// The host's address.
     pub address: &'static str,
+    /// How its weft is made.
+    pub shape: Shape,
 }
 
 impl Side {
@@ -95,11 +108,12 @@ impl Side {
     /// of the tables of that name.
     pub fn config(&self, vtep: &str, port: &str) -> String {
         let Self { host, vtep: address, remote, address: inner, .. } = self;
+        let head = self.shape.switch();
         let head = format!(
-            "[switch]\nworkers = 2\n\n[vtep]\naddress = \"{address}\"\n{vtep}\n\n[[bridge]]\nname = \"blue\"\nvni = 42\n\
+            "{head}\n[vtep]\naddress = \"{address}\"\n{vtep}\n\n[[bridge]]\nname = \"blue\"\nvni = 42\n\
              remotes = [\"{remote}\"]\n\n"
         );
-        head + &self::port(host.full_name(), "eth0", &format!("address = [\"{inner}/24\"]\n{port}"))
+        head + &self.shape.port(host.full_name(), "eth0", &format!("address = [\"{inner}/24\"]\n{port}"))
     }
 
     /// The full name of the host's port.
@@ -122,11 +136,19 @@ impl Pair {
     /// # Errors
     /// See [`Lab::namespace`] and [`Lab::veth`].
     pub fn new(prefix: &str) -> Result<Self, LabError> {
+        Self::in_shape(Shape::USUAL, prefix)
+    }
+
+    /// The same for two wefts of this shape.
+    ///
+    /// # Errors
+    /// See [`Lab::namespace`] and [`Lab::veth`].
+    pub fn in_shape(shape: Shape, prefix: &str) -> Result<Self, LabError> {
         let lab = Lab::new(prefix);
         let side = |name: &str, vtep, remote, address| -> Result<Side, LabError> {
             let switch = quiet(&lab, &format!("sw{name}"))?;
             let host = quiet(&lab, &format!("h{name}"))?;
-            Ok(Side { switch, host, vtep, remote, address })
+            Ok(Side { switch, host, vtep, remote, address, shape })
         };
         let sides =
             [side("a", "192.0.2.1", "192.0.2.2", "10.0.0.1")?, side("b", "192.0.2.2", "192.0.2.1", "10.0.0.2")?];

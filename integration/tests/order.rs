@@ -13,7 +13,7 @@ use weft::lab::Namespace;
 use weft_integration::{
     Needs, exchange, main_with,
     scene::{Pair, Star},
-    trial,
+    shape::{Shape, in_every_shape},
     weft::Weft,
 };
 
@@ -33,32 +33,28 @@ const STREAM_LEN: usize = 32 << 20;
 
 fn main() -> ExitCode {
     let needs = Needs::ROOT_AND_TUN;
-    main_with(vec![
-        trial("sixty_four_flows_keep_their_order_from_tap_to_tap", needs, tap_to_tap),
-        trial("sixty_four_flows_keep_their_order_across_an_overlay", needs, across_an_overlay),
-    ])
+    main_with(in_every_shape(&[
+        ("sixty_four_flows_keep_their_order_from_tap_to_tap", needs, tap_to_tap),
+        ("sixty_four_flows_keep_their_order_across_an_overlay", needs, across_an_overlay),
+    ]))
 }
 
-fn tap_to_tap() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 2)?;
-    let weft = Weft::start(&star.switch, &with_four_workers(star.config()))?;
+fn tap_to_tap(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 2)?;
+    let weft = Weft::start(&star.switch, &star.config())?;
     keep_their_order(&star.hosts[0], &star.hosts[1], &Star::address(1))?;
     weft.ledger_comes_to_balance()
 }
 
-fn across_an_overlay() -> anyhow::Result<()> {
-    let pair = Pair::new(PREFIX)?;
+fn across_an_overlay(shape: Shape) -> anyhow::Result<()> {
+    let pair = Pair::in_shape(shape, PREFIX)?;
     let [one, two] = &pair.sides;
-    let wefts = [one, two].map(|side| Weft::start(&side.switch, &with_four_workers(side.config("", ""))));
+    let wefts = [one, two].map(|side| Weft::start(&side.switch, &side.config("", "")));
     keep_their_order(&one.host, &two.host, two.address)?;
     for weft in wefts {
         weft?.ledger_comes_to_balance()?;
     }
     Ok(())
-}
-
-fn with_four_workers(config: String) -> String {
-    config.replace("workers = 2", "workers = 4")
 }
 
 fn keep_their_order(from: &Namespace, to: &Namespace, address: &str) -> anyhow::Result<()> {

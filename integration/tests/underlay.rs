@@ -15,10 +15,14 @@ use weft::{
     underlay::{
         Target, UnderlayBatch, UnderlayEnd,
         sockets::{DontFragment, Gso, UnderlayError, UnderlaySettings, UnderlaySockets},
-        udp::UdpUnderlay,
+        udp::{TxCounts, UdpUnderlay},
     },
 };
-use weft_integration::{Needs, main_with, trial};
+use weft_integration::{
+    Needs, main_with_threads,
+    shape::{Shape, in_every_shape},
+    trial,
+};
 use weft_vxlan::Vni;
 
 const PREFIX: &str = "weft-underlay";
@@ -26,18 +30,21 @@ const LONG: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let root = Needs::ROOT;
-    main_with(vec![
-        trial("what_exceeds_the_mtu_of_the_interface_is_refused_and_the_rest_arrives", root, mtu_of_the_interface),
-        trial("without_df_what_exceeds_the_mtu_arrives_in_fragments", root, fragments),
-        trial("with_inherited_df_each_datagram_has_its_own", root, inherited_df),
-        trial("the_mtu_of_a_router_is_learned_by_the_sending_sockets", root, mtu_of_a_router),
-        trial("no_route_is_unreachable", root, no_route),
-        trial("what_a_firewall_takes_is_refused", root.programs(&["nft"]), firewall),
-        trial("a_full_send_buffer_is_a_full_queue_at_once", root.programs(&["tc"]), full_send_buffer),
-        trial("runs_pass_an_interface_without_offloads", root.programs(&["ethtool"]), no_offloads),
+    let mut tests = in_every_shape(&[
+        ("what_exceeds_the_mtu_of_the_interface_is_refused_and_the_rest_arrives", root, mtu_of_the_interface),
+        ("without_df_what_exceeds_the_mtu_arrives_in_fragments", root, fragments),
+        ("with_inherited_df_each_datagram_has_its_own", root, inherited_df),
+        ("the_mtu_of_a_router_is_learned_by_the_sending_sockets", root, mtu_of_a_router),
+        ("no_route_is_unreachable", root, no_route),
+        ("what_a_firewall_takes_is_refused", root.programs(&["nft"]), firewall),
+        ("a_full_send_buffer_is_a_full_queue_at_once", root.programs(&["tc"]), full_send_buffer),
+        ("runs_pass_an_interface_without_offloads", root.programs(&["ethtool"]), no_offloads),
+    ]);
+    tests.extend([
         trial("a_vxlan_device_on_the_port_is_named", root, vxlan_device_on_the_port),
         trial("a_process_in_another_namespace_is_not_in_the_way", root, other_namespace),
-    ])
+    ]);
+    main_with_threads(2, tests)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +85,11 @@ fn two_hosts(family: Family, mtu: u32) -> anyhow::Result<(Lab, [Namespace; 2])> 
     Ok((lab, hosts))
 }
 
-fn mtu_of_the_interface() -> anyhow::Result<()> {
+fn mtu_of_the_interface(shape: Shape) -> anyhow::Result<()> {
     for family in FAMILIES {
         let (_lab, [host1, host2]) = two_hosts(family, 1400)?;
-        let (mut a, _) = open(&host1, family.address(2, 1), |_| ())?;
-        let (mut b, to) = open(&host2, family.address(2, 2), |_| ())?;
+        let (mut a, _) = open(shape, &host1, family.address(2, 1), |_| ())?;
+        let (mut b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
         let fits = 1400 - family.headers_len();
         let lens = [fits, fits + 1, fits, 500, fits + 1, fits + 1, fits + 1, 80, 200, 200];
         for (index, len) in lens.into_iter().enumerate() {
@@ -95,16 +102,17 @@ fn mtu_of_the_interface() -> anyhow::Result<()> {
         let arrived: Vec<_> = receive(&mut b, 6)?.iter().map(|content| (content[0], content.len())).collect();
         let expected = [(0, fits), (2, fits), (3, 500), (7, 80), (8, 200), (9, 200)];
         ensure!(arrived == expected, "{family:?}: {arrived:?}");
-        ensure!(uses_gso(&a), "{family:?}: a size is no reason to give up segmentation");
+        ensure!(a.uses_gso() == shape.offload, "{family:?}: a size is no reason to give up segmentation");
     }
     Ok(())
 }
 
-fn fragments() -> anyhow::Result<()> {
+fn fragments(shape: Shape) -> anyhow::Result<()> {
     for family in FAMILIES {
         let (_lab, [host1, host2]) = two_hosts(family, 1400)?;
-        let (mut a, _) = open(&host1, family.address(2, 1), |settings| settings.dont_fragment = DontFragment::Unset)?;
-        let (mut b, to) = open(&host2, family.address(2, 2), |_| ())?;
+        let (mut a, _) =
+            open(shape, &host1, family.address(2, 1), |settings| settings.dont_fragment = DontFragment::Unset)?;
+        let (mut b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
         let target = Target { dont_fragment: false, ..target(to) };
         let lens = [3000, 3000, 3000, 1000, 1000, 60_000];
         for (index, len) in lens.into_iter().enumerate() {
@@ -117,16 +125,22 @@ fn fragments() -> anyhow::Result<()> {
         arrived.sort_unstable();
         let expected: Vec<_> = (0..).zip(lens).collect();
         ensure!(arrived == expected, "{family:?}: {arrived:?}");
-        ensure!(uses_gso(&a) && a.tx_counts().refused_runs == 1, "{family:?}: {:?}", a.tx_counts());
+        let refused = u64::from(shape.offload);
+        ensure!(
+            a.uses_gso() == shape.offload && a.tx_counts().refused_runs == refused,
+            "{family:?}: {:?}",
+            a.tx_counts()
+        );
     }
     Ok(())
 }
 
-fn inherited_df() -> anyhow::Result<()> {
+fn inherited_df(shape: Shape) -> anyhow::Result<()> {
     for family in FAMILIES {
         let (_lab, [host1, host2]) = two_hosts(family, 1400)?;
-        let (mut a, _) = open(&host1, family.address(2, 1), |settings| settings.dont_fragment = DontFragment::Inherit)?;
-        let (mut b, to) = open(&host2, family.address(2, 2), |_| ())?;
+        let (mut a, _) =
+            open(shape, &host1, family.address(2, 1), |settings| settings.dont_fragment = DontFragment::Inherit)?;
+        let (mut b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
         for dont_fragment in [true, false] {
             a.reserve(&Target { dont_fragment, ..target(to) }, 1, 2000).fill(u8::from(dont_fragment));
         }
@@ -138,7 +152,7 @@ fn inherited_df() -> anyhow::Result<()> {
 }
 
 /// host1 - 1500 - router - 1400 - host2: the sender's filter takes no datagrams, but the router's errors do reach it.
-fn mtu_of_a_router() -> anyhow::Result<()> {
+fn mtu_of_a_router(shape: Shape) -> anyhow::Result<()> {
     for family in FAMILIES {
         let lab = Lab::new(PREFIX);
         let (host1, router, host2) = (lab.namespace("host1")?, lab.namespace("router")?, lab.namespace("host2")?);
@@ -154,8 +168,8 @@ fn mtu_of_a_router() -> anyhow::Result<()> {
         host1.route(&network(2), family.address(1, 9))?;
         host2.route(&network(1), family.address(2, 9))?;
 
-        let (mut a, _) = open(&host1, family.address(1, 1), |_| ())?;
-        let (mut b, to) = open(&host2, family.address(2, 1), |_| ())?;
+        let (mut a, _) = open(shape, &host1, family.address(1, 1), |_| ())?;
+        let (mut b, to) = open(shape, &host2, family.address(2, 1), |_| ())?;
         let deadline = Instant::now() + LONG;
         let mut lost = 0;
         loop {
@@ -178,11 +192,11 @@ fn mtu_of_a_router() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn no_route() -> anyhow::Result<()> {
+fn no_route(shape: Shape) -> anyhow::Result<()> {
     for family in FAMILIES {
         let (_lab, [host1, host2]) = two_hosts(family, 1500)?;
-        let (mut a, _) = open(&host1, family.address(2, 1), |_| ())?;
-        let (mut b, to) = open(&host2, family.address(2, 2), |_| ())?;
+        let (mut a, _) = open(shape, &host1, family.address(2, 1), |_| ())?;
+        let (mut b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
         let nowhere = target(SocketAddr::new(family.address(77, 1), 4789));
         for _ in 0..3 {
             a.reserve(&nowhere, 1, 100).fill(0);
@@ -200,13 +214,13 @@ fn no_route() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn firewall() -> anyhow::Result<()> {
+fn firewall(shape: Shape) -> anyhow::Result<()> {
     let family = Family::V4;
     let (_lab, [host1, host2]) = two_hosts(family, 1500)?;
     host1.run(&["nft", "add table ip t; add chain ip t out { type filter hook output priority 0; }"])?.ok()?;
     host1.run(&["nft", "add rule ip t out udp length 108 drop"])?.ok()?;
-    let (mut a, _) = open(&host1, family.address(2, 1), |_| ())?;
-    let (mut b, to) = open(&host2, family.address(2, 2), |_| ())?;
+    let (mut a, _) = open(shape, &host1, family.address(2, 1), |_| ())?;
+    let (mut b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
     for len in [200, 100, 90] {
         a.reserve(&Target { tos: len, ..target(to) }, 1, len.into()).fill(len);
     }
@@ -216,15 +230,15 @@ fn firewall() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn full_send_buffer() -> anyhow::Result<()> {
+fn full_send_buffer(shape: Shape) -> anyhow::Result<()> {
     let family = Family::V4;
     let (_lab, [host1, host2]) = two_hosts(family, 1500)?;
     // What waits in the queueing discipline is the socket's memory.
     host1
         .run(&["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8kbit", "burst", "2k", "limit", "1g"])?
         .ok()?;
-    let (mut a, _) = open(&host1, family.address(2, 1), |settings| settings.source_ports = 1)?;
-    let (_b, to) = open(&host2, family.address(2, 2), |_| ())?;
+    let (mut a, _) = open(shape, &host1, family.address(2, 1), |settings| settings.source_ports = 1)?;
+    let (_b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
     let started = Instant::now();
     let (mut sent, mut refused) = (0, 0);
     for _ in 0..1000 {
@@ -244,13 +258,14 @@ fn full_send_buffer() -> anyhow::Result<()> {
 }
 
 /// Before Linux 6.11 the kernel refused UDP_SEGMENT for a device without checksum offload; then datagrams go singly.
-fn no_offloads() -> anyhow::Result<()> {
+fn no_offloads(shape: Shape) -> anyhow::Result<()> {
     let family = Family::V4;
     let (_lab, [host1, host2]) = two_hosts(family, 1500)?;
     host1.run(&["ethtool", "-K", "eth0", "tx", "off", "sg", "off"])?.ok()?;
-    for gso in [Gso::Auto, Gso::On] {
-        let (mut a, _) = open(&host1, family.address(2, 1), |settings| settings.gso = gso)?;
-        let (mut b, to) = open(&host2, family.address(2, 2), |_| ())?;
+    let uses: &[_] = if shape.offload { &[Gso::Auto, Gso::On] } else { &[Gso::Off] };
+    for gso in uses {
+        let (mut a, _) = open(shape, &host1, family.address(2, 1), |settings| settings.gso = *gso)?;
+        let (mut b, to) = open(shape, &host2, family.address(2, 2), |_| ())?;
         for round in 0..2 {
             for index in 0..20 {
                 a.reserve(&target(to), 1, 1000).fill(round * 20 + index);
@@ -259,7 +274,8 @@ fn no_offloads() -> anyhow::Result<()> {
         }
         let arrived: Vec<_> = receive(&mut b, 40)?.iter().map(|content| content[0]).collect();
         ensure!(arrived.iter().copied().eq(0..40), "{arrived:?}");
-        ensure!(uses_gso(&a) || a.tx_counts().refused_runs == 1, "{:?}", a.tx_counts());
+        let refused = a.tx_counts().refused_runs;
+        ensure!(if a.uses_gso() { refused == 0 } else { refused == u64::from(shape.offload) }, "{:?}", a.tx_counts());
     }
     Ok(())
 }
@@ -295,13 +311,20 @@ fn other_namespace() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An end in this namespace; IPv6 addresses are waited for until they may be used.
+/// The end of each worker.
+struct Ends(Vec<UdpUnderlay>);
+
+/// The ends of a weft in this namespace; IPv6 addresses are waited for until they may be used. Without offloads every
+/// datagram is handed to the kernel by itself.
 fn open(
+    shape: Shape,
     host: &Namespace,
     address: IpAddr,
     change: impl FnOnce(&mut UnderlaySettings),
-) -> anyhow::Result<(UdpUnderlay, SocketAddr)> {
+) -> anyhow::Result<(Ends, SocketAddr)> {
     let mut settings = UnderlaySettings::new(address);
+    settings.workers = shape.workers;
+    settings.gso = if shape.offload { Gso::Auto } else { Gso::Off };
     change(&mut settings);
     let deadline = Instant::now() + LONG;
     loop {
@@ -313,40 +336,62 @@ fn open(
             opened => {
                 let sockets = opened?;
                 let local = sockets.local_address();
-                return Ok((sockets.into_ends().pop().context("one worker, one end")?, local));
+                return Ok((Ends(sockets.into_ends()), local));
             }
         }
     }
 }
 
-fn uses_gso(end: &UdpUnderlay) -> bool {
-    end.gso().off_count == 0
+impl Ends {
+    /// Of the last worker, which did not open the sockets.
+    fn sender(&mut self) -> &mut UdpUnderlay {
+        self.0.last_mut().expect("one end a worker")
+    }
+
+    fn reserve(&mut self, target: &Target, hash: u32, len: usize) -> &mut [u8] {
+        self.sender().reserve(target, hash, len)
+    }
+
+    fn tx_counts(&mut self) -> TxCounts {
+        self.sender().tx_counts()
+    }
+
+    fn uses_gso(&mut self) -> bool {
+        self.sender().gso().off_count == 0
+    }
 }
 
 fn target(address: SocketAddr) -> Target {
     Target { bridge: BridgeId(1), vtep: VtepId(1), address, tos: 0, ttl: 64, dont_fragment: true }
 }
 
-/// Frames sent, and reason and frames of each failure.
-fn flush(end: &mut UdpUnderlay) -> (u64, Vec<(DropReason, u64)>) {
-    let (mut sent, mut failures) = (0, Vec::new());
-    end.flush(&mut |report| match report.result {
+/// Frames sent, and reason and frames of each failure; of failures in a row for one reason the sum.
+fn flush(ends: &mut Ends) -> (u64, Vec<(DropReason, u64)>) {
+    let (mut sent, mut failures) = (0, Vec::<(DropReason, u64)>::new());
+    ends.sender().flush(&mut |report| match report.result {
         Ok(()) => sent += report.frames,
         Err(reason) => failures.push((reason, report.frames)),
+    });
+    failures.dedup_by(|next, last| {
+        let same = next.0 == last.0;
+        last.1 += if same { next.1 } else { 0 };
+        same
     });
     (sent, failures)
 }
 
 /// Datagrams, one by one; an error if they do not come.
-fn receive(end: &mut UdpUnderlay, count: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+fn receive(ends: &mut Ends, count: usize) -> anyhow::Result<Vec<Vec<u8>>> {
     let deadline = Instant::now() + LONG;
     let mut batch = UnderlayBatch::new();
     let mut contents = Vec::new();
     while contents.len() < count {
         ensure!(Instant::now() < deadline, "{} of {count} datagrams have come", contents.len());
-        end.recv(&mut batch)?;
-        for (arrival, bytes) in batch.iter_mut() {
-            contents.extend(bytes.chunks(arrival.stride).map(<[u8]>::to_vec));
+        for end in &mut ends.0 {
+            end.recv(&mut batch)?;
+            for (arrival, bytes) in batch.iter_mut() {
+                contents.extend(bytes.chunks(arrival.stride).map(<[u8]>::to_vec));
+            }
         }
     }
     Ok(contents)

@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use libtest_mimic::Trial;
 use weft::wire::MacAddr;
-use weft_integration::{capture::expect, frames::experiment, trial, weft::eventually};
+use weft_integration::{
+    capture::expect,
+    frames::experiment,
+    shape::{Shape, in_every_shape},
+    weft::eventually,
+};
 
 use crate::{Hosts, LONG, NEEDS, NOBODY, is_test};
 
@@ -14,19 +19,19 @@ const SOMEBODY: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 1]);
 const AGEING: &str = "ageing = \"2s\"";
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("a_source_is_learned_and_gets_what_is_for_it", NEEDS, learned),
-        trial("a_silent_address_ages_out_however_much_is_sent_to_it", NEEDS, ageing),
-        trial("an_address_that_speaks_stays", NEEDS, refreshed),
-        trial("an_address_moves_with_its_frames", NEEDS, moved),
-        trial("a_static_entry_survives_flush_and_ageing", NEEDS, static_entry),
-        trial("a_sticky_entry_does_not_move", NEEDS, sticky),
-        trial("sources_that_nobody_can_have_are_dropped_and_counted", NEEDS, invalid_sources),
-    ]
+    in_every_shape(&[
+        ("a_source_is_learned_and_gets_what_is_for_it", NEEDS, learned),
+        ("a_silent_address_ages_out_however_much_is_sent_to_it", NEEDS, ageing),
+        ("an_address_that_speaks_stays", NEEDS, refreshed),
+        ("an_address_moves_with_its_frames", NEEDS, moved),
+        ("a_static_entry_survives_flush_and_ageing", NEEDS, static_entry),
+        ("a_sticky_entry_does_not_move", NEEDS, sticky),
+        ("sources_that_nobody_can_have_are_dropped_and_counted", NEEDS, invalid_sources),
+    ])
 }
 
-fn learned() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", [""; 3])?;
+fn learned(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "", [""; 3])?;
     hosts.is_at(NOBODY, None)?;
     hosts.send_one(1, SOMEBODY, NOBODY, [1, 0, 1])?;
     hosts.send_one(0, NOBODY, SOMEBODY, [0, 1, 0])?;
@@ -38,8 +43,8 @@ fn learned() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn ageing() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new(AGEING, [""; 3])?;
+fn ageing(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, AGEING, [""; 3])?;
     hosts.teach(0, NOBODY)?;
     let taught = Instant::now();
     let towards = experiment(NOBODY, SOMEBODY);
@@ -52,8 +57,8 @@ fn ageing() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn refreshed() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new(AGEING, [""; 2])?;
+fn refreshed(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, AGEING, [""; 2])?;
     hosts.teach(0, NOBODY)?;
     let taught = Instant::now();
     while taught.elapsed() < Duration::from_millis(4500) {
@@ -64,8 +69,8 @@ fn refreshed() -> anyhow::Result<()> {
     eventually("the address is forgotten once it is silent", LONG, || Ok(hosts.whereabouts(NOBODY)?.is_none()))
 }
 
-fn moved() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", [""; 3])?;
+fn moved(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "", [""; 3])?;
     for host in [0, 1, 2, 0] {
         hosts.teach(host, NOBODY)?;
         let from = (host + 1) % 3;
@@ -75,8 +80,8 @@ fn moved() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn static_entry() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new(AGEING, [""; 3])?;
+fn static_entry(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, AGEING, [""; 3])?;
     let (port, mac) = (hosts.port(0), NOBODY.to_string());
     hosts.weft.succeed(&["fdb", "add", "--bridge", "br0", "--mac", &mac, "--port", &port])?;
     hosts.teach(1, SOMEBODY)?;
@@ -96,8 +101,8 @@ fn static_entry() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn sticky() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", [""; 3])?;
+fn sticky(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "", [""; 3])?;
     let (port, mac) = (hosts.port(0), NOBODY.to_string());
     hosts.weft.succeed(&["fdb", "add", "--bridge", "br0", "--mac", &mac, "--port", &port, "--sticky"])?;
     // Forwarded all the same.
@@ -107,8 +112,8 @@ fn sticky() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn invalid_sources() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", [""; 2])?;
+fn invalid_sources(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "", [""; 2])?;
     for src in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr::new([1, 0, 0x5e, 0, 0, 1])] {
         let before = hosts.weft.dropped("source_invalid")?;
         hosts.wires[0].repeat(&experiment(NOBODY, src), 10)?;

@@ -9,19 +9,19 @@ use weft::wire::MacAddr;
 use weft_integration::{
     capture::{exactly, expect},
     frames::{arp_request, experiment},
-    trial,
+    shape::{Shape, in_every_shape},
     weft::eventually,
 };
 
 use crate::{Hosts, LONG, NEEDS};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("at_the_limit_newcomers_are_not_learned_but_served", NEEDS, refuse),
-        trial("entries_of_users_do_not_count_towards_the_limit", NEEDS, static_entries),
-        trial("a_flooder_evicts_fairly", NEEDS, evict),
-        trial("without_a_limit_everything_is_learned", NEEDS, unlimited),
-    ]
+    in_every_shape(&[
+        ("at_the_limit_newcomers_are_not_learned_but_served", NEEDS, refuse),
+        ("entries_of_users_do_not_count_towards_the_limit", NEEDS, static_entries),
+        ("a_flooder_evicts_fairly", NEEDS, evict),
+        ("without_a_limit_everything_is_learned", NEEDS, unlimited),
+    ])
 }
 
 /// The Nth of many stations.
@@ -29,10 +29,10 @@ fn station(number: u8) -> MacAddr {
     MacAddr::new([0xde, 0xad, 0xbe, 0xef, 0x42, number])
 }
 
-fn refuse() -> anyhow::Result<()> {
+fn refuse(shape: Shape) -> anyhow::Result<()> {
     const BRIDGE: &str = "fdb_max_learned = 8\nfdb_full = \"refuse\"";
     // Only the first port learns: the second host answers, and its own address is to take no place.
-    let mut hosts = Hosts::new(BRIDGE, ["", "learning = false"])?;
+    let mut hosts = Hosts::new(shape, BRIDGE, ["", "learning = false"])?;
     for number in 1..=16 {
         let address = Ipv4Addr::new(192, 0, 2, 100 + number);
         hosts.wires[0].send(&[arp_request(station(number), address, Ipv4Addr::new(192, 0, 2, 2))])?;
@@ -48,8 +48,8 @@ fn refuse() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn static_entries() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("fdb_max_learned = 4\nfdb_full = \"refuse\"", ["learning = false", ""])?;
+fn static_entries(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "fdb_max_learned = 4\nfdb_full = \"refuse\"", ["learning = false", ""])?;
     let port = hosts.port(0);
     let add = |number: u8| {
         let mac = station(number).to_string();
@@ -73,8 +73,8 @@ fn static_entries() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn evict() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("fdb_max_learned = 10", [""; 4])?;
+fn evict(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "fdb_max_learned = 10", [""; 4])?;
     for (host, number) in [(0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (1, 6), (1, 7), (2, 8), (2, 9), (2, 10)] {
         hosts.teach(host, station(number))?;
     }
@@ -92,8 +92,8 @@ fn evict() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn unlimited() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("fdb_max_learned = 0", [""; 2])?;
+fn unlimited(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "fdb_max_learned = 0", [""; 2])?;
     let mut frames = Vec::new();
     for number in 0..2000_u16 {
         let [high, low] = number.to_be_bytes();

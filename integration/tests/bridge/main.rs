@@ -17,7 +17,8 @@ use weft_integration::{
     Needs,
     capture::{Capture, Direction, Wire, exactly, expect},
     frames::{EXPERIMENT, experiment},
-    main_with, scene,
+    main_with_threads, scene,
+    shape::Shape,
     weft::{Weft, eventually},
 };
 
@@ -31,11 +32,12 @@ const NOBODY: MacAddr = MacAddr::new([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
 
 fn main() -> ExitCode {
     let tests = [ports::tests(), fdb::tests(), limit::tests(), reserved_groups::tests()];
-    main_with(tests.into_iter().flatten().collect())
+    main_with_threads(4, tests.into_iter().flatten().collect())
 }
 
 /// Some hosts on one bridge, `br0`; host N, from 0 on, has the address 192.0.2.N+1, and 2001:db8:1::N+1 if there is IPv6.
 struct Hosts<const N: usize> {
+    shape: Shape,
     ipv6: bool,
     hosts: [Namespace; N],
     weft: Weft,
@@ -48,29 +50,29 @@ struct Hosts<const N: usize> {
 
 impl<const N: usize> Hosts<N> {
     /// With these further lines for the bridge and for each port. Without IPv6, so that hosts say nothing unasked.
-    fn new(bridge: &str, ports: [&str; N]) -> anyhow::Result<Self> {
-        Self::make(false, bridge, ports)
+    fn new(shape: Shape, bridge: &str, ports: [&str; N]) -> anyhow::Result<Self> {
+        Self::make(shape, false, bridge, ports)
     }
 
     /// The same, with IPv6.
-    fn with_ipv6(bridge: &str, ports: [&str; N]) -> anyhow::Result<Self> {
-        Self::make(true, bridge, ports)
+    fn with_ipv6(shape: Shape, bridge: &str, ports: [&str; N]) -> anyhow::Result<Self> {
+        Self::make(shape, true, bridge, ports)
     }
 
-    fn make(ipv6: bool, bridge: &str, ports: [&str; N]) -> anyhow::Result<Self> {
+    fn make(shape: Shape, ipv6: bool, bridge: &str, ports: [&str; N]) -> anyhow::Result<Self> {
         let lab = Lab::new(PREFIX);
         let hosts = each(|host| Ok(lab.namespace(&format!("h{host}"))?))?;
         for host in hosts.iter().filter(|_| !ipv6) {
             host.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         }
-        let weft = Weft::start(&lab.namespace("switch")?, &config(&hosts, ipv6, bridge, ports))?;
+        let weft = Weft::start(&lab.namespace("switch")?, &config(shape, &hosts, ipv6, bridge, ports))?;
         let wires = each(|host| Wire::open(&hosts[host], "eth0"))?;
         let captures = each(|host| Capture::open(&hosts[host], "eth0", Direction::In))?;
-        Ok(Self { ipv6, hosts, weft, wires, captures, _lab: lab })
+        Ok(Self { shape, ipv6, hosts, weft, wires, captures, _lab: lab })
     }
 
     fn reload(&self, bridge: &str, ports: [&str; N]) -> anyhow::Result<()> {
-        self.weft.reload(&config(&self.hosts, self.ipv6, bridge, ports))
+        self.weft.reload(&config(self.shape, &self.hosts, self.ipv6, bridge, ports))
     }
 
     /// A host sends a frame so many times, and so often it comes to each.
@@ -125,14 +127,16 @@ impl<const N: usize> Hosts<N> {
     }
 }
 
-fn config<const N: usize>(hosts: &[Namespace; N], ipv6: bool, bridge: &str, ports: [&str; N]) -> String {
-    let mut text = format!("switch.workers = 2\n[[bridge]]\nname = \"br0\"\n{bridge}\n");
+fn config<const N: usize>(shape: Shape, hosts: &[Namespace; N], ipv6: bool, bridge: &str, ports: [&str; N]) -> String {
+    let mut text = format!("{}[[bridge]]\nname = \"br0\"\n{bridge}\n", shape.switch());
     for (number, (host, more)) in (1..).zip(hosts.iter().zip(ports)) {
         let netns = host.full_name();
         let address6 = if ipv6 { format!(", \"2001:db8:1::{number}/64\"") } else { String::new() };
         let addresses = format!("[\"192.0.2.{number}/24\"{address6}]");
-        text +=
-            &format!("[[port]]\nname = \"eth0\"\nnetns = {netns:?}\nbridge = \"br0\"\naddress = {addresses}\n{more}\n");
+        text += &format!(
+            "[[port]]\nname = \"eth0\"\nnetns = {netns:?}\nbridge = \"br0\"\naddress = {addresses}\n{}{more}\n",
+            shape.port_line()
+        );
     }
     text
 }

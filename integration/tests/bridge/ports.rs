@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use weft::wire::MacAddr;
 use weft_integration::{
     frames::{experiment, tagged},
-    trial,
+    shape::{Shape, in_every_shape},
 };
 
 use crate::{Hosts, NEEDS, NEEDS_PING, NOBODY};
@@ -14,24 +14,24 @@ const MULTICAST: MacAddr = MacAddr::new([1, 0, 0x5e, 0, 0, 1]);
 const SOMEBODY: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 1]);
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("hosts_of_a_bridge_reach_each_other", NEEDS_PING, reach),
-        trial("a_port_with_learning_off_teaches_nothing", NEEDS, learning_off),
-        trial("each_kind_of_flood_has_a_switch_of_its_own", NEEDS, floods),
-        trial("isolated_ports_reach_all_but_each_other", NEEDS_PING, isolation),
-        trial("hairpin_sends_a_frame_back_where_it_came_from", NEEDS, hairpin),
-        trial("tagged_frames_pass_an_access_bridge_untouched", NEEDS, tags),
-    ]
+    in_every_shape(&[
+        ("hosts_of_a_bridge_reach_each_other", NEEDS_PING, reach),
+        ("a_port_with_learning_off_teaches_nothing", NEEDS, learning_off),
+        ("each_kind_of_flood_has_a_switch_of_its_own", NEEDS, floods),
+        ("isolated_ports_reach_all_but_each_other", NEEDS_PING, isolation),
+        ("hairpin_sends_a_frame_back_where_it_came_from", NEEDS, hairpin),
+        ("tagged_frames_pass_an_access_bridge_untouched", NEEDS, tags),
+    ])
 }
 
-fn reach() -> anyhow::Result<()> {
-    let hosts = Hosts::with_ipv6("", [""; 2])?;
+fn reach(shape: Shape) -> anyhow::Result<()> {
+    let hosts = Hosts::with_ipv6(shape, "", [""; 2])?;
     ensure!(hosts.reaches(0, 1)? == [true; 2] && hosts.reaches(1, 0)? == [true; 2]);
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn learning_off() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", ["learning = false", ""])?;
+fn learning_off(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "", ["learning = false", ""])?;
     hosts.send_one(0, NOBODY, MacAddr::BROADCAST, [0, 1])?;
     hosts.is_at(NOBODY, None)?;
     // The other port learns.
@@ -42,7 +42,7 @@ fn learning_off() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn floods() -> anyhow::Result<()> {
+fn floods(shape: Shape) -> anyhow::Result<()> {
     // (switch, unknown unicast, multicast, broadcast) of the port in the middle; the last one gets everything.
     let table = [
         ("", [1, 1, 1]),
@@ -50,7 +50,7 @@ fn floods() -> anyhow::Result<()> {
         ("mcast_flood = false", [1, 0, 1]),
         ("bcast_flood = false", [1, 1, 0]),
     ];
-    let mut hosts = Hosts::new("", [""; 3])?;
+    let mut hosts = Hosts::new(shape, "", [""; 3])?;
     for (switch, seen) in table {
         hosts.reload("", ["", switch, ""])?;
         for (dst, seen) in [NOBODY, MULTICAST, MacAddr::BROADCAST].into_iter().zip(seen) {
@@ -64,8 +64,8 @@ fn floods() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn isolation() -> anyhow::Result<()> {
-    let mut hosts = Hosts::with_ipv6("", ["isolated = true", "isolated = true", ""])?;
+fn isolation(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::with_ipv6(shape, "", ["isolated = true", "isolated = true", ""])?;
     ensure!(hosts.reaches(0, 1)? == [false; 2], "isolated ports reach each other");
     ensure!(hosts.reaches(2, 0)? == [true; 2] && hosts.reaches(1, 2)? == [true; 2]);
     hosts.send_one(0, SOMEBODY, NOBODY, [0, 0, 1])?;
@@ -79,8 +79,8 @@ fn isolation() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn hairpin() -> anyhow::Result<()> {
-    let mut hosts = Hosts::new("", [""; 2])?;
+fn hairpin(shape: Shape) -> anyhow::Result<()> {
+    let mut hosts = Hosts::new(shape, "", [""; 2])?;
     hosts.teach(0, NOBODY)?;
     let before = hosts.weft.dropped("same_endpoint")?;
     hosts.send(0, &experiment(NOBODY, SOMEBODY), 10, [0, 0])?;
@@ -91,7 +91,7 @@ fn hairpin() -> anyhow::Result<()> {
     hosts.weft.ledger_comes_to_balance()
 }
 
-fn tags() -> anyhow::Result<()> {
+fn tags(shape: Shape) -> anyhow::Result<()> {
     // 802.1Q with a priority, 802.1ad, both, VLAN 0, and VLAN 4095, which is reserved.
     let stacks: [&[[u8; 4]]; 5] = [
         &[[0x81, 0, 0xa0, 10]],
@@ -100,17 +100,14 @@ fn tags() -> anyhow::Result<()> {
         &[[0x81, 0, 0x60, 0]],
         &[[0x81, 0, 0x0f, 0xff]],
     ];
-    for offload in ["offload = true", "offload = false"] {
-        let mut hosts = Hosts::new("", [offload; 2])?;
-        for tags in stacks {
-            let frame = tagged(&experiment(NOBODY, SOMEBODY), tags);
-            hosts.wires[1].forget()?;
-            hosts.wires[0].send(std::slice::from_ref(&frame))?;
-            hosts.wires[1].expect(&frame, |found| found[6..12] == SOMEBODY.octets())?;
-        }
-        // One bridge, one FDB: a tag does not make another station of a source.
-        hosts.is_at(SOMEBODY, Some(0))?;
-        hosts.weft.ledger_comes_to_balance()?;
+    let mut hosts = Hosts::new(shape, "", [""; 2])?;
+    for tags in stacks {
+        let frame = tagged(&experiment(NOBODY, SOMEBODY), tags);
+        hosts.wires[1].forget()?;
+        hosts.wires[0].send(std::slice::from_ref(&frame))?;
+        hosts.wires[1].expect(&frame, |found| found[6..12] == SOMEBODY.octets())?;
     }
-    Ok(())
+    // One bridge, one FDB: a tag does not make another station of a source.
+    hosts.is_at(SOMEBODY, Some(0))?;
+    hosts.weft.ledger_comes_to_balance()
 }

@@ -3,22 +3,25 @@
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use weft::wire::MacAddr;
-use weft_integration::{frames::experiment, trial};
+use weft_integration::{
+    frames::experiment,
+    shape::{Shape, in_every_shape},
+};
 
 use crate::{Hosts, NEEDS};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![trial("reserved_groups_pass_only_where_the_mask_says_so_and_pause_never", NEEDS, groups)]
+    in_every_shape(&[("reserved_groups_pass_only_where_the_mask_says_so_and_pause_never", NEEDS, groups)])
 }
 
-fn groups() -> anyhow::Result<()> {
+fn groups(shape: Shape) -> anyhow::Result<()> {
     // (mask, which groups pass); ..-00 is spanning tree, which this bridge does not speak, ..-10 is not reserved.
     let table: [(&str, &[u8]); 3] = [
         ("", &[0x00, 0x10]),
         ("group_fwd_mask = 0x4000", &[0x00, 0x0e, 0x10]),
         ("group_fwd_mask = 0xfff8", &[0x00, 0x03, 0x0e, 0x10]),
     ];
-    let mut hosts = Hosts::new("", [""; 2])?;
+    let mut hosts = Hosts::new(shape, "", [""; 2])?;
     for (mask, passing) in table {
         hosts.reload(mask, [""; 2])?;
         for last in [0x00, 0x01, 0x02, 0x03, 0x0e, 0x10] {

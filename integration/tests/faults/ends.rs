@@ -14,6 +14,7 @@ use weft::{
 };
 use weft_integration::{
     scene::{Star, port},
+    shape::Shape,
     traffic::{EXPERIMENT, Injector, PingTrain, frame, quiet},
     weft::{PATIENCE, Weft, eventually},
 };
@@ -54,14 +55,14 @@ impl Drop for Mortal {
     }
 }
 
-pub(crate) fn deleted_namespace() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 2)?;
+pub(crate) fn deleted_namespace(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 2)?;
     let (tapped, cabled) = (Mortal::new()?, Mortal::new()?);
     tapped.veth("witness", &star.switch, "w0")?;
     cabled.veth("eth0", &star.switch, "w1")?;
     let config = star.config()
-        + &port(&tapped.name, "eth0", "address = [\"10.0.0.8/24\"]")
-        + &port(&cabled.name, "eth0", "kind = \"packet\"");
+        + &shape.port(&tapped.name, "eth0", "address = [\"10.0.0.8/24\"]")
+        + &shape.port(&cabled.name, "eth0", "kind = \"packet\"");
     let mut weft = Weft::start(&star.switch, &config)?;
     ping(&star.hosts[0], "10.0.0.8")?;
 
@@ -86,8 +87,8 @@ pub(crate) fn deleted_namespace() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn deleted_interface() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 4)?;
+pub(crate) fn deleted_interface(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 4)?;
     let wanderer: MacAddr = "02:00:00:00:00:77".parse()?;
     let fixed = format!("[[fdb]]\nbridge = \"blue\"\nmac = \"{wanderer}\"\nport = \"{}\"\n", star.port_name(2));
     let mut weft = Weft::start(&star.switch, &(star.config() + &fixed))?;
@@ -172,8 +173,8 @@ pub(crate) fn a_gone_port_blocks_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn down_and_up() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 3)?;
+pub(crate) fn down_and_up(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 3)?;
     let fixed = format!("[[fdb]]\nbridge = \"blue\"\nmac = \"02:00:00:00:00:77\"\nport = \"{}\"\n", star.port_name(2));
     let weft = Weft::start(&star.switch, &(star.config() + &fixed))?;
     ping(&star.hosts[0], &Star::address(2))?;
@@ -200,8 +201,8 @@ pub(crate) fn down_and_up() -> anyhow::Result<()> {
 }
 
 /// What was queued before the interface went down is read afterwards; it must not bring back what was forgotten.
-pub(crate) fn down_under_load() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 2)?;
+pub(crate) fn down_under_load(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 2)?;
     let weft = Weft::start(&star.switch, &star.config())?;
     let (dst, name) = ("02:00:00:00:00:01".parse()?, star.port_name(1));
     let frames: Vec<_> =
@@ -227,16 +228,16 @@ pub(crate) fn down_under_load() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn packet_port() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 2)?;
+pub(crate) fn packet_port(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 2)?;
     let far = quiet(&star.lab, "far")?;
     let lay_cable = || -> anyhow::Result<()> {
         star.lab.veth((&star.switch, "p0"), (&far, "eth0"), 1500)?;
         Ok(far.address("eth0", "10.0.0.9/24")?)
     };
     lay_cable()?;
-    let packet_port = "[[port]]\nname = \"p0\"\nkind = \"packet\"\nbridge = \"blue\"\n";
-    let weft = Weft::start(&star.switch, &(star.config() + packet_port))?;
+    let packet_port = format!("[[port]]\nname = \"p0\"\nkind = \"packet\"\nbridge = \"blue\"\n{}", shape.port_line());
+    let weft = Weft::start(&star.switch, &(star.config() + &packet_port))?;
     let name = weft.show("ports")?.as_array().unwrap().last().unwrap()["name"].as_str().unwrap().to_owned();
     let settles = |wanted: &str| {
         eventually(&format!("{name} is {wanted}"), Duration::from_secs(2), || Ok(state(&weft, &name)? == wanted))
@@ -273,8 +274,8 @@ pub(crate) fn packet_port() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn unreachable_peer() -> anyhow::Result<()> {
-    let (pair, locals, config) = pair_with_locals()?;
+pub(crate) fn unreachable_peer(shape: Shape) -> anyhow::Result<()> {
+    let (pair, locals, config) = pair_with_locals(shape)?;
     // Nobody answers ARP for the one, no route leads to the other.
     let config = config.replace(r#"["192.0.2.2"]"#, r#"["192.0.2.2", "192.0.2.99", "203.0.113.7"]"#);
     let [a, b] = &pair.sides;
@@ -310,8 +311,8 @@ pub(crate) fn unreachable_peer() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn underlay_down_and_up() -> anyhow::Result<()> {
-    let (pair, locals, config) = pair_with_locals()?;
+pub(crate) fn underlay_down_and_up(shape: Shape) -> anyhow::Result<()> {
+    let (pair, locals, config) = pair_with_locals(shape)?;
     let [a, b] = &pair.sides;
     let weft = Weft::start(&a.switch, &config)?;
     let _far = Weft::start(&b.switch, &b.config("", ""))?;
@@ -333,8 +334,8 @@ pub(crate) fn underlay_down_and_up() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn killed() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 2)?;
+pub(crate) fn killed(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 2)?;
     let mut weft = Weft::start(&star.switch, &star.config())?;
     ping(&star.hosts[0], &Star::address(1))?;
     weft.process().signal(Signal::KILL)?;
@@ -379,8 +380,8 @@ pub(crate) fn no_descriptors_at_start() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn no_descriptors_later() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 2)?;
+pub(crate) fn no_descriptors_later(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 2)?;
     let mut weft = Weft::start(&star.switch, &star.config())?;
     let train = PingTrain::start(&star.hosts[0], &Star::address(1))?;
     let id = weft.process().id().to_string();

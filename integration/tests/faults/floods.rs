@@ -10,6 +10,7 @@ use weft::{
 };
 use weft_integration::{
     scene::{Pair, Side, Star, port},
+    shape::Shape,
     traffic::{EXPERIMENT, Injector, PingTrain, frame, quiet},
     weft::{PATIENCE, Weft, eventually},
 };
@@ -23,9 +24,9 @@ fn resident(weft: &mut Weft) -> anyhow::Result<u64> {
     Ok(line.split_whitespace().nth(1).context("a number")?.parse::<u64>()? * 1024)
 }
 
-pub(crate) fn address_flood() -> anyhow::Result<()> {
+pub(crate) fn address_flood(shape: Shape) -> anyhow::Result<()> {
     const LIMIT: u64 = 5_000;
-    let star = Star::new(PREFIX, 3)?;
+    let star = Star::in_shape(shape, PREFIX, 3)?;
     let config =
         star.config().replace("name = \"blue\"\n\n", &format!("name = \"blue\"\nfdb_max_learned = {LIMIT}\n\n"));
     let mut weft = Weft::start(&star.switch, &config)?;
@@ -118,15 +119,16 @@ fn templates(dst: MacAddr, src: MacAddr, payload_len: usize) -> Vec<Vec<u8>> {
     all
 }
 
-pub(crate) fn mutated_frames() -> anyhow::Result<()> {
-    let pair = Pair::new(PREFIX)?;
+pub(crate) fn mutated_frames(shape: Shape) -> anyhow::Result<()> {
+    let pair = Pair::in_shape(shape, PREFIX)?;
     let [a, b] = &pair.sides;
     let (plain, trunk) = (quiet(&pair.lab, "plain")?, quiet(&pair.lab, "trunk")?);
     let config = a.config("", "")
         + &port(plain.full_name(), "eth0", "offload = false\naddress = [\"10.0.0.12/24\"]")
         + &format!(
-            "[[port]]\nname = \"eth0\"\nnetns = \"{}\"\ntrunk = {{ 7 = \"blue\" }}\nnative = \"blue\"\n",
-            trunk.full_name()
+            "[[port]]\nname = \"eth0\"\nnetns = \"{}\"\ntrunk = {{ 7 = \"blue\" }}\nnative = \"blue\"\n{}",
+            trunk.full_name(),
+            shape.port_line()
         );
     let mut weft = Weft::start(&a.switch, &config)?;
     let mut far = Weft::start(&b.switch, &b.config("", ""))?;
@@ -177,8 +179,8 @@ pub(crate) fn mutated_frames() -> anyhow::Result<()> {
     ping(&b.host, "10.0.0.12")
 }
 
-pub(crate) fn mutated_datagrams() -> anyhow::Result<()> {
-    let (pair, locals, config) = pair_with_locals()?;
+pub(crate) fn mutated_datagrams(shape: Shape) -> anyhow::Result<()> {
+    let (pair, locals, config) = pair_with_locals(shape)?;
     let [a, b] = &pair.sides;
     let mut weft = Weft::start(&a.switch, &config)?;
     let train = PingTrain::start(&locals[0], "10.0.0.12")?;

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use weft::lab::{Lab, Namespace};
 use weft_integration::{
-    Needs, main_with,
-    scene::{Pair, port},
+    Needs, main_with_threads,
+    scene::Pair,
+    shape::{Shape, in_every_shape},
     traffic::quiet,
     trial,
     weft::Weft,
@@ -27,23 +28,27 @@ fn main() -> ExitCode {
     let _ = Lab::remove_stale(PREFIX);
     let needs = Needs::ROOT_AND_TUN.programs(&["ping"]);
     let prlimit = Needs::ROOT_AND_TUN.programs(&["ping", "prlimit"]);
-    main_with(vec![
-        trial("a_deleted_namespace_ends_with_its_port_and_nobody_else_notices", needs, ends::deleted_namespace),
-        trial("a_deleted_interface_closes_its_port_until_it_is_asked_for_again", needs, ends::deleted_interface),
+    let mut tests = in_every_shape(&[
+        ("a_deleted_namespace_ends_with_its_port_and_nobody_else_notices", needs, ends::deleted_namespace),
+        ("a_deleted_interface_closes_its_port_until_it_is_asked_for_again", needs, ends::deleted_interface),
+        ("a_port_that_goes_down_is_forgotten_and_works_again_when_up", needs, ends::down_and_up),
+        ("nothing_is_learned_on_a_port_that_is_down", needs, ends::down_under_load),
+        ("a_packet_ports_cable_goes_down_comes_up_and_is_cut", needs, ends::packet_port),
+        ("a_peer_that_nobody_answers_for_stalls_nobody_else", needs, ends::unreachable_peer),
+        ("the_underlays_interface_goes_down_and_comes_back", needs, ends::underlay_down_and_up),
+        ("a_killed_weft_forwards_again_within_two_seconds", needs, ends::killed),
+        ("a_flood_of_addresses_pushes_out_only_its_own", needs, floods::address_flood),
+        ("mutated_frames_of_a_port_harm_nobody", needs, floods::mutated_frames),
+        ("mutated_datagrams_of_the_underlay_harm_nobody", needs, floods::mutated_datagrams),
+        ("running_out_of_descriptors_closes_no_port", prlimit, ends::no_descriptors_later),
+    ]);
+    // What carries nothing.
+    tests.extend([
         trial("a_port_that_is_opened_again_stays_open", needs, ends::reopened_port),
         trial("a_port_that_is_gone_keeps_nobody_from_changing_other_things", needs, ends::a_gone_port_blocks_nothing),
-        trial("a_port_that_goes_down_is_forgotten_and_works_again_when_up", needs, ends::down_and_up),
-        trial("nothing_is_learned_on_a_port_that_is_down", needs, ends::down_under_load),
-        trial("a_packet_ports_cable_goes_down_comes_up_and_is_cut", needs, ends::packet_port),
-        trial("a_peer_that_nobody_answers_for_stalls_nobody_else", needs, ends::unreachable_peer),
-        trial("the_underlays_interface_goes_down_and_comes_back", needs, ends::underlay_down_and_up),
-        trial("a_killed_weft_forwards_again_within_two_seconds", needs, ends::killed),
-        trial("a_flood_of_addresses_pushes_out_only_its_own", needs, floods::address_flood),
-        trial("mutated_frames_of_a_port_harm_nobody", needs, floods::mutated_frames),
-        trial("mutated_datagrams_of_the_underlay_harm_nobody", needs, floods::mutated_datagrams),
         trial("without_descriptors_weft_says_what_it_could_not_open", prlimit, ends::no_descriptors_at_start),
-        trial("running_out_of_descriptors_closes_no_port", prlimit, ends::no_descriptors_later),
-    ])
+    ]);
+    main_with_threads(2, tests)
 }
 
 fn state(weft: &Weft, port: &str) -> anyhow::Result<String> {
@@ -58,13 +63,13 @@ fn ping(from: &Namespace, address: &str) -> anyhow::Result<()> {
 }
 
 /// Both sides run, plus two more hosts on side a, which have nothing to do with the underlay.
-fn pair_with_locals() -> anyhow::Result<(Pair, [Namespace; 2], String)> {
-    let pair = Pair::new(PREFIX)?;
+fn pair_with_locals(shape: Shape) -> anyhow::Result<(Pair, [Namespace; 2], String)> {
+    let pair = Pair::in_shape(shape, PREFIX)?;
     let locals = [quiet(&pair.lab, "l0")?, quiet(&pair.lab, "l1")?];
     let mut config = pair.sides[0].config("", "");
     for (host, local) in locals.iter().enumerate() {
         let lines = format!("address = [\"10.0.0.{}/24\"]", 11 + host);
-        config += &port(local.full_name(), "eth0", &lines);
+        config += &shape.port(local.full_name(), "eth0", &lines);
     }
     Ok((pair, locals, config))
 }

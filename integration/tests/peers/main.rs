@@ -16,12 +16,13 @@ mod trunk;
 
 use std::process::ExitCode;
 
-use weft_integration::main_with;
+use weft_integration::main_with_threads;
 
 /// No namespace of another test begins so.
 const PREFIX: &str = "weft-peers";
 
 fn main() -> ExitCode {
     // The longest goes first.
-    main_with([full_kernel::tests(), ovs::tests(), decoded::tests(), replay::tests()].into_iter().flatten().collect())
+    let tests = [full_kernel::tests(), ovs::tests(), decoded::tests(), replay::tests()];
+    main_with_threads(2, tests.into_iter().flatten().collect())
 }

@@ -3,7 +3,11 @@
 use anyhow::ensure;
 use libtest_mimic::Trial;
 use weft::lab::{Lab, Ovs};
-use weft_integration::{Needs, trial, weft::Weft};
+use weft_integration::{
+    Needs,
+    shape::{Shape, in_every_shape},
+    weft::Weft,
+};
 
 use crate::{
     PREFIX,
@@ -16,24 +20,24 @@ const NEEDS: Needs =
 const TRANSFER: usize = 20_000_000;
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("ovs_and_weft_keep_the_vlans_of_a_trunk_apart", NEEDS, vlans_are_kept_apart),
-        trial("ovs_and_weft_tell_tagged_frames_alike", NEEDS, tagged_frames_are_told_alike),
-        trial("tcp_crosses_a_trunk_to_ovs_byte_for_byte_both_ways", NEEDS, || tcp_crosses_the_trunk(false)),
-        trial("tcp_in_super_frames_crosses_a_trunk_to_ovs_byte_for_byte", NEEDS, || tcp_crosses_the_trunk(true)),
-        trial("ovs_and_weft_are_vteps_of_one_overlay", NEEDS, one_overlay),
-    ]
+    in_every_shape(&[
+        ("ovs_and_weft_keep_the_vlans_of_a_trunk_apart", NEEDS, vlans_are_kept_apart),
+        ("ovs_and_weft_tell_tagged_frames_alike", NEEDS, tagged_frames_are_told_alike),
+        ("tcp_crosses_a_trunk_to_ovs_byte_for_byte_both_ways", NEEDS, |shape| tcp_crosses_the_trunk(shape, false)),
+        ("tcp_in_super_frames_crosses_a_trunk_to_ovs_byte_for_byte", NEEDS, |shape| tcp_crosses_the_trunk(shape, true)),
+        ("ovs_and_weft_are_vteps_of_one_overlay", NEEDS, one_overlay),
+    ])
 }
 
-fn vlans_are_kept_apart() -> anyhow::Result<()> {
-    let (trunk, _ovs) = trunk_to_ovs(false)?;
+fn vlans_are_kept_apart(shape: Shape) -> anyhow::Result<()> {
+    let (trunk, _ovs) = trunk_to_ovs(shape, false)?;
     trunk.hosts_meet_in_their_vlan_only()?;
     trunk.weft.ledger_balances()?;
     Ok(())
 }
 
-fn tagged_frames_are_told_alike() -> anyhow::Result<()> {
-    let (trunk, _ovs) = trunk_to_ovs(true)?;
+fn tagged_frames_are_told_alike(shape: Shape) -> anyhow::Result<()> {
+    let (trunk, _ovs) = trunk_to_ovs(shape, true)?;
     // A tag that the kernel took off comes back without its drop-eligible bit (OVS, `lib/packets.c`: `eth_push_vlan`).
     trunk.tagged_frames_go_where_they_belong(false)?;
     trunk.weft.ledger_balances()?;
@@ -41,8 +45,8 @@ fn tagged_frames_are_told_alike() -> anyhow::Result<()> {
 }
 
 /// `whole`: weft writes super-frames with their tags to the cable, and the kernel cuts them; otherwise weft cuts them.
-fn tcp_crosses_the_trunk(whole: bool) -> anyhow::Result<()> {
-    let (trunk, _ovs) = trunk_to_ovs(whole)?;
+fn tcp_crosses_the_trunk(shape: Shape, whole: bool) -> anyhow::Result<()> {
+    let (trunk, _ovs) = trunk_to_ovs(shape, whole)?;
     for (index, vlan) in VLANS.into_iter().enumerate() {
         tcp(&trunk.weft_hosts[index], &trunk.peer_hosts[index], &peer_address(vlan), TRANSFER)?;
         tcp(&trunk.peer_hosts[index], &trunk.weft_hosts[index], &weft_address(vlan), TRANSFER)?;
@@ -52,8 +56,8 @@ fn tcp_crosses_the_trunk(whole: bool) -> anyhow::Result<()> {
 }
 
 /// The trunk with Open vSwitch at its other end, everything reachable.
-fn trunk_to_ovs(whole: bool) -> anyhow::Result<(Trunk, Ovs)> {
-    let trunk = Trunk::new(whole)?;
+fn trunk_to_ovs(shape: Shape, whole: bool) -> anyhow::Result<(Trunk, Ovs)> {
+    let trunk = Trunk::new(shape, whole)?;
     if whole {
         // Open vSwitch reads the cable with a plain packet socket and takes no unfinished frames: the kernel is to
         // finish them at weft's end.
@@ -71,7 +75,7 @@ fn trunk_to_ovs(whole: bool) -> anyhow::Result<(Trunk, Ovs)> {
     Ok((trunk, ovs))
 }
 
-fn one_overlay() -> anyhow::Result<()> {
+fn one_overlay(shape: Shape) -> anyhow::Result<()> {
     let lab = Lab::new(PREFIX);
     let (here, there) = (lab.namespace("here")?, lab.namespace("there")?);
     let (weft_host, ovs_host) = (lab.namespace("left")?, lab.namespace("right")?);
@@ -98,6 +102,7 @@ fn one_overlay() -> anyhow::Result<()> {
         &here,
         &format!(
             r#"
+            {}
             [vtep]
             address = "192.0.2.1"
             [[bridge]]
@@ -109,8 +114,11 @@ fn one_overlay() -> anyhow::Result<()> {
             netns = "{}"
             bridge = "blue"
             address = ["10.9.0.1/24"]
+            {}
             "#,
-            weft_host.full_name()
+            shape.switch(),
+            weft_host.full_name(),
+            shape.port_line()
         ),
     )?;
     becomes_reachable(&weft_host, "10.9.0.2")?;

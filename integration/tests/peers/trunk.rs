@@ -11,7 +11,7 @@
 
 use anyhow::ensure;
 use weft::lab::{Lab, Namespace};
-use weft_integration::weft::Weft;
+use weft_integration::{shape::Shape, weft::Weft};
 
 use crate::{
     PREFIX,
@@ -52,8 +52,8 @@ pub(crate) struct Trunk {
 }
 
 impl Trunk {
-    /// Builds it with weft running; `offload` is that of weft's end of the trunk.
-    pub(crate) fn new(offload: bool) -> anyhow::Result<Self> {
+    /// Builds it with weft running; `whole`: weft's end of the trunk has offloads.
+    pub(crate) fn new(shape: Shape, whole: bool) -> anyhow::Result<Self> {
         let lab = Lab::new(PREFIX);
         let (here, peer, peer_tags) = (lab.namespace("here")?, lab.namespace("peer")?, lab.namespace("peertags")?);
         // What these hosts' kernels would send by themselves is untagged, and counted.
@@ -66,6 +66,7 @@ impl Trunk {
         let (weft_hosts, peer_hosts) = (weft_hosts?, peer_hosts?);
         let mut config = format!(
             r#"
+            {switch}
             [[bridge]]
             name = "blue"
             [[bridge]]
@@ -77,22 +78,27 @@ impl Trunk {
             kind = "packet"
             trunk = {{ 10 = "blue", 20 = "green" }}
             native = "red"
-            offload = {offload}
+            offload = {whole}
             [[port]]
             name = "t1"
             kind = "packet"
             trunk = {{ 10 = "blue", 21 = "green" }}
+            {offload}
             [[port]]
             name = "trunk0"
-            netns = "{}"
+            netns = "{router}"
             trunk = {{ 10 = "blue", 20 = "green" }}
+            {offload}
             "#,
-            router.full_name()
+            switch = shape.switch(),
+            offload = shape.port_line(),
+            router = router.full_name(),
         );
         for (host, (vlan, bridge)) in weft_hosts.iter().zip(VLANS.iter().zip(["blue", "green", "red"])) {
             let (netns, address) = (host.full_name(), weft_address(*vlan));
             config += &format!(
-                "[[port]]\nname = \"eth0\"\nnetns = \"{netns}\"\nbridge = \"{bridge}\"\naddress = [\"{address}{SUBNET}\"]\n"
+                "[[port]]\nname = \"eth0\"\nnetns = \"{netns}\"\nbridge = \"{bridge}\"\naddress = [\"{address}{SUBNET}\"]\n{}",
+                shape.port_line()
             );
         }
         let weft = Weft::start(&here, &config)?;

@@ -8,7 +8,7 @@ use socket2::SockRef;
 use weft_integration::{
     capture::{exactly, expect},
     frames::{self, vxlan},
-    trial,
+    shape::{Shape, in_every_shape},
 };
 
 use crate::{
@@ -17,11 +17,11 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![trial("ecn_comes_out_of_the_tunnel_as_rfc_6040_says", NEEDS, ecn)]
+    in_every_shape(&[("ecn_comes_out_of_the_tunnel_as_rfc_6040_says", NEEDS, ecn)])
 }
 
-fn ecn() -> anyhow::Result<()> {
-    let three = Three::new(&Dut::default())?;
+fn ecn(shape: Shape) -> anyhow::Result<()> {
+    let three = Three::new(shape, &Dut::default())?;
     three.everybody_answers()?;
     let sending = three.kernels[0].within(|| UdpSocket::bind((VTEPS[1], 23456)))??;
     sending.connect((VTEPS[0], 4789))?;

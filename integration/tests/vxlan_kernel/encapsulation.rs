@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use weft_integration::{
     capture::{Capture, Direction, exactly, expect},
     frames::{self, Outer},
-    trial,
+    shape::{Shape, in_every_shape},
 };
 
 use crate::{
@@ -14,11 +14,11 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![trial("outer_ttl_tos_and_ecn_are_the_kernels", NEEDS, outer_header)]
+    in_every_shape(&[("outer_ttl_tos_and_ecn_are_the_kernels", NEEDS, outer_header)])
 }
 
-fn outer_header() -> anyhow::Result<()> {
-    let three = Three::new(&Dut { one_by_one: true, ..Dut::default() })?;
+fn outer_header(shape: Shape) -> anyhow::Result<()> {
+    let three = Three::new(shape, &Dut { one_by_one: true, ..Dut::default() })?;
     three.everybody_answers()?;
     let at_ns1 = Capture::open(&three.kernels[0], "under0", Direction::In)?;
 

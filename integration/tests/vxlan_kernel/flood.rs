@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use libtest_mimic::Trial;
-use weft_integration::trial;
+use weft_integration::shape::{Shape, in_every_shape};
 
 use crate::{
     NEEDS,
@@ -10,23 +10,23 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("three_vteps_flood_without_duplicates", NEEDS, flood),
-        trial("an_unroutable_vtep_costs_the_others_nothing_and_is_counted", NEEDS, unroutable),
-        trial("static_entries_send_a_frame_to_one_place", NEEDS, static_entries),
-        trial("the_overlay_can_be_taken_away_and_put_back", NEEDS, taken_away),
-    ]
+    in_every_shape(&[
+        ("three_vteps_flood_without_duplicates", NEEDS, flood),
+        ("an_unroutable_vtep_costs_the_others_nothing_and_is_counted", NEEDS, unroutable),
+        ("static_entries_send_a_frame_to_one_place", NEEDS, static_entries),
+        ("the_overlay_can_be_taken_away_and_put_back", NEEDS, taken_away),
+    ])
 }
 
-fn flood() -> anyhow::Result<()> {
-    let mut three = Three::new(&Dut::default())?;
+fn flood(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &Dut::default())?;
     three.everybody_answers()?;
     three.ten_frames_come(NOBODY, [10, 10, 10])?;
     three.weft.ledger_comes_to_balance()
 }
 
-fn unroutable() -> anyhow::Result<()> {
-    let mut three = Three::new(&Dut { remotes: &[VTEPS[1], VTEPS[2], UNROUTABLE], ..Dut::default() })?;
+fn unroutable(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &Dut { remotes: &[VTEPS[1], VTEPS[2], UNROUTABLE], ..Dut::default() })?;
     three.everybody_answers()?;
     let before = three.weft.dropped("underlay_unreachable")?;
     three.ten_frames_come(NOBODY, [10, 10, 10])?;
@@ -36,8 +36,8 @@ fn unroutable() -> anyhow::Result<()> {
     three.weft.ledger_comes_to_balance()
 }
 
-fn static_entries() -> anyhow::Result<()> {
-    let mut three = Three::new(&Dut::default())?;
+fn static_entries(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &Dut::default())?;
     let (port, [h2, r1, r2]) = (three.port(1), [three.mac_of(1)?, three.mac_of(2)?, three.mac_of(3)?]);
     three.everybody_answers()?;
     for (mac, at) in [(h2, ["--port", &port]), (r1, ["--vtep", VTEPS[1]]), (r2, ["--vtep", VTEPS[2]])] {
@@ -51,8 +51,8 @@ fn static_entries() -> anyhow::Result<()> {
     three.weft.ledger_comes_to_balance()
 }
 
-fn taken_away() -> anyhow::Result<()> {
-    let mut three = Three::new(&Dut::default())?;
+fn taken_away(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &Dut::default())?;
     three.ten_frames_come(NOBODY, [10, 10, 10])?;
     three.reload(&Dut { remotes: &[], ..Dut::default() })?;
     three.ten_frames_come(NOBODY, [10, 0, 0])?;

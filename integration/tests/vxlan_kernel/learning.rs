@@ -5,7 +5,12 @@ use std::{thread, time::Duration};
 use anyhow::ensure;
 use libtest_mimic::Trial;
 use weft::wire::MacAddr;
-use weft_integration::{capture::Wire, frames::experiment, trial, weft::eventually};
+use weft_integration::{
+    capture::Wire,
+    frames::experiment,
+    shape::{Shape, in_every_shape},
+    weft::eventually,
+};
 
 use crate::{
     NEEDS,
@@ -19,15 +24,15 @@ const LEARNING: Dut<'_> =
 const LONG: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("what_a_vtep_sends_is_learned_until_it_is_deleted", NEEDS, learned_and_deleted),
-        trial("forwarding_to_an_address_does_not_keep_it_alive", NEEDS, ageing),
-        trial("with_learning_off_the_overlay_teaches_nothing", NEEDS, learning_off),
-    ]
+    in_every_shape(&[
+        ("what_a_vtep_sends_is_learned_until_it_is_deleted", NEEDS, learned_and_deleted),
+        ("forwarding_to_an_address_does_not_keep_it_alive", NEEDS, ageing),
+        ("with_learning_off_the_overlay_teaches_nothing", NEEDS, learning_off),
+    ])
 }
 
-fn learned_and_deleted() -> anyhow::Result<()> {
-    let mut three = Three::new(&Dut { ageing: "300s", ..LEARNING })?;
+fn learned_and_deleted(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &Dut { ageing: "300s", ..LEARNING })?;
     three.ten_frames_come(NOBODY, [10, 10, 10])?;
     broadcast_from_w1(&three)?;
     is_learned(&three)?;
@@ -37,8 +42,8 @@ fn learned_and_deleted() -> anyhow::Result<()> {
     three.weft.ledger_comes_to_balance()
 }
 
-fn ageing() -> anyhow::Result<()> {
-    let mut three = Three::new(&LEARNING)?;
+fn ageing(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &LEARNING)?;
     broadcast_from_w1(&three)?;
     is_learned(&three)?;
     three.ten_frames_come(NOBODY, [0, 10, 0])?;
@@ -53,8 +58,8 @@ fn ageing() -> anyhow::Result<()> {
     three.weft.ledger_comes_to_balance()
 }
 
-fn learning_off() -> anyhow::Result<()> {
-    let mut three = Three::new(&Dut { ageing: "300s", ..LEARNING })?;
+fn learning_off(shape: Shape) -> anyhow::Result<()> {
+    let mut three = Three::new(shape, &Dut { ageing: "300s", ..LEARNING })?;
     three.reload(&Dut { learning: false, ageing: "300s", ..LEARNING })?;
     broadcast_from_w1(&three)?;
     three.ten_frames_come(NOBODY, [10, 10, 10])?;

@@ -15,7 +15,7 @@ mod three;
 
 use std::process::ExitCode;
 
-use weft_integration::{Needs, main_with};
+use weft_integration::{Needs, main_with_threads};
 
 /// No namespace of another test begins so.
 const PREFIX: &str = "weft-vx";
@@ -31,5 +31,5 @@ fn main() -> ExitCode {
         learning::tests(),
         reserved::tests(),
     ];
-    main_with(tests.into_iter().flatten().collect())
+    main_with_threads(2, tests.into_iter().flatten().collect())
 }

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use weft::lab::{BridgeOptions, Lab, Namespace, VxlanOptions};
-use weft_integration::weft::Weft;
+use weft_integration::{shape::Shape, weft::Weft};
 use weft_vxlan::Vni;
 
 use crate::{PREFIX, scene::as_on_a_wire};
@@ -18,8 +18,7 @@ use crate::{PREFIX, scene::as_on_a_wire};
 pub(crate) struct Options {
     pub(crate) ipv6_underlay: bool,
     pub(crate) port: u16,
-    pub(crate) offload: bool,
-    pub(crate) workers: usize,
+    pub(crate) shape: Shape,
     /// Whether the kernel finishes its packets as for a wire, rather than to leave that to a card.
     pub(crate) finished: bool,
     /// Whether weft is started in a namespace that has nothing to do with its underlay.
@@ -28,7 +27,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ipv6_underlay: false, port: 4789, offload: true, workers: 2, finished: true, started_elsewhere: false }
+        Self { ipv6_underlay: false, port: 4789, shape: Shape::USUAL, finished: true, started_elsewhere: false }
     }
 }
 
@@ -79,8 +78,7 @@ impl Pair {
         };
         let config = format!(
             r#"
-            [switch]
-            workers = {workers}
+            {switch}
             [vtep]
             address = "{ours}"
             port = {port}
@@ -94,14 +92,14 @@ impl Pair {
             netns = "{left}"
             bridge = "blue"
             address = ["{v4}/24", "{v6}/64"]
-            offload = {offload}
+            {offload}
             "#,
-            workers = options.workers,
+            switch = options.shape.switch(),
             port = options.port,
             left = left.full_name(),
             v4 = Self::LEFT[0],
             v6 = Self::LEFT[1],
-            offload = options.offload,
+            offload = options.shape.port_line(),
         );
         let start_in = if options.started_elsewhere { lab.namespace("elsewhere")? } else { weft };
         let weft = Weft::start(&start_in, &config)?;

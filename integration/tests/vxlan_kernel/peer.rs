@@ -5,6 +5,7 @@ use libtest_mimic::Trial;
 use weft::lab::Namespace;
 use weft_integration::{
     exchange::{echo, stream},
+    shape::{Shape, in_every_shape},
     trial,
 };
 
@@ -14,24 +15,25 @@ use crate::{
 };
 
 /// What goes by TCP in each direction.
-const STREAM: usize = 100_000_000;
+const STREAM: usize = 40_000_000;
 
 pub(crate) fn tests() -> Vec<Trial> {
-    // Every two values of these four meet in at least one of the tests.
-    vec![
-        trial("ipv4_port_4789_offload_4_workers_carries_everything", NEEDS, || carries(false, 4789, true, 4)),
-        trial("ipv4_port_4789_plain_tap_1_worker_carries_everything", NEEDS, || carries(false, 4789, false, 1)),
-        trial("ipv4_port_8472_plain_tap_4_workers_carries_everything", NEEDS, || carries(false, 8472, false, 4)),
-        trial("ipv6_port_4789_plain_tap_4_workers_carries_everything", NEEDS, || carries(true, 4789, false, 4)),
-        trial("ipv6_port_8472_offload_1_worker_carries_everything", NEEDS, || carries(true, 8472, true, 1)),
-        trial("ipv4_port_8472_offload_1_worker_carries_everything", NEEDS, || carries(false, 8472, true, 1)),
-        trial("what_a_kernel_on_the_same_host_leaves_unfinished_arrives_finished", NEEDS, unfinished),
-        trial("the_underlay_may_be_in_a_namespace_of_its_own", NEEDS, underlay_elsewhere),
-    ]
+    let mut tests = in_every_shape(&[
+        ("what_a_kernel_on_the_same_host_leaves_unfinished_arrives_finished", NEEDS, unfinished),
+        ("the_underlay_may_be_in_a_namespace_of_its_own", NEEDS, underlay_elsewhere),
+    ]);
+    // Both families with every shape, and over the shapes both ports with either.
+    for (shape, ports) in Shape::ALL.into_iter().zip([[4789, 8472], [8472, 4789]].into_iter().cycle()) {
+        for (family, port) in ["ipv4", "ipv6"].into_iter().zip(ports) {
+            let name = format!("{family}_port_{port}_carries_everything [{shape}]");
+            tests.push(trial(&name, NEEDS, move || carries(family == "ipv6", port, shape)));
+        }
+    }
+    tests
 }
 
-fn carries(ipv6_underlay: bool, port: u16, offload: bool, workers: usize) -> anyhow::Result<()> {
-    let pair = Pair::new(&Options { ipv6_underlay, port, offload, workers, ..Options::default() })?;
+fn carries(ipv6_underlay: bool, port: u16, shape: Shape) -> anyhow::Result<()> {
+    let pair = Pair::new(&Options { ipv6_underlay, port, shape, ..Options::default() })?;
     let (left, right) = (&pair.left, &pair.right);
     for (from, to) in [(left, Pair::RIGHT), (right, Pair::LEFT)] {
         for address in to {
@@ -57,22 +59,19 @@ fn carries(ipv6_underlay: bool, port: u16, offload: bool, workers: usize) -> any
 
 /// Over a veth, and between virtual machines of one host, the peer's inner checksums are never completed on the way, and its
 /// TCP is never cut.
-fn unfinished() -> anyhow::Result<()> {
-    for offload in [true, false] {
-        let pair = Pair::new(&Options { finished: false, offload, ..Options::default() })?;
-        let (left, right) = (&pair.left, &pair.right);
-        echo(left, right, Pair::RIGHT[0].parse()?, 1000..=1422)?;
-        echo(right, left, Pair::LEFT[1].parse()?, 1000..=1402)?;
-        stream(left, right, Pair::RIGHT[0].parse()?, STREAM / 10)?;
-        stream(right, left, Pair::LEFT[0].parse()?, STREAM / 10)?;
-        stream(right, left, Pair::LEFT[1].parse()?, STREAM / 10)?;
-        pair.weft.ledger_comes_to_balance()?;
-    }
-    Ok(())
+fn unfinished(shape: Shape) -> anyhow::Result<()> {
+    let pair = Pair::new(&Options { finished: false, shape, ..Options::default() })?;
+    let (left, right) = (&pair.left, &pair.right);
+    echo(left, right, Pair::RIGHT[0].parse()?, 1000..=1422)?;
+    echo(right, left, Pair::LEFT[1].parse()?, 1000..=1402)?;
+    stream(left, right, Pair::RIGHT[0].parse()?, STREAM / 10)?;
+    stream(right, left, Pair::LEFT[0].parse()?, STREAM / 10)?;
+    stream(right, left, Pair::LEFT[1].parse()?, STREAM / 10)?;
+    pair.weft.ledger_comes_to_balance()
 }
 
-fn underlay_elsewhere() -> anyhow::Result<()> {
-    let pair = Pair::new(&Options { started_elsewhere: true, ..Options::default() })?;
+fn underlay_elsewhere(shape: Shape) -> anyhow::Result<()> {
+    let pair = Pair::new(&Options { started_elsewhere: true, shape, ..Options::default() })?;
     ping(&pair.left, Pair::RIGHT[0])?;
     ping(&pair.right, Pair::LEFT[0])?;
     let vteps = pair.weft.show("vteps")?;
@@ -80,8 +79,9 @@ fn underlay_elsewhere() -> anyhow::Result<()> {
     pair.weft.ledger_comes_to_balance()
 }
 
+/// Three at once: for the last answer `ping` waits no longer than the interval or twice as long as for the others.
 fn ping(from: &Namespace, to: &str) -> anyhow::Result<()> {
-    let output = from.run(&["ping", "-c", "3", "-i", "0.01", "-W", "5", to])?.ok()?;
+    let output = from.run(&["ping", "-c", "3", "-l", "3", "-i", "0.5", "-W", "5", to])?.ok()?;
     ensure!(output.stdout.contains("3 received") && !output.stdout.contains("duplicates"), "{output}");
     Ok(())
 }

@@ -15,7 +15,8 @@ use weft::{
 use weft_integration::{
     capture::{Capture, Direction, Wire, exactly, expect},
     frames::{self, EXPERIMENT, IPV4, ethernet, experiment, tagged, vxlan, with_header},
-    scene, trial,
+    scene,
+    shape::{Shape, in_every_shape},
     weft::Weft,
 };
 
@@ -31,14 +32,14 @@ const TAG: [u8; 4] = [0x81, 0, 0xa0, 10];
 const DST: MacAddr = MacAddr::new([2, 0, 0, 0, 0xee, 2]);
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        trial("each_of_the_39_reserved_bits_is_dropped_and_counted", NEEDS, || reserved_bits("drop", 0)),
-        trial("reserved_bits_can_be_ignored", NEEDS, || reserved_bits("ignore", 39)),
-        trial("what_is_no_vxlan_of_ours_is_dropped_by_its_name", NEEDS, malformed),
-        trial("strangers_are_refused_unless_any_peer_will_do", NEEDS, strangers),
-        trial("inner_tags_cross_the_overlay_untouched_or_are_dropped", NEEDS, inner_tags),
-        trial("an_isolated_port_reaches_the_overlay_but_not_its_like", NEEDS, isolated),
-    ]
+    in_every_shape(&[
+        ("each_of_the_39_reserved_bits_is_dropped_and_counted", NEEDS, |shape| reserved_bits(shape, "drop", 0)),
+        ("reserved_bits_can_be_ignored", NEEDS, |shape| reserved_bits(shape, "ignore", 39)),
+        ("what_is_no_vxlan_of_ours_is_dropped_by_its_name", NEEDS, malformed),
+        ("strangers_are_refused_unless_any_peer_will_do", NEEDS, strangers),
+        ("inner_tags_cross_the_overlay_untouched_or_are_dropped", NEEDS, inner_tags),
+        ("an_isolated_port_reaches_the_overlay_but_not_its_like", NEEDS, isolated),
+    ])
 }
 
 /// weft with one host, and a namespace whose only VTEP is the test itself.
@@ -57,7 +58,7 @@ struct Bench {
 impl Bench {
     const PEER: &str = "192.0.2.18";
 
-    fn new(vtep: &str, port: &str) -> anyhow::Result<Self> {
+    fn new(shape: Shape, vtep: &str, port: &str) -> anyhow::Result<Self> {
         let lab = Lab::new(PREFIX);
         let (host, other_host) = (lab.namespace("host")?, lab.namespace("other")?);
         let (switch, injector) = (lab.namespace("dut")?, lab.namespace("injector")?);
@@ -71,7 +72,7 @@ impl Bench {
         }
         let config = format!(
             r#"
-            switch.workers = 2
+            {switch}
             [vtep]
             address = "192.0.2.17"
             {vtep}
@@ -84,12 +85,16 @@ impl Bench {
             netns = "{host}"
             bridge = "br1"
             {port}
+            {offload}
             [[port]]
             name = "eth0"
             netns = "{other}"
             bridge = "br1"
             {port}
+            {offload}
             "#,
+            switch = shape.switch(),
+            offload = shape.port_line(),
             peer = Self::PEER,
             host = host.full_name(),
             other = other_host.full_name(),
@@ -131,8 +136,8 @@ fn to_weft(socket: &UdpSocket, packet: &[u8]) -> std::io::Result<usize> {
     socket.send_to(packet, "192.0.2.17:4789")
 }
 
-fn reserved_bits(policy: &str, delivered: usize) -> anyhow::Result<()> {
-    let bench = Bench::new(&format!("reserved_bits = {policy:?}"), "")?;
+fn reserved_bits(shape: Shape, policy: &str, delivered: usize) -> anyhow::Result<()> {
+    let bench = Bench::new(shape, &format!("reserved_bits = {policy:?}"), "")?;
     let frame = experiment(DST, SRC);
     for _ in 0..10 {
         to_weft(&bench.peer, &with_header(HEADER, &frame))?;
@@ -152,8 +157,8 @@ fn reserved_bits(policy: &str, delivered: usize) -> anyhow::Result<()> {
     bench.weft.ledger_comes_to_balance()
 }
 
-fn malformed() -> anyhow::Result<()> {
-    let bench = Bench::new("", "")?;
+fn malformed(shape: Shape) -> anyhow::Result<()> {
+    let bench = Bench::new(shape, "", "")?;
     let frame = experiment(DST, SRC);
     let ip_cut = ethernet(DST, SRC, IPV4, &frames::icmp_packet(0, [10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
     let from = |src: MacAddr| vxlan(VNI, &experiment(DST, src));
@@ -184,9 +189,9 @@ fn malformed() -> anyhow::Result<()> {
     bench.weft.ledger_comes_to_balance()
 }
 
-fn strangers() -> anyhow::Result<()> {
+fn strangers(shape: Shape) -> anyhow::Result<()> {
     for (peers, delivered) in [("known", 0), ("any", 10)] {
-        let bench = Bench::new(&format!("peers = {peers:?}"), "")?;
+        let bench = Bench::new(shape, &format!("peers = {peers:?}"), "")?;
         for _ in 0..10 {
             to_weft(&bench.stranger, &vxlan(VNI, &experiment(DST, SRC)))?;
         }
@@ -201,12 +206,12 @@ fn strangers() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn inner_tags() -> anyhow::Result<()> {
+fn inner_tags(shape: Shape) -> anyhow::Result<()> {
     // One tag, two, one of a provider, and a VLAN that is reserved: none of them means anything to an access bridge.
     let stacks: [&[[u8; 4]]; 4] =
         [&[TAG], &[[0x88, 0xa8, 0, 20], TAG], &[[0x88, 0xa8, 0, 20]], &[[0x81, 0, 0x0f, 0xff]]];
     for policy in ["pass", "drop"] {
-        let bench = Bench::new(&format!("inner_vlan = {policy:?}"), "")?;
+        let bench = Bench::new(shape, &format!("inner_vlan = {policy:?}"), "")?;
         let mut host = Wire::open(&bench.host, "eth0")?;
         for (index, tags) in (0_u64..).zip(stacks) {
             let frame = tagged(&experiment(DST, SRC), tags);
@@ -233,8 +238,8 @@ fn inner_tags() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn isolated() -> anyhow::Result<()> {
-    let bench = Bench::new("", "isolated = true")?;
+fn isolated(shape: Shape) -> anyhow::Result<()> {
+    let bench = Bench::new(shape, "", "isolated = true")?;
     let at_other = Capture::open(&bench.other_host, "eth0", Direction::In)?;
     let (host, other) = (scene::mac(&bench.host, "eth0")?, scene::mac(&bench.other_host, "eth0")?);
     let mut from_host = Wire::open(&bench.host, "eth0")?;

@@ -16,6 +16,7 @@ use weft::{
 use weft_integration::{
     capture::{Capture, Direction, Wire, exactly, expect},
     frames, scene,
+    shape::Shape,
     weft::Weft,
 };
 use weft_vxlan::Vni;
@@ -55,6 +56,7 @@ impl Default for Dut<'_> {
 }
 
 pub(crate) struct Three {
+    shape: Shape,
     pub(crate) hosts: [Namespace; 4],
     /// The two kernels.
     pub(crate) kernels: [Namespace; 2],
@@ -68,7 +70,7 @@ pub(crate) struct Three {
 }
 
 impl Three {
-    pub(crate) fn new(dut: &Dut<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn new(shape: Shape, dut: &Dut<'_>) -> anyhow::Result<Self> {
         let lab = Lab::new(PREFIX);
         let [h1, h2, w1, w2] = ["h1", "h2", "w1", "w2"].map(|name| lab.namespace(name));
         let hosts = [h1?, h2?, w1?, w2?];
@@ -106,7 +108,7 @@ impl Three {
             host.address("eth0", &format!("{}/28", HOSTS[index + 2]))?;
         }
 
-        let weft = Weft::start(&switch, &config(&hosts, dut))?;
+        let weft = Weft::start(&switch, &config(shape, &hosts, dut))?;
         let at_targets = [
             Capture::open(&hosts[1], "eth0", Direction::In)?,
             Capture::open(&kernels[0], "vx2", Direction::In)?,
@@ -114,17 +116,18 @@ impl Three {
         ];
         let h1 = Wire::open(&hosts[0], "eth0")?;
         let at_h1 = Capture::open(&hosts[0], "eth0", Direction::In)?;
-        Ok(Self { hosts, kernels, weft, h1, at_h1, at_targets, _lab: lab })
+        Ok(Self { shape, hosts, kernels, weft, h1, at_h1, at_targets, _lab: lab })
     }
 
     pub(crate) fn reload(&self, dut: &Dut<'_>) -> anyhow::Result<()> {
-        self.weft.reload(&config(&self.hosts, dut))
+        self.weft.reload(&config(self.shape, &self.hosts, dut))
     }
 
-    /// Rows 1 to 3: h1 reaches everybody.
+    /// Rows 1 to 3: h1 reaches everybody. All pings at once: for the last answer `ping` waits no longer than the interval or
+    /// twice as long as for the others.
     pub(crate) fn everybody_answers(&self) -> anyhow::Result<()> {
         for to in &HOSTS[1..] {
-            let output = self.hosts[0].run(&["ping", "-c", "10", "-i", "0.01", "-W", "5", to])?.ok()?;
+            let output = self.hosts[0].run(&["ping", "-c", "10", "-l", "10", "-i", "0.5", "-W", "5", to])?.ok()?;
             ensure!(output.stdout.contains("10 received") && !output.stdout.contains("duplicates"), "{output}");
         }
         Ok(())
@@ -164,9 +167,9 @@ pub(crate) fn icmp(dst: MacAddr, src: MacAddr, tos: u8) -> Vec<u8> {
     frames::ethernet(dst, src, frames::IPV4, &packet)
 }
 
-fn config(hosts: &[Namespace; 4], dut: &Dut<'_>) -> String {
+fn config(shape: Shape, hosts: &[Namespace; 4], dut: &Dut<'_>) -> String {
     let (learning, ageing) = (dut.learning, dut.ageing);
-    let mut text = format!("[switch]\nworkers = 2\nageing = {ageing:?}\n");
+    let mut text = format!("{}ageing = {ageing:?}\n", shape.switch());
     if dut.overlay {
         text += &format!("[vtep]\naddress = {:?}\nttl = 100\ntos = \"inherit\"\n", VTEPS[0]);
         text += if dut.one_by_one { "gso = \"off\"\n" } else { "" };
@@ -178,7 +181,8 @@ fn config(hosts: &[Namespace; 4], dut: &Dut<'_>) -> String {
     for (host, address) in hosts.iter().zip(HOSTS).take(2) {
         let netns = host.full_name();
         text += &format!(
-            "[[port]]\nname = \"eth0\"\nnetns = {netns:?}\nbridge = \"br1\"\nmtu = {MTU}\naddress = [\"{address}/28\"]\n"
+            "[[port]]\nname = \"eth0\"\nnetns = {netns:?}\nbridge = \"br1\"\nmtu = {MTU}\naddress = [\"{address}/28\"]\n{}",
+            shape.port_line()
         );
     }
     text
