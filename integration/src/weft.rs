@@ -202,6 +202,17 @@ impl Weft {
         &mut self.process
     }
 
+    /// Processor time that it has spent so far, in ticks of a hundredth of a second (USER_HZ).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ticks(&mut self) -> anyhow::Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // Fields 14 and 15 of proc_pid_stat(5). The name before them may have spaces in it, but not a parenthesis.
+        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+        Ok(fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.process.stderr()

@@ -40,23 +40,13 @@ fn idle_with(switch: &str) -> anyhow::Result<()> {
     ensure!(array(&weft.show("ports")?).len() == 8);
     // So that there is something that could go on when it should not.
     star.hosts[0].run(&["ping", "-n", "-q", "-c200", "-i0.002", "-W2", &Star::address(1)])?.ok()?;
-    let pid = weft.process().id();
-    // Fields 14 and 15 of proc_pid_stat(5), in ticks of a hundredth of a second (USER_HZ). The name before them may have
-    // spaces in it, but not a parenthesis.
-    let ticks = || -> anyhow::Result<u64> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
-        let numbers: Vec<u64> =
-            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-        Ok(numbers.iter().sum())
-    };
     thread::sleep(Duration::from_millis(500));
-    let before = ticks()?;
+    let before = weft.ticks()?;
     thread::sleep(Duration::from_secs(10));
-    let spent = ticks()? - before;
+    let spent = weft.ticks()? - before;
     // 0.2 % of 1,000 ticks.
     ensure!(spent <= 2, "{spent} hundredths of a second in ten seconds of nothing");
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", weft.process().id()))?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process has memory")?;
     let kibibytes: u64 = resident.split_whitespace().next().context("a number")?.parse()?;
     ensure!(kibibytes < 40 * 1024, "{kibibytes} KiB");

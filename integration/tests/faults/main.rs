@@ -6,6 +6,7 @@
 
 mod ends;
 mod floods;
+mod underlay;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
     let _ = Lab::remove_stale(PREFIX);
     let needs = Needs::ROOT_AND_TUN.programs(&["ping"]);
     let prlimit = Needs::ROOT_AND_TUN.programs(&["ping", "prlimit"]);
+    let tc = Needs::ROOT_AND_TUN.programs(&["ping", "tc"]);
+    let python = Needs::ROOT_AND_TUN.programs(&["ping", "python3"]);
     let mut tests = in_every_shape(&[
         ("a_deleted_namespace_ends_with_its_port_and_nobody_else_notices", needs, ends::deleted_namespace),
         ("a_deleted_interface_closes_its_port_until_it_is_asked_for_again", needs, ends::deleted_interface),
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
         ("mutated_frames_of_a_port_harm_nobody", needs, floods::mutated_frames),
         ("mutated_datagrams_of_the_underlay_harm_nobody", needs, floods::mutated_datagrams),
         ("running_out_of_descriptors_closes_no_port", prlimit, ends::no_descriptors_later),
+        ("an_underlay_that_takes_no_more_drops_by_name_and_costs_nothing", tc, underlay::full_send_buffer),
+        ("what_a_queueing_discipline_drops_is_sent_and_the_kernels_to_count", tc, underlay::full_queueing_discipline),
+        ("a_kernel_that_refuses_runs_is_told_of_once_and_gets_datagrams", python, underlay::refused_runs),
     ]);
     // What carries nothing.
     tests.extend([
