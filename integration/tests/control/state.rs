@@ -40,7 +40,7 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
 
     let bridges = weft.show("bridges")?;
     for bridge in array(&bridges) {
-        has_keys(bridge, &["name", "vni", "ports", "remotes", "learning", "ageing_s", "learned", "limit"])?;
+        has_keys(bridge, &["name", "vni", "ports", "remotes", "learning", "ageing_s", "learned", "limit", "options"])?;
     }
     ensure!(bridges[0]["vni"] == 42 && bridges[0]["remotes"] == json!(["192.0.2.2:4789"]), "{bridges:#}");
     ensure!(bridges[0]["learned"] == 2 && bridges[0]["ageing_s"] == 300 && bridges[0]["limit"] == 65536, "{bridges:#}");
@@ -50,7 +50,10 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
     for port in array(&ports) {
         has_keys(
             port,
-            &["name", "kind", "bridge", "trunk", "native", "mtu", "mac", "state", "ifindex", "offloads", "queues"],
+            &[
+                "name", "kind", "bridge", "trunk", "native", "mtu", "mac", "state", "ifindex", "offloads", "queues",
+                "options",
+            ],
         )?;
     }
     ensure!(ports[0]["kind"] == "tap" && ports[0]["offloads"] == json!([]), "{ports:#}");
@@ -62,7 +65,7 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
 
     let fdb = weft.show("fdb")?;
     for entry in array(&fdb) {
-        has_keys(entry, &["bridge", "mac", "port", "vtep", "origin", "age_s"])?;
+        has_keys(entry, &["bridge", "mac", "port", "vtep", "origin", "age_s", "locked"])?;
         ensure!(entry["port"].is_null() != entry["vtep"].is_null(), "{entry}");
         ensure!((entry["origin"] == "learned") == entry["age_s"].is_u64(), "{entry}");
     }

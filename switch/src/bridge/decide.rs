@@ -20,16 +20,18 @@ pub enum Admission {
 /// The checks before anything is learned (`br_input.c`: `br_handle_frame`).
 ///
 /// Of the reserved groups (IEEE 802.1D 7.12.6), ..-00 (spanning tree) is flooded since this bridge speaks no spanning
-/// tree, ..-01 (pause) never passes, the others pass if their bit of `group_fwd_mask` is set.
+/// tree, ..-01 (pause) never passes, the others pass if their bit of the bridge's `group_fwd_mask` is set, or of the one of
+/// the port that they came in by, `port_mask`.
 #[inline]
-pub fn admit(bridge: &Bridge, dst: MacAddr, src: MacAddr) -> Admission {
+pub fn admit(bridge: &Bridge, port_mask: u16, dst: MacAddr, src: MacAddr) -> Admission {
     if !src.is_valid_source() {
         return Admission::Refuse(DropReason::SourceInvalid);
     }
     match dst.reserved_group() {
         None | Some(0) => Admission::Enter,
         Some(1) => Admission::Refuse(DropReason::ReservedGroup),
-        Some(group) if bridge.group_fwd_mask & (1 << group) != 0 => Admission::Enter,
+        Some(group) if (bridge.group_fwd_mask | port_mask) & (1 << group) != 0 => Admission::Enter,
+        Some(_) if bridge.no_linklocal_learn => Admission::Refuse(DropReason::ReservedGroup),
         Some(_) => Admission::KeepAndLearn(DropReason::ReservedGroup),
     }
 }
@@ -94,7 +96,7 @@ impl Tables {
                 return Err(DropReason::Isolated);
             }
         }
-        if to_entry.up { Ok(()) } else { Err(DropReason::PortDown) }
+        to_entry.lets_out()
     }
 
     /// Everybody who gets a copy of a flooded frame: the bridge's ports whose gate for this kind is open, then, if it

@@ -52,6 +52,11 @@ drop_reasons! {
     /// a reserved link-local group address (01-80-C2-00-00-0X) that a bridge keeps to itself
     ReservedGroup = "reserved_group",
 
+    /// the port's `state` lets nothing pass, or learns only
+    PortState = "port_state",
+    /// the port is `locked`, and the source has no entry there that lets it in
+    Locked = "locked",
+
     // VLANs
     /// an untagged frame on a trunk without `native`
     VlanUntagged = "vlan_untagged",

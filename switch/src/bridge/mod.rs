@@ -18,5 +18,5 @@ mod tunnel;
 pub use decide::{Admission, FloodKind, Verdict, admit};
 pub use drop_reason::DropReason;
 pub use neigh::{Neigh, Neighs};
-pub use tables::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables};
+pub use tables::{Bridge, Membership, Overlay, PortEntry, PortOptions, StpState, Tables};
 pub use tunnel::TunnelOptions;

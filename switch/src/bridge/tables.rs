@@ -41,9 +41,43 @@ pub struct PortEntry {
     pub up: bool,
 }
 
+/// How far a port takes part in forwarding, as spanning tree has it (IEEE 802.1D 8.4; `include/uapi/linux/if_bridge.h`:
+/// `BR_STATE_*`). Nobody in weft changes it but its user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StpState {
+    /// Nothing enters and nothing leaves.
+    Disabled,
+    /// Nothing enters and nothing leaves.
+    Listening,
+    /// Frames that enter teach their source, and no more; nothing leaves.
+    Learning,
+    /// Everything.
+    #[default]
+    Forwarding,
+    /// Nothing enters and nothing leaves.
+    Blocking,
+}
+
+impl StpState {
+    /// Whether frames that come in teach their source (`br_private.h`: `nbp_state_should_learn`).
+    pub const fn learns(self) -> bool {
+        matches!(self, Self::Learning | Self::Forwarding)
+    }
+}
+
 /// What can be switched on a port, by the kernel's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PortOptions {
+    /// How far it takes part in forwarding.
+    pub state: StpState,
+    /// Takes frames only from addresses that have an entry at this port.
+    pub locked: bool,
+    /// On a locked port: unknown sources get an entry that is locked, so that a user sees them and can let them in.
+    pub mab: bool,
+    /// Bit X: 01-80-C2-00-00-0X that comes in here is forwarded, whatever the bridge's mask says.
+    pub group_fwd_mask: u16,
+    /// Most learned entries that point here; 0: no limit.
+    pub fdb_max_learned: u32,
     /// Learns source addresses.
     pub learning: bool,
     /// Gets frames to unknown unicast addresses.
@@ -63,6 +97,11 @@ pub struct PortOptions {
 impl Default for PortOptions {
     fn default() -> Self {
         Self {
+            state: StpState::Forwarding,
+            locked: false,
+            mab: false,
+            group_fwd_mask: 0,
+            fdb_max_learned: 0,
             learning: true,
             flood: true,
             mcast_flood: true,
@@ -136,7 +175,44 @@ impl PortEntry {
     /// be forgotten, not learned again.
     #[inline]
     pub const fn learns(&self) -> bool {
-        self.options.learning && self.up
+        self.options.learning && self.up && self.options.state.learns()
+    }
+
+    /// Whether frames that come in here need another look than those of a port with the usual options: [`PortEntry::guard`].
+    #[inline]
+    pub const fn is_guarded(&self) -> bool {
+        self.options.locked || self.options.fdb_max_learned > 0 || !self.forwards()
+    }
+
+    /// What becomes of a frame that was admitted to its bridge, by the state of the port alone (`br_input.c`:
+    /// `br_handle_frame`, `br_handle_frame_finish`): `Err` before it teaches anything, `Ok(Some)` after.
+    ///
+    /// # Errors
+    /// The port lets nothing in.
+    pub const fn guard(&self) -> Result<Option<DropReason>, DropReason> {
+        match self.options.state {
+            StpState::Forwarding => Ok(None),
+            StpState::Learning => Ok(Some(DropReason::PortState)),
+            StpState::Disabled | StpState::Listening | StpState::Blocking => Err(DropReason::PortState),
+        }
+    }
+
+    /// Whether frames pass in this state.
+    const fn forwards(&self) -> bool {
+        matches!(self.options.state, StpState::Forwarding)
+    }
+
+    /// Whether frames may leave here.
+    ///
+    /// # Errors
+    /// Why not.
+    #[inline]
+    pub const fn lets_out(&self) -> Result<(), DropReason> {
+        match (self.up, self.options.state) {
+            (true, StpState::Forwarding) => Ok(()),
+            (true, _) => Err(DropReason::PortState),
+            (false, _) => Err(DropReason::PortDown),
+        }
     }
 
     /// The VLAN that frames of `bridge` are tagged with when they leave here, if any; `Err` if the port is not in that bridge.
@@ -175,10 +251,13 @@ pub struct Bridge {
     pub limit: Limit,
     /// Bit X: 01-80-C2-00-00-0X is forwarded.
     pub group_fwd_mask: u16,
-    /// Addresses of the interfaces under its packet ports: the host's own, never learned, never forwarded to.
+    /// Addresses of the interfaces under its packet ports, and permanent entries: the host's own, never learned, never
+    /// forwarded to.
     pub local_macs: Vec<MacAddr>,
     /// Who has which IP address, for answers in others' names.
     pub neighs: Neighs,
+    /// Frames to reserved groups that the bridge keeps teach nothing.
+    pub no_linklocal_learn: bool,
 }
 
 /// One that never leaves the host, without ports, with the configuration's defaults.
@@ -196,6 +275,7 @@ impl Default for Bridge {
             group_fwd_mask: 0,
             local_macs: Vec::new(),
             neighs: Neighs::default(),
+            no_linklocal_learn: false,
         }
     }
 }

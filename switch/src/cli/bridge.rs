@@ -57,6 +57,9 @@ struct AddArgs {
     /// Reserved groups 01-80-C2-00-00-0X that are forwarded, a bit each
     #[arg(long, value_name = "MASK", value_parser = mask)]
     group_fwd_mask: Option<u16>,
+    /// Frames to reserved groups that stay in the bridge teach nothing
+    #[arg(long)]
+    no_linklocal_learn: bool,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -87,11 +90,12 @@ fn request(args: &AddArgs) -> BridgeRequest {
         fdb_max_learned: args.fdb_max_learned,
         fdb_full: args.fdb_full.clone(),
         group_fwd_mask: args.group_fwd_mask,
+        no_linklocal_learn: args.no_linklocal_learn.then_some(true),
     }
 }
 
 /// A mask, also as 0x4000.
-fn mask(text: &str) -> Result<u16, std::num::ParseIntError> {
+pub(super) fn mask(text: &str) -> Result<u16, std::num::ParseIntError> {
     match text.strip_prefix("0x") {
         Some(digits) => u16::from_str_radix(digits, 16),
         None => text.parse(),

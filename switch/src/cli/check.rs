@@ -10,15 +10,18 @@ use super::{
     tables::{
         self,
         Column::{Left, Right},
-        lines, or_dash, table,
+        lines, options, or_dash, table,
     },
 };
-use crate::control::{
-    api::model::{BridgeRequest, FdbRequest, NeighEntry, NeighRequest, PortRequest},
-    config::{
-        Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers, Pin,
-        PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,
+use crate::{
+    control::{
+        api::model::{BridgeRequest, FdbRequest, NeighEntry, NeighRequest, PortRequest, port_options},
+        config::{
+            Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers,
+            Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,
+        },
     },
+    fdb::Origin,
 };
 
 #[derive(Args, Debug)]
@@ -158,30 +161,19 @@ fn ports(config: &Config) -> String {
 
 /// What a port has that is not the default.
 fn besides(port: &PortConfig) -> impl Iterator<Item = String> {
-    let flags = [
-        ("no offload", !port.offload),
-        ("no learning", !port.learning),
-        ("no flood", !port.flood),
-        ("no mcast_flood", !port.mcast_flood),
-        ("no bcast_flood", !port.bcast_flood),
-        ("hairpin", port.hairpin),
-        ("isolated", port.isolated),
-    ];
-    let set = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
-    let policy = (port.gbp_policy != 0).then(|| format!("gbp_policy {}", port.gbp_policy));
-    let queue_length = port.queue_length.map(|length| format!("queue_length {length}"));
-    port.mac.map(|mac| mac.to_string()).into_iter().chain(queue_length).chain(policy).chain(set)
+    port.mac.map(|mac| mac.to_string()).into_iter().chain(options(&port_options(port)))
 }
 
 fn static_entries(config: &Config) -> String {
-    let columns = [Left("STATIC ENTRY"), Left("BRIDGE"), Left("BEHIND"), Left("STICKY")];
+    let columns = [Left("STATIC ENTRY"), Left("BRIDGE"), Left("BEHIND"), Left("KIND")];
     let rows = config.fdb.iter().map(|entry| {
         let behind = match &entry.at {
             FdbTarget::Port(port) => format!("port {port}"),
             FdbTarget::Vtep(vtep) => format!("vtep {vtep}"),
+            FdbTarget::Bridge => "-".to_owned(),
         };
-        let sticky = if entry.sticky { "yes" } else { "no" };
-        vec![entry.mac.to_string(), entry.bridge.clone(), behind, sticky.to_owned()]
+        let kind = entry.kind.origin().map_or("permanent", Origin::name);
+        vec![entry.mac.to_string(), entry.bridge.clone(), behind, kind.to_owned()]
     });
     table(&columns, rows.collect(), "")
 }
@@ -341,12 +333,12 @@ green     -     off  65536  trunk0            -
 
 PORT       KIND  BRIDGE        MTU  ADDRESS       BESIDES
 left/eth0  tap   blue         auto  10.10.0.1/24  02:00:00:00:00:0a
-trunk0     tap   10=blue      1400  -             queue_length 4000
-                 20=green                         isolated
+trunk0     tap   10=blue      1400  -             isolated
+                 20=green                         queue_length 4000
                  native=blue
 
-STATIC ENTRY       BRIDGE  BEHIND               STICKY
-02:00:00:00:00:14  blue    vtep 192.0.2.2:4789  no
+STATIC ENTRY       BRIDGE  BEHIND               KIND
+02:00:00:00:00:14  blue    vtep 192.0.2.2:4789  static
 
 BRIDGE  IP          MAC                ROUTER
 blue    10.10.0.20  02:00:00:00:00:14  no";

@@ -390,7 +390,7 @@ mod tests {
         let fdb = async |Query(query): Query<BridgeQuery>| {
             assert_eq!(query.bridge.as_deref(), Some("blue & co"));
             Json(json!([{"bridge": "blue", "mac": "02:00:00:00:00:01", "port": null, "vtep": "192.0.2.2",
-                "origin": "static", "age_s": null}]))
+                "origin": "static", "age_s": null, "locked": false}]))
         };
         let (client, _directory) = serve(Router::new().route("/v1/fdb", get(fdb)));
         let entries = client.fdb(Some("blue & co")).await.unwrap();

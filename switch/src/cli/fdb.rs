@@ -36,7 +36,8 @@ enum Verb {
 }
 
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("at").required(true).args(["port", "vtep"]))]
+#[command(group = ArgGroup::new("at").required(true).args(["port", "vtep", "permanent"]))]
+#[command(group = ArgGroup::new("kind").args(["sticky", "extern_learn", "permanent"]))]
 struct AddArgs {
     /// The bridge
     #[arg(long)]
@@ -53,6 +54,12 @@ struct AddArgs {
     /// The entry stays although its address is seen elsewhere
     #[arg(long)]
     sticky: bool,
+    /// The entry becomes an ordinary learned one when its address is seen elsewhere
+    #[arg(long)]
+    extern_learn: bool,
+    /// The address is the bridge's own, and what is sent to it goes no further
+    #[arg(long)]
+    permanent: bool,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -84,9 +91,11 @@ pub(super) fn run(args: &FdbArgs) -> anyhow::Result<ExitCode> {
                 port: args.port.clone(),
                 vtep: args.vtep.clone(),
                 sticky: args.sticky,
+                extern_learn: args.extern_learn,
+                permanent: args.permanent,
             };
             wait(args.socket.client().add_fdb(&request))?;
-            let at = request.port.or(request.vtep).unwrap_or_default();
+            let at = request.port.or(request.vtep).unwrap_or_else(|| "the bridge itself".to_owned());
             format!("added {} in bridge {} at {at}", args.mac, args.bridge)
         }
         Verb::Del { bridge, mac, socket } => {

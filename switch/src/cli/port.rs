@@ -81,6 +81,21 @@ struct AddArgs {
     /// The group policy of its frames, from 1 to 65535; needs gbp = true below [vtep]
     #[arg(long, value_name = "POLICY")]
     gbp_policy: Option<u16>,
+    /// How far it takes part in forwarding
+    #[arg(long, value_parser = ["forwarding", "learning", "blocking", "listening", "disabled"])]
+    state: Option<String>,
+    /// Take frames only from addresses that have an entry at this port
+    #[arg(long)]
+    locked: bool,
+    /// Give unknown addresses at a locked port an entry that is locked, for somebody to see
+    #[arg(long, requires = "locked")]
+    mab: bool,
+    /// Reserved groups 01-80-C2-00-00-0X that are forwarded when they come in here, a bit each
+    #[arg(long, value_name = "MASK", value_parser = super::bridge::mask)]
+    group_fwd_mask: Option<u16>,
+    /// Most learned entries at this port; 0 for no limit
+    #[arg(long, value_name = "COUNT")]
+    fdb_max_learned: Option<u32>,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -130,6 +145,11 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         hairpin: on(args.hairpin),
         isolated: on(args.isolated),
         gbp_policy: args.gbp_policy,
+        state: args.state.clone(),
+        locked: on(args.locked),
+        mab: on(args.mab),
+        group_fwd_mask: args.group_fwd_mask,
+        fdb_max_learned: args.fdb_max_learned,
     })
 }
 
@@ -175,6 +195,11 @@ mod tests {
             requested("weft /proc/12/ns/net/t0 --trunk 10=blue,20=green --native red --address 10.0.0.1/24"),
             json!({"name": "t0", "netns": "/proc/12/ns/net", "trunk": {"10": "blue", "20": "green"}, "native": "red",
                 "address": ["10.0.0.1/24"]})
+        );
+        assert_eq!(
+            requested("weft p --bridge blue --locked --mab --state learning --group-fwd-mask 0x4 --fdb-max-learned 5"),
+            json!({"name": "p", "bridge": "blue", "locked": true, "mab": true, "state": "learning", "group_fwd_mask": 4,
+                "fdb_max_learned": 5})
         );
         assert_eq!(requested("weft eth0 --bridge blue"), json!({"name": "eth0", "bridge": "blue"}));
     }

@@ -1,8 +1,9 @@
 //! Tables for people: plain, aligned, numbers to the right, a hundred columns where the data allows. JSON is for programs.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use serde_json::Value;
 
 use crate::control::api::model::{
     BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, Ledger, LedgerRow, LinkState, NeighEntry, PortState,
@@ -104,7 +105,22 @@ pub(super) fn ports(ports: &[PortState]) -> String {
             offloads(&port.offloads),
         ]
     });
-    table(&columns, rows.collect(), "no ports")
+    let mut text = table(&columns, rows.collect(), "no ports");
+    for port in ports.iter().filter(|port| !port.options.is_empty()) {
+        text.push_str(&format!("\n{}: {}", port.name, options(&port.options).join(", ")));
+    }
+    text
+}
+
+/// What is not the default: `isolated`, `no learning`, `state blocking`.
+pub(super) fn options(options: &BTreeMap<String, Value>) -> Vec<String> {
+    let words = options.iter().map(|(key, value)| match value {
+        Value::Bool(true) => key.clone(),
+        Value::Bool(false) => format!("no {key}"),
+        Value::String(word) => format!("{key} {word}"),
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => format!("{key} {value}"),
+    });
+    words.collect()
 }
 
 /// Both halves of TCP segmentation are one word here.
@@ -134,9 +150,12 @@ pub(super) fn fdb(entries: &[FdbEntry]) -> String {
             FdbOrigin::Learned => "learned",
             FdbOrigin::Static => "static",
             FdbOrigin::Sticky => "sticky",
+            FdbOrigin::ExternLearn => "extern_learn",
+            FdbOrigin::Permanent => "permanent",
         };
+        let origin = if entry.locked { format!("{origin}, locked") } else { origin.to_owned() };
         let age = entry.age_s.map(|age| format!("{age} s"));
-        vec![entry.bridge.clone(), entry.mac.to_string(), behind, origin.to_owned(), or_dash(age)]
+        vec![entry.bridge.clone(), entry.mac.to_string(), behind, origin, or_dash(age)]
     });
     table(&columns, rows.collect(), "no entries")
 }
@@ -312,8 +331,6 @@ fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::{
         control::api::model::{KnownBy, Place, Totals},
@@ -337,6 +354,7 @@ mod tests {
             ageing_s: 300,
             learned: 17,
             limit: Some(65536),
+            options: BTreeMap::new(),
         };
         let green = BridgeState {
             name: "green".into(),
@@ -345,7 +363,7 @@ mod tests {
             remotes: vec![],
             learning: false,
             limit: None,
-            ..blue
+            ..blue.clone()
         };
         expect(
             &bridges(&[blue, green]),
@@ -371,6 +389,7 @@ green     -       17      -     off  p q                      -",
             ifindex: Some(7),
             offloads: vec!["csum".into(), "tso4".into(), "tso6".into(), "uso".into()],
             queues: 2,
+            options: BTreeMap::new(),
         };
         let trunk = PortState {
             name: "router/trunk0".into(),
@@ -382,6 +401,7 @@ green     -       17      -     off  p q                      -",
             ifindex: None,
             state: LinkState::Gone,
             offloads: vec![],
+            options: BTreeMap::from([("locked".into(), true.into()), ("flood".into(), false.into())]),
             ..eth0.clone()
         };
         expect(
@@ -391,7 +411,8 @@ PORT           KIND  STATE  BRIDGE        MTU  MAC                INDEX  QUEUES 
 left/eth0      tap   up     blue         1450  02:00:00:00:00:0a      7       2  csum tso uso
 router/trunk0  tap   gone   10=blue         -  -                      -       2  -
                             20=green
-                            native=blue",
+                            native=blue
+router/trunk0: no flood, locked",
         );
     }
 
@@ -404,20 +425,22 @@ router/trunk0  tap   gone   10=blue         -  -                      -       2 
             vtep: None,
             origin: FdbOrigin::Learned,
             age_s: Some(12),
+            locked: true,
         };
         let sticky = FdbEntry {
             port: None,
             vtep: Some("2001:db8::2".parse().unwrap()),
             origin: FdbOrigin::Sticky,
             age_s: None,
+            locked: false,
             ..learned.clone()
         };
         expect(
             &fdb(&[learned, sticky]),
             r"
-BRIDGE  MAC                BEHIND            ORIGIN    AGE
-blue    02:00:00:00:00:0a  port left/eth0    learned  12 s
-blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky      -",
+BRIDGE  MAC                BEHIND            ORIGIN            AGE
+blue    02:00:00:00:00:0a  port left/eth0    learned, locked  12 s
+blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky              -",
         );
         assert_eq!(fdb(&[]), "no entries");
     }

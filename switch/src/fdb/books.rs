@@ -63,6 +63,11 @@ impl Books {
         by_size.filter(|(_, at)| matches!(at, Endpoint::Vtep(_))).map(|(count, _)| count).sum()
     }
 
+    /// How many entries point at one place, in all bridges together.
+    pub(super) fn held_by(&self, at: Endpoint) -> usize {
+        self.bridges.values().filter_map(|book| book.shelves.get(&at)).map(BTreeSet::len).sum()
+    }
+
     /// Who holds most entries of a bridge.
     pub(super) fn greediest(&self, bridge: BridgeId) -> Option<Endpoint> {
         self.bridges.get(&bridge)?.by_size.last().map(|(_, at)| *at)

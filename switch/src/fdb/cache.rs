@@ -181,6 +181,10 @@ impl Place {
         Self { key, hash }
     }
 
+    pub(super) const fn key(&self) -> Key {
+        self.key
+    }
+
     /// The address.
     pub const fn mac(&self) -> MacAddr {
         self.key.mac()

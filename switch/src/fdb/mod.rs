@@ -20,13 +20,16 @@
 //! # Fairness
 //!
 //! A bridge that reached its limit evicts the least recently used entry of the endpoint that holds most of them (as
-//! OVS's `mac-learning.c` does): whoever floods the table with addresses evicts its own.
+//! OVS's `mac-learning.c` does): whoever floods the table with addresses evicts its own. A port can have a limit of its own
+//! ([`Terms`]), at which it learns no more.
 //!
 //! # What is the kernel's
 //!
 //! A newer port wins at once; a static entry moves too and stays static, only a sticky one stays; a frame towards an
 //! address does not keep its entry alive (`net/bridge/br_fdb.c`: `br_fdb_update`, `br_fdb_cleanup`). A source with a
-//! static entry at one VTEP that shows up behind another is an intruder (`vxlan_core.c`: `vxlan_snoop`).
+//! static entry at one VTEP that shows up behind another is an intruder (`vxlan_core.c`: `vxlan_snoop`). What was learned
+//! at a locked port is locked, and so is its address kept out there ([`Fdb::standing`]), until it moves to another port or
+//! a user names it (`br_input.c`: `br_handle_frame_finish`).
 //!
 //! # Locks
 //!
@@ -93,6 +96,9 @@ pub enum Origin {
     Static,
     /// Static, and does not move.
     Sticky,
+    /// Named by a control plane that learned it elsewhere. Does not age; when its address is seen elsewhere it becomes an
+    /// ordinary learned entry.
+    ExternLearn,
 }
 
 impl Origin {
@@ -102,6 +108,7 @@ impl Origin {
             Self::Learned => "learned",
             Self::Static => "static",
             Self::Sticky => "sticky",
+            Self::ExternLearn => "extern_learn",
         }
     }
 }
@@ -120,6 +127,28 @@ pub struct Limit {
 impl Limit {
     /// No limit.
     pub const NONE: Self = Self { max_learned: 0, evict: true, max_remote: None };
+}
+
+/// What a port asks for beyond its bridge's [`Limit`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// Most learned entries that point at the port, in all bridges together; 0: no limit.
+    pub max_learned: usize,
+    /// A new entry is a locked one.
+    pub locked: bool,
+}
+
+/// How an address stands at a port that takes frames only from those it knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nobody knows it.
+    Unknown,
+    /// It has an entry elsewhere.
+    Elsewhere,
+    /// It has an entry here, which is locked.
+    Locked,
+    /// It has an entry here.
+    Known,
 }
 
 /// What became of a frame's source address.
@@ -141,7 +170,8 @@ pub enum Learned {
     Sticky,
     /// A static entry holds it at another VTEP; nothing changed, and the frame is to be dropped.
     StaticAtOtherVtep,
-    /// The table is full; nothing changed.
+    /// The bridge or the port holds as many as it may. Not learned; an entry at another place is forgotten if it was the
+    /// port that is full, for the address is no longer there.
     Full,
 }
 
@@ -158,6 +188,8 @@ pub struct EntryView {
     pub origin: Origin,
     /// Last seen as a source, or when a user named it.
     pub updated: Stamp,
+    /// Its address was seen at a locked port, which takes no frames from it until a user names it.
+    pub locked: bool,
 }
 
 /// Which entries a flush takes. `None` matches all.
@@ -193,6 +225,8 @@ impl Key {
 struct Entry {
     at: Endpoint,
     origin: Origin,
+    /// See [`EntryView::locked`] (learned entries only).
+    locked: bool,
     /// Under which stamp the books hold it (learned entries only). Changes only while the books are locked.
     filed: Stamp,
     /// Milliseconds, see [`Stamp`]. Renewed by the fast path under the shard's shared lock.
@@ -291,12 +325,31 @@ impl Fdb {
             }
             return Learned::Known;
         }
-        self.learn_change(key, at, now, limit)
+        self.learn_change(key, at, now, limit, Terms::default())
+    }
+
+    /// As [`Fdb::learn`], at a port that has terms of its own.
+    pub fn learn_on_terms(&self, place: &Place, at: Endpoint, now: Stamp, limit: Limit, terms: Terms) -> Learned {
+        match self.standing(place, at) {
+            Standing::Known | Standing::Locked => self.learn_key(place.key(), at, now, limit),
+            Standing::Unknown | Standing::Elsewhere => self.learn_change(place.key(), at, now, limit, terms),
+        }
+    }
+
+    /// How an address stands at a port. Caches are not asked: they do not know what is locked.
+    pub fn standing(&self, place: &Place, at: Endpoint) -> Standing {
+        match self.map.get(&place.key()) {
+            None => Standing::Unknown,
+            Some(entry) if entry.at != at => Standing::Elsewhere,
+            Some(entry) if entry.locked => Standing::Locked,
+            Some(_) => Standing::Known,
+        }
     }
 
     #[cold]
-    fn learn_change(&self, key: Key, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
+    fn learn_change(&self, key: Key, at: Endpoint, now: Stamp, limit: Limit, terms: Terms) -> Learned {
         let mut books = self.books();
+        let port_is_full = terms.max_learned > 0 && books.held_by(at) >= terms.max_learned;
         if let Some(mut entry) = self.map.get_mut(&key) {
             let from = entry.at;
             if from == at {
@@ -308,25 +361,27 @@ impl Fdb {
                 }
                 Origin::Sticky => return Learned::Sticky,
                 Origin::Static => {}
-                Origin::Learned if !matches!(from, Endpoint::Vtep(_)) && has_no_room(&books, key, at, limit) => {
+                Origin::Learned | Origin::ExternLearn
+                    if port_is_full || !matches!(from, Endpoint::Vtep(_)) && has_no_room(&books, key, at, limit) =>
+                {
                     // It is no longer where it was, and where it is can't be remembered: nobody knows.
                     drop(entry);
                     self.remove_key(&mut books, key);
                     return Learned::Full;
                 }
-                Origin::Learned => {
+                Origin::Learned | Origin::ExternLearn => {
                     books.remove(key, from, entry.filed);
                     books.insert(key, at, now);
-                    entry.filed = now;
+                    (entry.origin, entry.filed) = (Origin::Learned, now);
                 }
             }
-            entry.at = at;
+            (entry.at, entry.locked) = (at, false);
             entry.updated.store(now.0, Ordering::Relaxed);
             drop(entry);
             self.outdate(key);
             return Learned::Moved { from };
         }
-        if has_no_room(&books, key, at, limit) {
+        if port_is_full || has_no_room(&books, key, at, limit) {
             return Learned::Full;
         }
         let mut evicted = None;
@@ -338,7 +393,8 @@ impl Fdb {
             evicted = Some(victim.mac());
         }
         books.insert(key, at, now);
-        self.map.insert(key, Entry { at, origin: Origin::Learned, filed: now, updated: AtomicU64::new(now.0) });
+        let updated = AtomicU64::new(now.0);
+        self.map.insert(key, Entry { at, origin: Origin::Learned, locked: terms.locked, filed: now, updated });
         Learned::New { evicted }
     }
 
@@ -367,12 +423,12 @@ impl Fdb {
         }
     }
 
-    /// Makes or replaces an entry that a user named.
-    pub fn add_static(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, sticky: bool, now: Stamp) {
+    /// Makes or replaces an entry that a user named: `origin` is not [`Origin::Learned`].
+    pub fn add_static(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, origin: Origin, now: Stamp) {
         let key = Key::new(bridge, mac);
-        let origin = if sticky { Origin::Sticky } else { Origin::Static };
         let mut books = self.books();
-        let old = self.map.insert(key, Entry { at, origin, filed: now, updated: AtomicU64::new(now.0) });
+        let updated = AtomicU64::new(now.0);
+        let old = self.map.insert(key, Entry { at, origin, locked: false, filed: now, updated });
         self.outdate(key);
         if let Some(old) = old
             && old.origin == Origin::Learned
@@ -398,11 +454,19 @@ impl Fdb {
 
     /// Removes the entries that `which` matches and says how many they were.
     pub fn flush(&self, which: Flush) -> usize {
-        let matches = |key: &Key, entry: &Entry| {
+        self.flush_matching(|key, entry| {
             which.bridge.is_none_or(|bridge| key.bridge() == bridge)
                 && which.at.is_none_or(|at| entry.at == at)
                 && (which.statics || entry.origin == Origin::Learned)
-        };
+        })
+    }
+
+    /// Removes the locked entries of a port and says how many they were.
+    pub fn flush_locked(&self, at: Endpoint) -> usize {
+        self.flush_matching(|_, entry| entry.at == at && entry.locked)
+    }
+
+    fn flush_matching(&self, matches: impl Fn(&Key, &Entry) -> bool) -> usize {
         let keys: Vec<Key> = self.map.iter().filter(|entry| matches(entry.key(), entry)).map(|e| *e.key()).collect();
         let mut flushed = 0;
         for chunk in keys.chunks(AGE_CHUNK) {
@@ -510,7 +574,14 @@ fn has_no_room(books: &Books, key: Key, at: Endpoint, limit: Limit) -> bool {
 }
 
 fn view(key: Key, entry: &Entry) -> EntryView {
-    EntryView { bridge: key.bridge(), mac: key.mac(), at: entry.at, origin: entry.origin, updated: entry.updated() }
+    EntryView {
+        bridge: key.bridge(),
+        mac: key.mac(),
+        at: entry.at,
+        origin: entry.origin,
+        updated: entry.updated(),
+        locked: entry.locked,
+    }
 }
 
 #[cfg(test)]

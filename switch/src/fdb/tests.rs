@@ -48,8 +48,8 @@ fn a_newer_endpoint_wins_at_once() {
 #[test]
 fn static_entries_move_and_stay_static_but_sticky_ones_stay() {
     let fdb = Fdb::new();
-    fdb.add_static(BLUE, mac(1), port(1), false, at(0));
-    fdb.add_static(BLUE, mac(2), port(1), true, at(0));
+    fdb.add_static(BLUE, mac(1), port(1), Origin::Static, at(0));
+    fdb.add_static(BLUE, mac(2), port(1), Origin::Sticky, at(0));
     assert_eq!(fdb.learn(BLUE, mac(1), port(2), at(1), NO_LIMIT), Learned::Moved { from: port(1) });
     assert_eq!(fdb.learn(BLUE, mac(2), port(2), at(1), NO_LIMIT), Learned::Sticky);
     assert_eq!(fdb.age(at(1_000_000), |_| Duration::from_secs(1)), 0);
@@ -61,7 +61,7 @@ fn static_entries_move_and_stay_static_but_sticky_ones_stay() {
 #[test]
 fn a_static_address_at_one_vtep_is_refused_behind_another() {
     let fdb = Fdb::new();
-    fdb.add_static(BLUE, mac(1), vtep(1), false, at(0));
+    fdb.add_static(BLUE, mac(1), vtep(1), Origin::Static, at(0));
     assert_eq!(fdb.learn(BLUE, mac(1), vtep(2), at(1), NO_LIMIT), Learned::StaticAtOtherVtep);
     assert_eq!(fdb.learn(BLUE, mac(1), port(1), at(1), NO_LIMIT), Learned::Moved { from: vtep(1) });
 }
@@ -100,10 +100,10 @@ fn static_entries_do_not_count_against_the_limit() {
     let fdb = Fdb::new();
     let limit = Limit { max_learned: 1, evict: false, ..Limit::NONE };
     fdb.learn(BLUE, mac(1), port(1), at(0), limit);
-    fdb.add_static(BLUE, mac(1), port(1), false, at(0));
+    fdb.add_static(BLUE, mac(1), port(1), Origin::Static, at(0));
     assert_eq!(fdb.learned_count(BLUE), 0);
     assert_eq!(fdb.learn(BLUE, mac(2), port(1), at(0), limit), Learned::New { evicted: None });
-    fdb.add_static(BLUE, mac(3), port(1), false, at(0));
+    fdb.add_static(BLUE, mac(3), port(1), Origin::Static, at(0));
     assert_eq!(fdb.len(), 3);
 }
 
@@ -123,6 +123,67 @@ fn at_the_limit_for_vteps_nothing_new_is_learned_there_and_ports_learn_on() {
     assert_eq!(fdb.lookup(BLUE, mac(3)), None, "it is not at its port any more");
     let none = Limit { max_remote: Some(0), ..Limit::NONE };
     assert_eq!(Fdb::new().learn(BLUE, mac(1), vtep(1), at(0), none), Learned::Full);
+}
+
+#[test]
+fn a_port_that_is_full_learns_no_more_and_takes_nothing_over() {
+    let fdb = Fdb::new();
+    let terms = Terms { max_learned: 2, locked: false };
+    let learn = |bridge, n, p| fdb.learn_on_terms(&fdb.place(bridge, mac(n)), port(p), at(0), NO_LIMIT, terms);
+    assert_eq!(learn(BLUE, 1, 1), Learned::New { evicted: None });
+    assert_eq!(learn(GREEN, 2, 1), Learned::New { evicted: None });
+    assert_eq!(learn(BLUE, 3, 1), Learned::Full);
+    assert_eq!(learn(BLUE, 1, 1), Learned::Known);
+    fdb.add_static(BLUE, mac(4), port(1), Origin::Static, at(0));
+    fdb.learn(BLUE, mac(5), port(2), at(0), NO_LIMIT);
+    assert_eq!(learn(BLUE, 5, 1), Learned::Full);
+    assert_eq!(fdb.lookup(BLUE, mac(5)), None, "it is no longer at the other port");
+    assert_eq!(learn(BLUE, 3, 2), Learned::New { evicted: None });
+}
+
+#[test]
+fn a_locked_entry_is_known_as_such_until_it_moves_or_a_user_names_it() {
+    let fdb = Fdb::new();
+    let place = fdb.place(BLUE, mac(1));
+    let locked = Terms { max_learned: 0, locked: true };
+    assert_eq!(fdb.standing(&place, port(1)), Standing::Unknown);
+    for _ in 0..2 {
+        fdb.learn_on_terms(&place, port(1), at(0), NO_LIMIT, locked);
+        assert_eq!(fdb.standing(&place, port(1)), Standing::Locked);
+    }
+    assert!(fdb.entries()[0].locked);
+    assert_eq!(fdb.learn(BLUE, mac(1), port(2), at(0), NO_LIMIT), Learned::Moved { from: port(1) });
+    assert_eq!(fdb.standing(&place, port(2)), Standing::Known);
+    assert_eq!(fdb.standing(&place, port(1)), Standing::Elsewhere);
+
+    fdb.remove(BLUE, mac(1));
+    fdb.learn_on_terms(&place, port(1), at(0), NO_LIMIT, locked);
+    fdb.add_static(BLUE, mac(1), port(1), Origin::Static, at(0));
+    assert_eq!(fdb.standing(&place, port(1)), Standing::Known);
+}
+
+#[test]
+fn locked_entries_are_flushed_alone_and_age_as_others_do() {
+    let fdb = Fdb::new();
+    let locked = Terms { max_learned: 0, locked: true };
+    fdb.learn(BLUE, mac(1), port(1), at(0), NO_LIMIT);
+    fdb.learn_on_terms(&fdb.place(BLUE, mac(2)), port(1), at(0), NO_LIMIT, locked);
+    fdb.learn_on_terms(&fdb.place(BLUE, mac(3)), port(2), at(0), NO_LIMIT, locked);
+    assert_eq!(fdb.flush_locked(port(1)), 1);
+    assert_eq!(fdb.lookup(BLUE, mac(2)), None);
+    assert_eq!(fdb.age(at(300), |_| Duration::from_secs(300)), 2);
+}
+
+#[test]
+fn what_was_learned_elsewhere_does_not_age_until_it_moves() {
+    let fdb = Fdb::new();
+    fdb.add_static(BLUE, mac(1), port(1), Origin::ExternLearn, at(0));
+    assert_eq!(fdb.age(at(1000), |_| Duration::from_secs(300)), 0);
+    assert_eq!(fdb.flush(Flush { at: Some(port(1)), ..Flush::default() }), 0);
+    assert_eq!(fdb.learned_count(BLUE), 0);
+    assert_eq!(fdb.learn(BLUE, mac(1), port(2), at(1000), NO_LIMIT), Learned::Moved { from: port(1) });
+    assert_eq!((fdb.entries()[0].origin, fdb.learned_count(BLUE)), (Origin::Learned, 1));
+    assert_eq!(fdb.age(at(1300), |_| Duration::from_secs(300)), 1);
 }
 
 /// OVS's ofproto-dpif.at, "MAC table overflow fairness": whoever floods evicts from the fullest, in the end its own.
@@ -151,7 +212,7 @@ fn flush_takes_what_it_is_told_and_nothing_else() {
     fdb.learn(BLUE, mac(1), port(1), at(0), NO_LIMIT);
     fdb.learn(BLUE, mac(2), vtep(1), at(0), NO_LIMIT);
     fdb.learn(GREEN, mac(1), port(1), at(0), NO_LIMIT);
-    fdb.add_static(BLUE, mac(3), port(1), false, at(0));
+    fdb.add_static(BLUE, mac(3), port(1), Origin::Static, at(0));
     assert_eq!(fdb.flush(Flush { bridge: Some(BLUE), at: Some(port(1)), statics: false }), 1);
     assert_eq!(fdb.flush(Flush { at: Some(vtep(1)), ..Flush::default() }), 1);
     assert_eq!(fdb.len(), 2);
@@ -245,8 +306,9 @@ proptest! {
                     model.learn(b, m, e, now);
                 }
                 Step::Static(b, m, e, sticky) => {
-                    fdb.add_static(BridgeId(b), mac(m), e, sticky, at(now));
-                    model.0.insert((b, m), (e, if sticky { Origin::Sticky } else { Origin::Static }, now));
+                    let origin = if sticky { Origin::Sticky } else { Origin::Static };
+                    fdb.add_static(BridgeId(b), mac(m), e, origin, at(now));
+                    model.0.insert((b, m), (e, origin, now));
                 }
                 Step::Remove(b, m) => {
                     let removed = fdb.remove(BridgeId(b), mac(m)).is_some();

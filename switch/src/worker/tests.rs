@@ -1,6 +1,7 @@
 //! The walk over ports and an underlay in memory: no thread, no clock, no root.
 
 mod coalescing;
+mod options;
 mod overlay;
 mod ports;
 pub(super) mod scene;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict, admit},
-    fdb::{Fdb, FdbCache, Learned, Place, Stamp},
+    fdb::{Fdb, FdbCache, Learned, Place, Stamp, Standing, Terms},
     ids::{BridgeId, Endpoint, PortId},
     offload::{self, VnetHeader},
     port::RxBatch,
@@ -59,8 +59,7 @@ pub(super) struct Staged<'b> {
     dst: Place,
     /// The tag that was taken off, for its priority.
     pub(super) priority: Tag,
-    /// Whether it teaches its source.
-    learns: bool,
+    teaches: Teaches,
     /// It goes no further.
     kept: Option<DropReason>,
 }
@@ -72,12 +71,34 @@ impl Staged<'_> {
     }
 }
 
+/// What the FDB makes of a frame's source.
+#[derive(Clone, Copy)]
+enum Teaches {
+    /// Nothing.
+    Nothing,
+    /// It learns it.
+    Source,
+    /// Its port has the last word: [`Walk::learn_guarded`].
+    Guarded,
+}
+
+impl Teaches {
+    #[inline(always)]
+    const fn source_if(learns: bool) -> Self {
+        if learns { Self::Source } else { Self::Nothing }
+    }
+}
+
 /// Where a batch came in.
 struct Ingress<'w> {
     at: Endpoint,
     /// Its port; `None` if it was taken out meanwhile.
     port: Option<&'w PortEntry>,
     learns: bool,
+    /// The port's own mask of reserved groups that are forwarded.
+    group_fwd_mask: u16,
+    /// Whether the port looks at frames closer than others do ([`PortEntry::is_guarded`]).
+    guarded: bool,
 }
 
 /// Where datagrams of one VNI from one source enter.
@@ -106,7 +127,13 @@ impl<'w> Walk<'w> {
     /// The frames of one port.
     pub(super) fn take_frames(&mut self, port: PortId, batch: &'w mut RxBatch) {
         let entry = self.tables.port(port);
-        let ingress = Ingress { at: Endpoint::Port(port), port: entry, learns: entry.is_some_and(PortEntry::learns) };
+        let ingress = Ingress {
+            at: Endpoint::Port(port),
+            port: entry,
+            learns: entry.is_some_and(PortEntry::learns),
+            group_fwd_mask: entry.map_or(0, |entry| entry.options.group_fwd_mask),
+            guarded: entry.is_some_and(PortEntry::is_guarded),
+        };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         let mut entered = Entered::default();
         for (bytes, vnet) in batch.iter_mut() {
@@ -144,7 +171,8 @@ impl<'w> Walk<'w> {
         'w: 'b,
     {
         let header = ethernet::parse(bytes).map_err(|_| DropReason::Malformed)?;
-        let (id, port_tag) = ingress.port.ok_or(DropReason::PortRemoved)?.classify(&header)?;
+        let port = ingress.port.ok_or(DropReason::PortRemoved)?;
+        let (id, port_tag) = port.classify(&header)?;
         *reached = Some(id);
         let bridge = self.tables.bridge(id).ok_or(DropReason::PortRemoved)?;
         let bytes = match port_tag {
@@ -157,7 +185,14 @@ impl<'w> Walk<'w> {
                 bytes
             }
         };
-        let kept = admitted(bridge, header.dst, header.src)?;
+        let mut kept = admitted(bridge, ingress.group_fwd_mask, header.dst, header.src)?;
+        let mut teaches = Teaches::source_if(ingress.learns && bridge.learns(header.src));
+        if ingress.guarded {
+            if kept.is_none() {
+                kept = port.guard()?;
+            }
+            teaches = Teaches::Guarded;
+        }
         stage.push(Staged {
             bytes,
             vnet,
@@ -168,7 +203,7 @@ impl<'w> Walk<'w> {
             src: self.place(id, header.src),
             dst: self.place(id, header.dst),
             priority: port_tag.unwrap_or(Tag(0)),
-            learns: ingress.learns && bridge.learns(header.src),
+            teaches,
             kept,
         });
         Ok(())
@@ -289,7 +324,7 @@ impl<'w> Walk<'w> {
         })?;
         // The tunnel looks first whether the source can be learned, if it learns at all, then at the packet. The bridge behind
         // it sees the rest.
-        let admitted = admitted(bridge, header.dst, header.src);
+        let admitted = admitted(bridge, 0, header.dst, header.src);
         if bridge.tunnel.learning {
             admitted?;
         }
@@ -307,7 +342,7 @@ impl<'w> Walk<'w> {
             src: self.place(id, header.src),
             dst: self.place(id, header.dst),
             priority: Tag(0),
-            learns: bridge.tunnel.learning && bridge.learns(header.src),
+            teaches: Teaches::source_if(bridge.tunnel.learning && bridge.learns(header.src)),
             kept,
         })
     }
@@ -351,11 +386,55 @@ impl<'w> Walk<'w> {
 
     #[inline]
     fn learn(&mut self, staged: &mut Staged<'_>) {
-        if !staged.learns {
-            return;
+        let Staged { ingress, src, .. } = *staged;
+        match staged.teaches {
+            Teaches::Nothing => {}
+            Teaches::Source => {
+                let learned = self.cache.learn(self.fdb, &src, ingress, self.now, staged.bridge.limit);
+                self.note(learned, staged);
+            }
+            Teaches::Guarded => self.learn_guarded(staged),
         }
+    }
+
+    /// Learning at a port that is locked, or holds no more than some addresses, or only learns (`br_input.c`:
+    /// `br_handle_frame_finish`). What the bridge keeps because it is for a reserved group passes the lock, as in
+    /// `__br_handle_local_finish`: that is what `no_linklocal_learn` is for.
+    #[cold]
+    fn learn_guarded(&mut self, staged: &mut Staged<'_>) {
+        let Staged { ingress, bridge, src, .. } = *staged;
+        let Endpoint::Port(id) = ingress else { return };
+        let Some(port) = self.tables.port(id) else { return };
+        let terms = Terms { max_learned: port.options.fdb_max_learned as usize, locked: false };
+        if port.options.locked && staged.kept != Some(DropReason::ReservedGroup) {
+            let is_local = bridge.local_macs.contains(&src.mac());
+            match self.fdb.standing(&src, ingress) {
+                Standing::Known if !is_local => {}
+                Standing::Unknown | Standing::Locked
+                    if port.options.mab && port.learns() && bridge.learns(src.mac()) =>
+                {
+                    let terms = Terms { locked: true, ..terms };
+                    let learned = self.fdb.learn_on_terms(&src, ingress, self.now, bridge.limit, terms);
+                    self.note(learned, staged);
+                    staged.kept = Some(DropReason::Locked);
+                    return;
+                }
+                Standing::Unknown | Standing::Elsewhere | Standing::Locked | Standing::Known => {
+                    staged.kept = Some(DropReason::Locked);
+                    return;
+                }
+            }
+        }
+        if port.learns() && bridge.learns(src.mac()) {
+            let learned = self.fdb.learn_on_terms(&src, ingress, self.now, bridge.limit, terms);
+            self.note(learned, staged);
+        }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, learned: Learned, staged: &mut Staged<'_>) {
         let Staged { ingress, bridge_id: bridge, src, .. } = *staged;
-        match self.cache.learn(self.fdb, &src, ingress, self.now, staged.bridge.limit) {
+        match learned {
             Learned::Known | Learned::Sticky | Learned::Full => {}
             Learned::New { .. } => self.facts.tell(Fact::Learned { bridge, mac: src.mac(), at: ingress }),
             Learned::Moved { from } => self.facts.tell(Fact::Moved { bridge, mac: src.mac(), from, to: ingress }),
@@ -406,8 +485,8 @@ impl<'w> Walk<'w> {
 
 /// Whether a frame may enter: `Ok(Some)` if the bridge keeps it, but learns from it.
 #[inline]
-fn admitted(bridge: &Bridge, dst: MacAddr, src: MacAddr) -> Result<Option<DropReason>, DropReason> {
-    match admit(bridge, dst, src) {
+fn admitted(bridge: &Bridge, port_mask: u16, dst: MacAddr, src: MacAddr) -> Result<Option<DropReason>, DropReason> {
+    match admit(bridge, port_mask, dst, src) {
         Admission::Enter => Ok(None),
         Admission::KeepAndLearn(reason) => Ok(Some(reason)),
         Admission::Refuse(reason) => Err(reason),

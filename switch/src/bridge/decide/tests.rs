@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    bridge::{Membership, PortOptions},
+    bridge::{Membership, PortOptions, StpState},
     ids::{PortId, VtepId},
     wire::{Tag, VlanId, ethernet::EtherHeader},
 };
@@ -56,22 +56,51 @@ fn decided(tables: &Tables, ingress: Endpoint, dst: MacAddr, known: Option<Endpo
 fn a_source_that_can_not_be_is_refused() {
     let bridge = bridge(&[], &[]);
     for src in [MacAddr::ZERO, GROUP, MacAddr::BROADCAST] {
-        assert_eq!(admit(&bridge, A, src), Admission::Refuse(DropReason::SourceInvalid));
+        assert_eq!(admit(&bridge, 0, A, src), Admission::Refuse(DropReason::SourceInvalid));
     }
-    assert_eq!(admit(&bridge, A, B), Admission::Enter);
+    assert_eq!(admit(&bridge, 0, A, B), Admission::Enter);
 }
 
 #[test]
 fn reserved_groups_are_kept_unless_the_mask_opens_them() {
     let mut bridge = bridge(&[], &[]);
     let group = |last| MacAddr::new([1, 0x80, 0xc2, 0, 0, last]);
-    assert_eq!(admit(&bridge, group(0), A), Admission::Enter);
-    assert_eq!(admit(&bridge, group(1), A), Admission::Refuse(DropReason::ReservedGroup));
-    assert_eq!(admit(&bridge, group(0xe), A), Admission::KeepAndLearn(DropReason::ReservedGroup));
-    assert_eq!(admit(&bridge, group(0x10), A), Admission::Enter);
+    assert_eq!(admit(&bridge, 0, group(0), A), Admission::Enter);
+    assert_eq!(admit(&bridge, 0, group(1), A), Admission::Refuse(DropReason::ReservedGroup));
+    assert_eq!(admit(&bridge, 0, group(0xe), A), Admission::KeepAndLearn(DropReason::ReservedGroup));
+    assert_eq!(admit(&bridge, 0, group(0x10), A), Admission::Enter);
     bridge.group_fwd_mask = 1 << 0xe | 1 << 1;
-    assert_eq!(admit(&bridge, group(0xe), A), Admission::Enter);
-    assert_eq!(admit(&bridge, group(1), A), Admission::Refuse(DropReason::ReservedGroup), "pause never passes");
+    assert_eq!(admit(&bridge, 0, group(0xe), A), Admission::Enter);
+    assert_eq!(admit(&bridge, 0, group(1), A), Admission::Refuse(DropReason::ReservedGroup), "pause never passes");
+}
+
+#[test]
+fn a_ports_mask_opens_groups_for_what_comes_in_there_but_never_pause() {
+    let bridge = bridge(&[], &[]);
+    let group = |last| MacAddr::new([1, 0x80, 0xc2, 0, 0, last]);
+    assert_eq!(admit(&bridge, 1 << 2, group(2), A), Admission::Enter);
+    assert_eq!(admit(&bridge, 1 << 2, group(3), A), Admission::KeepAndLearn(DropReason::ReservedGroup));
+    assert_eq!(admit(&bridge, 0xffff, group(1), A), Admission::Refuse(DropReason::ReservedGroup));
+}
+
+#[test]
+fn what_the_bridge_keeps_teaches_nothing_if_it_is_told_so() {
+    let mut bridge = bridge(&[], &[]);
+    bridge.no_linklocal_learn = true;
+    let lldp = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]);
+    assert_eq!(admit(&bridge, 0, lldp, A), Admission::Refuse(DropReason::ReservedGroup));
+    assert_eq!(admit(&bridge, 1 << 0xe, lldp, A), Admission::Enter);
+}
+
+#[test]
+fn nothing_leaves_by_a_port_that_does_not_forward() {
+    for state in [StpState::Disabled, StpState::Listening, StpState::Learning, StpState::Blocking] {
+        let mut tables = tables();
+        options(&mut tables, 1).state = state;
+        assert_eq!(decided(&tables, port(0), B, Some(port(1))), Verdict::Drop(DropReason::PortState));
+        assert_eq!(flooded(&tables, port(0), FloodKind::Broadcast), [port(2), vtep(0), vtep(1)]);
+        assert_eq!(tables.port(PortId(1)).unwrap().learns(), state == StpState::Learning);
+    }
 }
 
 #[test]

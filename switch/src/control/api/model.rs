@@ -10,11 +10,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     control::config::{
-        BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbTarget, Membership, NeighConfig, NetnsName, PortConfig,
-        PortKind, Report, word_of,
+        BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbKind, FdbTarget, Membership, NeighConfig, NetnsName,
+        PortConfig, PortKind, Report, STATE_WORDS, word_of,
     },
     wire::MacAddr,
 };
@@ -53,6 +54,8 @@ pub struct BridgeState {
     pub learned: u64,
     /// Most learned entries; null for no limit.
     pub limit: Option<u64>,
+    /// What else of its configuration is not the default, by its keys there.
+    pub options: BTreeMap<String, Value>,
 }
 
 /// A port.
@@ -80,6 +83,8 @@ pub struct PortState {
     pub offloads: Vec<String>,
     /// Queues, one for each worker that reads it.
     pub queues: u32,
+    /// What else of its configuration is not the default, by its keys there.
+    pub options: BTreeMap<String, Value>,
 }
 
 /// Whether a port takes frames.
@@ -101,7 +106,7 @@ pub struct FdbEntry {
     pub bridge: String,
     /// The station's address.
     pub mac: MacAddr,
-    /// The port that it is behind; null if it is behind a VTEP.
+    /// The port that it is behind; null if it is behind a VTEP, or the bridge's own.
     pub port: Option<String>,
     /// The VTEP that it is behind; null if it is behind a port.
     pub vtep: Option<IpAddr>,
@@ -109,6 +114,9 @@ pub struct FdbEntry {
     pub origin: FdbOrigin,
     /// Seconds since a frame came from the address; null for what does not age.
     pub age_s: Option<u64>,
+    /// Whether it was learned at a locked port (`mab`), and frames from the address are not let in.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 /// Who made an FDB entry.
@@ -121,6 +129,11 @@ pub enum FdbOrigin {
     Static,
     /// The configuration or a command; it stays.
     Sticky,
+    /// The configuration or a command, for what learned it elsewhere; it does not age until it moves.
+    #[serde(rename = "extern_learn")]
+    ExternLearn,
+    /// The configuration or a command; the bridge's own address, behind neither port nor VTEP.
+    Permanent,
 }
 
 /// A neighbour: a station of a bridge, by one of its IP addresses.
@@ -378,6 +391,9 @@ pub struct BridgeRequest {
     /// `group_fwd_mask`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_fwd_mask: Option<u16>,
+    /// `no_linklocal_learn`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_linklocal_learn: Option<bool>,
 }
 
 /// `[[port]]` as a request; what is left out has the configuration's default.
@@ -437,6 +453,21 @@ pub struct PortRequest {
     /// `gbp_policy`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gbp_policy: Option<u16>,
+    /// `state`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// `locked`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked: Option<bool>,
+    /// `mab`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mab: Option<bool>,
+    /// `group_fwd_mask`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_fwd_mask: Option<u16>,
+    /// `fdb_max_learned`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fdb_max_learned: Option<u32>,
 }
 
 /// `[[fdb]]` as a request.
@@ -455,6 +486,12 @@ pub struct FdbRequest {
     pub vtep: Option<String>,
     /// `sticky`
     pub sticky: bool,
+    /// `extern_learn`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub extern_learn: bool,
+    /// `permanent`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub permanent: bool,
 }
 
 /// `[[neigh]]` as a request.
@@ -531,8 +568,33 @@ impl From<&BridgeConfig> for BridgeRequest {
             fdb_max_learned: Some(bridge.fdb_max_learned as u64),
             fdb_full: Some(word_of(FdbFull::WORDS, &bridge.fdb_full).to_owned()),
             group_fwd_mask: Some(bridge.group_fwd_mask),
+            no_linklocal_learn: Some(bridge.no_linklocal_learn),
         }
     }
+}
+
+/// What of a bridge's configuration is not the default, by its keys there; without what is shown in a way of its own.
+pub fn bridge_options(bridge: &BridgeConfig) -> BTreeMap<String, Value> {
+    let default = BridgeConfig::new(&bridge.name);
+    let shown = ["vni", "remotes", "learning", "ageing", "fdb_max_learned"];
+    differences(&BridgeRequest::from(bridge), &BridgeRequest::from(&default), &shown)
+}
+
+/// What of a port's configuration is not the default, by its keys there; without what is shown in a way of its own.
+pub fn port_options(port: &PortConfig) -> BTreeMap<String, Value> {
+    let default = PortConfig::new(port.netns.clone(), &port.name, port.membership.clone());
+    let shown = ["kind", "address", "mac", "mtu"];
+    differences(&PortRequest::from(port), &PortRequest::from(&default), &shown)
+}
+
+fn differences<T: Serialize>(request: &T, default: &T, shown: &[&str]) -> BTreeMap<String, Value> {
+    let object = |request: &T| match serde_json::to_value(request) {
+        Ok(Value::Object(keys)) => keys,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let default = object(default);
+    let differs = |(key, value): &(String, Value)| default.get(key) != Some(value) && !shown.contains(&key.as_str());
+    object(request).into_iter().filter(differs).collect()
 }
 
 impl From<&PortConfig> for PortRequest {
@@ -563,6 +625,11 @@ impl From<&PortConfig> for PortRequest {
             hairpin: Some(port.hairpin),
             isolated: Some(port.isolated),
             gbp_policy: Some(port.gbp_policy),
+            state: Some(word_of(STATE_WORDS, &port.state).to_owned()),
+            locked: Some(port.locked),
+            mab: Some(port.mab),
+            group_fwd_mask: Some(port.group_fwd_mask),
+            fdb_max_learned: Some(port.fdb_max_learned),
         }
     }
 }
@@ -572,8 +639,17 @@ impl From<&FdbConfig> for FdbRequest {
         let (port, vtep) = match &entry.at {
             FdbTarget::Port(port) => (Some(port.clone()), None),
             FdbTarget::Vtep(vtep) => (None, Some(vtep.to_string())),
+            FdbTarget::Bridge => (None, None),
         };
-        Self { bridge: entry.bridge.clone(), mac: entry.mac.to_string(), port, vtep, sticky: entry.sticky }
+        Self {
+            bridge: entry.bridge.clone(),
+            mac: entry.mac.to_string(),
+            port,
+            vtep,
+            sticky: entry.kind == FdbKind::Sticky,
+            extern_learn: entry.kind == FdbKind::ExternLearn,
+            permanent: entry.kind == FdbKind::Permanent,
+        }
     }
 }
 
@@ -626,9 +702,10 @@ mod tests {
             vtep: None,
             origin: FdbOrigin::Learned,
             age_s: Some(3),
+            locked: false,
         };
         let expected = json!({"bridge": "blue", "mac": "02:00:00:00:00:0a", "port": "left/eth0", "vtep": null,
-            "origin": "learned", "age_s": 3});
+            "origin": "learned", "age_s": 3, "locked": false});
         assert_eq!(to_value(&entry).unwrap(), expected);
     }
 

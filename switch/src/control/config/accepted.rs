@@ -5,6 +5,7 @@ use std::time::Duration;
 use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
 
 use super::*;
+use crate::bridge::StpState;
 
 fn parse(text: &str) -> Config {
     Config::parse("weft.toml", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
@@ -37,6 +38,7 @@ fn every_key_of_the_example_arrives() {
     assert_eq!(blue.vni, Vni::new(42));
     assert_eq!(blue.remotes, ["192.0.2.2:4789".parse().unwrap(), "192.0.2.3:8472".parse().unwrap()]);
     assert_eq!((blue.fdb_max_learned, blue.group_fwd_mask), (10_000, 0x4000));
+    assert!(blue.no_linklocal_learn);
 
     let eth0 = config.port("left/eth0").unwrap();
     assert_eq!(eth0.addresses.iter().map(Cidr::to_string).collect::<Vec<_>>(), ["10.10.0.1/24", "fd00:10::1/64"]);
@@ -50,9 +52,15 @@ fn every_key_of_the_example_arrives() {
         [(10, "blue"), (20, "green")]
     );
     assert_eq!(native.as_deref(), Some("blue"));
-    assert_eq!(config.port("uplink").unwrap().kind, PortKind::Packet);
+    let uplink = config.port("uplink").unwrap();
+    assert_eq!((uplink.kind, uplink.group_fwd_mask), (PortKind::Packet, 4));
+
+    let guest = config.port("guest").unwrap();
+    assert_eq!((guest.state, guest.fdb_max_learned), (StpState::Forwarding, 100));
+    assert!(guest.locked && guest.mab);
     assert_eq!(config.fdb[1].at, FdbTarget::Vtep("192.0.2.2:4789".parse().unwrap()));
-    assert!(config.fdb[1].sticky && !config.fdb[0].sticky);
+    let kinds: Vec<_> = config.fdb.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [FdbKind::Static, FdbKind::Sticky, FdbKind::ExternLearn, FdbKind::Permanent]);
     let neigh = &config.neigh[0];
     assert_eq!((neigh.ip.to_string().as_str(), neigh.router), ("10.10.0.2", false));
 }

@@ -257,6 +257,7 @@ fn static_entries(config: &Config, mistakes: &mut Mistakes) {
                 }
                 reachable(config, *vtep, places.of("vtep"), mistakes);
             }
+            FdbTarget::Bridge => {}
         }
     }
     let readable = config.fdb.iter().enumerate().filter(|(_, entry)| !entry.mac.is_zero());

@@ -614,3 +614,27 @@ fn neighbours() {
     let red = neigh("bridge = \"red\"\nip = \"10.0.0.1\"\n");
     expect_after_base(&red, &[(9, "there is no bridge `red`", "there are `blue`")]);
 }
+
+#[test]
+fn options_of_ports_that_contradict_each_other() {
+    expect_after_base(
+        "[[port]]\nname = \"p\"\nbridge = \"blue\"\nmab = true\nstate = \"forward\"\ngroup_fwd_mask = 6\n",
+        &[
+            (
+                10,
+                "`mab` lets unknown addresses be seen at a locked port that learns, and this is none",
+                "add locked = true and leave `learning` as it is, or take `mab` out",
+            ),
+            (11, "`state` can't be \"forward\"", "did you mean \"forwarding\"?"),
+            (12, "0x6 forwards pause frames, which never pass a bridge: bit 1 can't be set", "without it, 0x4"),
+        ],
+    );
+}
+
+#[test]
+fn an_entry_is_of_one_kind() {
+    expect_after_base(
+        "[[fdb]]\nbridge = \"blue\"\nmac = \"02:00:00:00:00:01\"\npermanent = true\nsticky = true\n",
+        &[(10, "an entry can't be `sticky` and `permanent`", "keep one of the two")],
+    );
+}

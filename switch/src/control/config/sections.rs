@@ -14,8 +14,9 @@ use super::{
     origin::Places,
     reader::{Key, TableReader, Text, table, tables},
     types::{
-        BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbTarget, GsoMode, InnerVlan, Membership,
-        NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, SwitchConfig, Tos, Ttl, VtepConfig,
+        BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbKind, FdbTarget, GsoMode, InnerVlan,
+        Membership, NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, STATE_WORDS, SwitchConfig, Tos,
+        Ttl, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -73,6 +74,7 @@ const BRIDGE_KEYS: &[Key] = &[
     ("fdb_max_learned", "65536"),
     ("fdb_full", "\"evict\""),
     ("group_fwd_mask", "0x4000"),
+    ("no_linklocal_learn", "false"),
 ];
 
 const PORT_KEYS: &[Key] = &[
@@ -94,6 +96,11 @@ const PORT_KEYS: &[Key] = &[
     ("hairpin", "false"),
     ("isolated", "false"),
     ("gbp_policy", "0"),
+    ("state", "\"forwarding\""),
+    ("locked", "false"),
+    ("mab", "false"),
+    ("group_fwd_mask", "0x4000"),
+    ("fdb_max_learned", "100"),
 ];
 
 const FDB_KEYS: &[Key] = &[
@@ -102,6 +109,8 @@ const FDB_KEYS: &[Key] = &[
     ("port", "\"left/eth0\""),
     ("vtep", "\"192.0.2.2\""),
     ("sticky", "false"),
+    ("extern_learn", "false"),
+    ("permanent", "false"),
 ];
 
 const NEIGH_KEYS: &[Key] =
@@ -269,6 +278,7 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));
     set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));
     set(&mut bridge.group_fwd_mask, reader.number("group_fwd_mask", values::group_fwd_mask));
+    bridge.no_linklocal_learn = reader.flag("no_linklocal_learn", bridge.no_linklocal_learn);
     (bridge, reader.finish())
 }
 
@@ -298,7 +308,24 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.hairpin = reader.flag("hairpin", port.hairpin);
     port.isolated = reader.flag("isolated", port.isolated);
     set(&mut port.gbp_policy, reader.number("gbp_policy", values::gbp_policy));
+    set(&mut port.state, reader.word("state", STATE_WORDS));
+    port.locked = reader.flag("locked", port.locked);
+    port.mab = reader.flag("mab", port.mab);
+    set(&mut port.group_fwd_mask, reader.number("group_fwd_mask", values::port_group_fwd_mask));
+    let most = reader.number("fdb_max_learned", |number| values::within(number, 0, i64::from(u32::MAX)));
+    set(&mut port.fdb_max_learned, most.map(|most| most as u32));
+    lock(&port, &mut reader);
     (port, reader.finish())
+}
+
+/// As the kernel (`br_netlink.c`: `br_setport`).
+fn lock(port: &PortConfig, reader: &mut TableReader<'_, '_, '_, '_>) {
+    let unclear = ["locked", "learning"].into_iter().any(|key| reader.is_broken(key));
+    if port.mab && (!port.locked || !port.learning) && !unclear {
+        let message = "`mab` lets unknown addresses be seen at a locked port that learns, and this is none";
+        let help = "add locked = true and leave `learning` as it is, or take `mab` out";
+        reader.refuse("mab", Wrong::new(message, help));
+    }
 }
 
 fn membership(reader: &mut TableReader<'_, '_, '_, '_>) -> Membership {
@@ -350,7 +377,14 @@ fn fdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &
         let same = flooded.copied().find(|remote| without_port && remote.ip() == vtep.ip());
         Ok(same.unwrap_or(vtep))
     });
+    let kind = fdb_kind(&mut reader);
     let at = match (reader.has("port"), reader.has("vtep")) {
+        (_, true) if kind == FdbKind::Permanent => {
+            let message = "a permanent entry is the bridge's own address, and this is behind a VTEP";
+            reader.refuse("vtep", Wrong::new(message, "take `vtep` out, or `permanent`"));
+            None
+        }
+        (false, false) if kind == FdbKind::Permanent || reader.is_broken("permanent") => Some(FdbTarget::Bridge),
         (true, true) => {
             reader.refuse(
                 "vtep",
@@ -367,8 +401,25 @@ fn fdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &
         (_, _) => port.map(FdbTarget::Port).or_else(|| vtep.map(FdbTarget::Vtep)),
     };
     let at = at.unwrap_or(FdbTarget::Port(String::new()));
-    let sticky = reader.flag("sticky", false);
-    (FdbConfig { bridge, mac, at, sticky }, reader.finish())
+    (FdbConfig { bridge, mac, at, kind }, reader.finish())
+}
+
+/// The kernel refuses `sticky` with `permanent` too (`br_fdb.c`: `fdb_add_entry`), and takes no notice of other pairs.
+fn fdb_kind(reader: &mut TableReader<'_, '_, '_, '_>) -> FdbKind {
+    let kinds =
+        [("sticky", FdbKind::Sticky), ("extern_learn", FdbKind::ExternLearn), ("permanent", FdbKind::Permanent)];
+    let mut chosen = ("", FdbKind::Static);
+    for (key, kind) in kinds {
+        match (reader.flag(key, false), chosen.0) {
+            (false, _) => {}
+            (true, "") => chosen = (key, kind),
+            (true, first) => {
+                let message = format!("an entry can't be `{first}` and `{key}`");
+                reader.refuse(key, Wrong::new(message, "keep one of the two"));
+            }
+        }
+    }
+    chosen.1
 }
 
 fn neigh(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (NeighConfig, Places) {

@@ -13,6 +13,8 @@ use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
 
 use super::origin::Origin;
 use crate::{
+    bridge::StpState,
+    fdb,
     underlay::sockets::UnderlaySettings,
     wire::{MacAddr, VlanId},
 };
@@ -368,6 +370,8 @@ pub struct BridgeConfig {
     pub fdb_full: FdbFull,
     /// `group_fwd_mask`: reserved groups 01-80-C2-00-00-0X that are forwarded, a bit each; bits 0 to 2 can't be set.
     pub group_fwd_mask: u16,
+    /// `no_linklocal_learn`: frames to reserved groups that stay in the bridge teach nothing; default false.
+    pub no_linklocal_learn: bool,
 }
 
 impl BridgeConfig {
@@ -387,6 +391,7 @@ impl BridgeConfig {
             fdb_max_learned: Self::DEFAULT_MAX_LEARNED,
             fdb_full: FdbFull::Evict,
             group_fwd_mask: 0,
+            no_linklocal_learn: false,
         }
     }
 }
@@ -440,7 +445,26 @@ pub struct PortConfig {
     pub isolated: bool,
     /// `gbp_policy`: the group policy of what enters here; 0, the default, is none.
     pub gbp_policy: u16,
+    /// `state`: how far it takes part in forwarding; default forwarding.
+    pub state: StpState,
+    /// `locked`: takes frames only from addresses that have an entry there; default false.
+    pub locked: bool,
+    /// `mab`: unknown sources at a locked port get a locked entry; default false.
+    pub mab: bool,
+    /// `group_fwd_mask`: reserved groups that are forwarded when they come in here; bit 1 can't be set.
+    pub group_fwd_mask: u16,
+    /// `fdb_max_learned`: most learned entries that point here; default 0 = no limit.
+    pub fdb_max_learned: u32,
 }
+
+/// How the configuration writes each [`StpState`].
+pub const STATE_WORDS: &[(&str, StpState)] = &[
+    ("forwarding", StpState::Forwarding),
+    ("learning", StpState::Learning),
+    ("blocking", StpState::Blocking),
+    ("listening", StpState::Listening),
+    ("disabled", StpState::Disabled),
+];
 
 impl PortConfig {
     /// What a tap holds for each worker if nothing is said; a tap of the kernel has 1,000 (`DEFAULT_TX_QUEUE_LEN`). Where
@@ -468,6 +492,11 @@ impl PortConfig {
             hairpin: false,
             isolated: false,
             gbp_policy: 0,
+            state: StpState::Forwarding,
+            locked: false,
+            mab: false,
+            group_fwd_mask: 0,
+            fdb_max_learned: 0,
         }
     }
 
@@ -539,8 +568,33 @@ pub struct FdbConfig {
     pub mac: MacAddr,
     /// `port` (`netns/interface`) or `vtep` (address, perhaps with port).
     pub at: FdbTarget,
-    /// `sticky`: does not move when its address is seen elsewhere; default false.
-    pub sticky: bool,
+    /// `sticky`, `extern_learn`, `permanent`: at most one of them; default none.
+    pub kind: FdbKind,
+}
+
+/// What keeps a static entry, and what moves it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FdbKind {
+    /// It moves when its address is seen elsewhere, and stays static.
+    Static,
+    /// `sticky`: it does not move.
+    Sticky,
+    /// `extern_learn`: once its address was seen elsewhere it is like a learned one.
+    ExternLearn,
+    /// `permanent`: the bridge's own address. What is sent to it is not forwarded.
+    Permanent,
+}
+
+impl FdbKind {
+    /// The FDB's name for it; a permanent entry is in no FDB.
+    pub const fn origin(self) -> Option<fdb::Origin> {
+        match self {
+            Self::Static => Some(fdb::Origin::Static),
+            Self::Sticky => Some(fdb::Origin::Sticky),
+            Self::ExternLearn => Some(fdb::Origin::ExternLearn),
+            Self::Permanent => None,
+        }
+    }
 }
 
 /// What a static entry points at.
@@ -550,6 +604,8 @@ pub enum FdbTarget {
     Port(String),
     /// A VTEP.
     Vtep(SocketAddr),
+    /// The bridge itself: a permanent entry that names neither.
+    Bridge,
 }
 
 /// `[[neigh]]`: a station of a bridge, by one of its IP addresses.

@@ -48,6 +48,8 @@ const QUEUE_LENGTHS: (i64, i64) = (32, 131_072);
 const SOCKET_PATH_MAX_LEN: usize = 107;
 /// Bits 0 to 2 of a bridge's forward mask, which the kernel refuses (`BR_GROUPFWD_RESTRICTED`, net/bridge/br_private.h).
 const GROUP_FWD_RESTRICTED: u16 = 0x0007;
+/// Bit 1 of a port's forward mask, which the kernel refuses there (`BR_GROUPFWD_MACPAUSE`, net/bridge/br_private.h).
+const GROUP_FWD_PAUSE: u16 = 0x0002;
 /// The two low bits of TOS and traffic class (RFC 3168 section 5).
 const ECN_BITS: u8 = 0x03;
 
@@ -339,10 +341,7 @@ pub(super) fn vni(number: i64) -> Checked<Vni> {
 
 /// A bridge's forward mask.
 pub(super) fn group_fwd_mask(number: i64) -> Checked<u16> {
-    let Ok(mask) = u16::try_from(number) else {
-        let help = "one bit for each of 01-80-C2-00-00-03 to -0F, so 0 to 0xfff8";
-        return Err(Wrong::new(format!("{number} is not a mask of 16 bits"), help));
-    };
+    let mask = mask(number, "one bit for each of 01-80-C2-00-00-03 to -0F, so 0 to 0xfff8")?;
     if mask & GROUP_FWD_RESTRICTED != 0 {
         let message = format!("{mask:#x} forwards what a bridge must keep: bits 0 to 2 can't be set");
         let help = format!(
@@ -378,6 +377,20 @@ pub(super) fn maxaddress(number: i64) -> Checked<u32> {
 /// A group policy; 0 is none, as in the kernel.
 pub(super) fn gbp_policy(number: i64) -> Checked<u16> {
     within(number, 0, i64::from(u16::MAX)).map(|policy| policy as u16)
+}
+
+/// A port's forward mask, which may say more than its bridge's.
+pub(super) fn port_group_fwd_mask(number: i64) -> Checked<u16> {
+    let mask = mask(number, "one bit for each of 01-80-C2-00-00-00 to -0F without -01, so 0 to 0xfffd")?;
+    if mask & GROUP_FWD_PAUSE != 0 {
+        let message = format!("{mask:#x} forwards pause frames, which never pass a bridge: bit 1 can't be set");
+        return Err(Wrong::new(message, format!("without it, {:#x}", mask & !GROUP_FWD_PAUSE)));
+    }
+    Ok(mask)
+}
+
+fn mask(number: i64, help: &str) -> Checked<u16> {
+    u16::try_from(number).map_err(|_| Wrong::new(format!("{number} is not a mask of 16 bits"), help))
 }
 
 /// A fixed outer TTL.

@@ -11,7 +11,7 @@ use super::{Slots, port::OpenPort};
 use crate::{
     bridge::{Bridge, Membership, Neigh, Overlay, PortEntry, PortOptions, Tables, TunnelOptions},
     control::config::{
-        self, BridgeConfig, Config, Df, FdbConfig, FdbFull, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl,
+        self, BridgeConfig, Config, Df, FdbConfig, FdbFull, FdbKind, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl,
         VtepConfig,
     },
     fdb::Limit,
@@ -88,6 +88,11 @@ fn port_entry(port: &OpenPort, bridges: &Slots<String>) -> PortEntry {
 
 const fn options(config: &PortConfig) -> PortOptions {
     PortOptions {
+        state: config.state,
+        locked: config.locked,
+        mab: config.mab,
+        group_fwd_mask: config.group_fwd_mask,
+        fdb_max_learned: config.fdb_max_learned,
         learning: config.learning,
         flood: config.flood,
         mcast_flood: config.mcast_flood,
@@ -136,9 +141,11 @@ fn bridge(
             known_vteps.entry(address.ip()).or_insert(vtep);
         }
     }
+    let permanent = |entry: &&FdbConfig| entry.bridge == bridge.name && entry.kind == FdbKind::Permanent;
+    let permanent = config.fdb.iter().filter(permanent).map(|entry| entry.mac);
     Ok(Bridge {
         vni: bridge.vni,
-        local_macs: members.iter().filter_map(|port| ports.get(*port)?.local_mac()).collect(),
+        local_macs: members.iter().filter_map(|port| ports.get(*port)?.local_mac()).chain(permanent).collect(),
         ports: members.into_iter().map(PortId).collect(),
         flood_list,
         known_vteps,
@@ -157,6 +164,7 @@ fn bridge(
             .filter(|neigh| neigh.bridge == bridge.name)
             .map(|neigh| (neigh.ip, Neigh { mac: neigh.mac, router: neigh.router }))
             .collect(),
+        no_linklocal_learn: bridge.no_linklocal_learn,
     })
 }
 

@@ -88,10 +88,15 @@ impl Switch {
             return;
         }
         let was_up = port.is_up();
+        let new_mac = port.local_mac().is_some() && port.link.mac != link.mac;
         port.link = link.clone();
         let (is_up, name) = (port.is_up(), port.config.full_name());
         debug!(port = name, up = is_up, mtu = link.mtu, "interface changed");
         self.republish();
+        if new_mac {
+            self.workers.barrier();
+            self.forget_local_addresses();
+        }
         if was_up && !is_up {
             // As a bridge does when a port loses its carrier (`br_if.c`: `br_port_carrier_check`): what was learned there
             // is forgotten, what a user named stays. Not before every worker knows that the port teaches nothing now.

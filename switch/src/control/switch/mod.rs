@@ -43,7 +43,7 @@ use crate::{
         config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind},
         link::LinkError,
     },
-    fdb::Flush,
+    fdb::{Flush, Origin},
     ids::{BridgeId, Endpoint, PortId},
     port::PortQueue,
     worker::{
@@ -302,6 +302,7 @@ impl Switch {
         self.refresh_links(&touched).await;
         self.unwatch_unused();
         self.forget_what_is_not(&old);
+        self.forget_local_addresses();
         self.set_static_entries(&old)?;
         failed.map_or(Ok(()), Err)
     }
@@ -357,9 +358,13 @@ impl Switch {
     fn forget_what_is_not(&self, old: &Config) {
         let tables = self.shared.tables.load();
         for (id, port) in self.ports.iter() {
-            let before = old.port(&port.config.full_name()).map(|port| &port.membership);
+            let was = old.port(&port.config.full_name());
+            let before = was.map(|port| &port.membership);
             if before.is_some_and(|before| *before != port.config.membership) {
                 self.flush_foreign_bridges(&tables, PortId(id));
+            }
+            if was.is_some_and(|was| was.mab) && !port.config.mab {
+                self.shared.fdb.flush_locked(Endpoint::Port(PortId(id)));
             }
         }
         let known_only = self.config.vtep.as_ref().is_none_or(|vtep| vtep.peers == Peers::Known);
@@ -367,6 +372,19 @@ impl Switch {
             let named: HashSet<_> = bridge.known_vteps.values().copied().collect();
             for vtep in self.shared.fdb.vteps_learned(id).into_iter().filter(|vtep| !named.contains(vtep)) {
                 self.shared.fdb.flush(Flush { bridge: Some(id), at: Some(Endpoint::Vtep(vtep)), statics: false });
+            }
+        }
+    }
+
+    /// An address of the bridge's own that was learned elsewhere is forgotten there (`br_fdb.c`: `fdb_add_local`). To be
+    /// called when all workers know the addresses.
+    fn forget_local_addresses(&self) {
+        for (id, bridge) in self.shared.tables.load().bridge_ids() {
+            for mac in bridge.local_macs.iter().filter(|mac| !self.shared.fdb.is_static(id, **mac)) {
+                if let Some(entry) = self.shared.fdb.remove(id, *mac) {
+                    let (bridge, at) = (self.bridge_name(id), self.endpoint_name(entry.at));
+                    warn!(bridge, %mac, at, "an address of the bridge's own was seen elsewhere, and is forgotten there");
+                }
             }
         }
     }
@@ -389,10 +407,15 @@ impl Switch {
         }
         for entry in &self.config.fdb {
             let (Some(bridge), Some(at)) = (self.bridge_id(&entry.bridge), self.endpoint(entry)?) else { continue };
-            // A static entry that is there already may have moved; it is put back only where the configuration changed.
-            // A learned one took its place while its port was gone.
-            if !old.fdb.contains(entry) || !self.shared.fdb.is_static(bridge, entry.mac) {
-                self.shared.fdb.add_static(bridge, entry.mac, at, entry.sticky, self.clock.now());
+            let Some(origin) = entry.kind.origin() else { continue };
+            // An entry that is there already may have moved; it is put back only where the configuration changed. A learned
+            // one took its place while its port was gone, or because it was `extern_learn`, which is to give way.
+            let gave_way = || match origin {
+                Origin::ExternLearn => self.shared.fdb.lookup(bridge, entry.mac).is_none(),
+                Origin::Static | Origin::Sticky | Origin::Learned => !self.shared.fdb.is_static(bridge, entry.mac),
+            };
+            if !old.fdb.contains(entry) || gave_way() {
+                self.shared.fdb.add_static(bridge, entry.mac, at, origin, self.clock.now());
             }
         }
         Ok(())
@@ -402,6 +425,7 @@ impl Switch {
         Ok(match &entry.at {
             FdbTarget::Port(name) => self.port_id(name).map(Endpoint::Port),
             FdbTarget::Vtep(address) => Some(Endpoint::Vtep(self.shared.vteps.intern(*address)?)),
+            FdbTarget::Bridge => None,
         })
     }
 

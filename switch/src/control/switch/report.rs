@@ -10,9 +10,9 @@ use crate::{
     control::{
         api::model::{
             BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, KnownBy, Ledger, LedgerRow, LinkState,
-            NeighEntry, Place, PortState, Totals, VtepState,
+            NeighEntry, Place, PortState, Totals, VtepState, bridge_options, port_options,
         },
-        config::{BridgeConfig, FdbTarget, Membership},
+        config::{BridgeConfig, FdbKind, FdbTarget, Membership},
     },
     fdb::{EntryView, Origin},
     ids::{BridgeId, Endpoint, VtepId},
@@ -47,6 +47,7 @@ impl Switch {
             ageing_s: bridge.ageing.as_secs_f64().ceil() as u64,
             learned: self.bridge_id(&bridge.name).map_or(0, |id| self.shared.fdb.learned_count(id) as u64),
             limit: (bridge.fdb_max_learned > 0).then_some(bridge.fdb_max_learned as u64),
+            options: bridge_options(bridge),
         };
         self.config.bridges.iter().map(state).collect()
     }
@@ -81,12 +82,14 @@ impl Switch {
             ifindex: there.then_some(port.link.index),
             offloads: names(port.offloads),
             queues: if there { self.workers.count() as u32 } else { 0 },
+            options: port_options(&port.config),
         }
     }
 
     /// The FDB, of one bridge or of all, in the order of bridge and address.
     pub fn fdb(&self, bridge: Option<&str>) -> Vec<FdbEntry> {
         let mut entries: Vec<_> = self.shared.fdb.entries().iter().filter_map(|entry| self.fdb_entry(entry)).collect();
+        entries.extend(self.permanent_entries());
         entries.retain(|entry| bridge.is_none_or(|name| entry.bridge == name));
         entries.sort_unstable_by(|a, b| (&a.bridge, a.mac).cmp(&(&b.bridge, b.mac)));
         entries
@@ -103,8 +106,24 @@ impl Switch {
             Origin::Learned => (FdbOrigin::Learned, Some(age)),
             Origin::Static => (FdbOrigin::Static, None),
             Origin::Sticky => (FdbOrigin::Sticky, None),
+            Origin::ExternLearn => (FdbOrigin::ExternLearn, None),
         };
-        Some(FdbEntry { bridge: self.bridges.get(entry.bridge.0)?.clone(), mac: entry.mac, port, vtep, origin, age_s })
+        let bridge = self.bridges.get(entry.bridge.0)?.clone();
+        Some(FdbEntry { bridge, mac: entry.mac, port, vtep, origin, age_s, locked: entry.locked })
+    }
+
+    /// The bridges' own addresses that a user named: they are in the tables, and not in the FDB.
+    fn permanent_entries(&self) -> impl Iterator<Item = FdbEntry> {
+        let entries = self.config.fdb.iter().filter(|entry| entry.kind == FdbKind::Permanent);
+        entries.map(|entry| FdbEntry {
+            bridge: entry.bridge.clone(),
+            mac: entry.mac,
+            port: None,
+            vtep: None,
+            origin: FdbOrigin::Permanent,
+            age_s: None,
+            locked: false,
+        })
     }
 
     /// The neighbours, of one bridge or of all, in the order of bridge and address.

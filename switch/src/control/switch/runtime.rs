@@ -38,6 +38,7 @@ fn asks_for(which: &FlushRequest, entry: &FdbConfig) -> bool {
     let (port, vtep) = match &entry.at {
         FdbTarget::Port(port) => (Some(port), None),
         FdbTarget::Vtep(vtep) => (None, Some(vtep.ip())),
+        FdbTarget::Bridge => (None, None),
     };
     which.bridge.as_ref().is_none_or(|name| *name == entry.bridge)
         && (which.port.is_none() || which.port.as_ref() == port)

@@ -6,6 +6,7 @@ use super::scene::{
 };
 use crate::{
     bridge::{DropReason, Membership},
+    fdb::Origin,
     ids::Endpoint,
     underlay::memory::Conditions,
     wire::MacAddr,
@@ -280,7 +281,7 @@ fn inner_tags_pass_unless_they_are_forbidden() {
 fn a_source_with_a_static_entry_at_another_peer_is_an_intruder() {
     let (mut scene, mut peer) = scene();
     let mut second = scene.add_peer(3);
-    scene.shared.fdb.add_static(BLUE, B, Endpoint::Vtep(peer.vtep), false, scene.now);
+    scene.shared.fdb.add_static(BLUE, B, Endpoint::Vtep(peer.vtep), Origin::Static, scene.now);
     deliver(&mut scene, &mut second, 0, &vxlan(42, &frame(MacAddr::BROADCAST, B, 60)));
     assert_eq!(scene.drops(), [(DropReason::SourceStatic, 1)]);
     deliver(&mut scene, &mut peer, 0, &vxlan(42, &frame(MacAddr::BROADCAST, B, 60)));

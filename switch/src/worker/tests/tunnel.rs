@@ -57,7 +57,7 @@ fn a_tunnel_that_does_not_learn_leaves_the_ports_learning() {
 fn without_learning_a_source_that_is_static_elsewhere_passes() {
     let (mut scene, mut peer) = scene();
     let other = scene.add_peer(3);
-    scene.shared.fdb.add_static(BLUE, C, Endpoint::Vtep(other.vtep), false, scene.now);
+    scene.shared.fdb.add_static(BLUE, C, Endpoint::Vtep(other.vtep), crate::fdb::Origin::Static, scene.now);
     arrives(&mut scene, &mut peer, 0, &frame(MacAddr::BROADCAST, C, 60));
     assert_eq!(scene.drops(), [(DropReason::SourceStatic, 1)]);
     scene.bridge(BLUE).tunnel.learning = false;

@@ -1,0 +1,117 @@
+//! What is seldom switched on at ports and bridges, frame by frame.
+
+use super::scene::*;
+use crate::{
+    bridge::{DropReason, StpState},
+    fdb::Origin,
+    ids::Endpoint,
+    wire::MacAddr,
+};
+
+const LLDP: MacAddr = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]);
+
+fn where_is(scene: &Scene, mac: MacAddr) -> Option<Endpoint> {
+    scene.shared.fdb.lookup(BLUE, mac)
+}
+
+fn is_locked(scene: &Scene, mac: MacAddr) -> bool {
+    scene.shared.fdb.entries().iter().any(|entry| entry.mac == mac && entry.locked)
+}
+
+#[test]
+fn a_port_that_only_learns_passes_nothing_on_and_one_that_blocks_learns_nothing() {
+    for state in [StpState::Learning, StpState::Blocking, StpState::Listening, StpState::Disabled] {
+        let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+        scene.port(P0).options.state = state;
+        scene.send(P0, &frame(B, A, 60));
+        assert!(scene.received(P1).is_empty());
+        assert_eq!(scene.drops(), [(DropReason::PortState, 1)]);
+        assert_eq!(where_is(&scene, A).is_some(), state == StpState::Learning, "{state:?}");
+        scene.send(P1, &frame(MacAddr::BROADCAST, B, 60));
+        assert!(scene.received(P0).is_empty());
+    }
+}
+
+#[test]
+fn a_reserved_group_teaches_what_the_state_allows_and_the_lock_does_not_ask() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 3]);
+    scene.port(P0).options.state = StpState::Blocking;
+    scene.port(P1).options.locked = true;
+    scene.send(P0, &frame(LLDP, A, 60));
+    scene.send(P1, &frame(LLDP, B, 60));
+    assert_eq!(scene.drops(), [(DropReason::ReservedGroup, 2)]);
+    assert_eq!((where_is(&scene, A), where_is(&scene, B)), (None, Some(Endpoint::Port(P1))));
+    scene.bridge(BLUE).no_linklocal_learn = true;
+    scene.send(P2, &frame(LLDP, C, 60));
+    assert_eq!(where_is(&scene, C), None);
+}
+
+#[test]
+fn a_locked_port_lets_in_whom_it_knows_and_nobody_moves_to_it() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 3]);
+    scene.port(P0).options.locked = true;
+    scene.send(P0, &frame(B, A, 60));
+    assert_eq!(where_is(&scene, A), None);
+    scene.send(P1, &frame(B, C, 60));
+    scene.received(P2);
+    for _ in 0..2 {
+        scene.send(P0, &frame(B, C, 60)); // known at another port, also to the cache
+    }
+    assert_eq!(where_is(&scene, C), Some(Endpoint::Port(P1)));
+    assert_eq!(scene.drops(), [(DropReason::Locked, 3)]);
+
+    scene.shared.fdb.add_static(BLUE, A, Endpoint::Port(P0), Origin::Static, scene.now);
+    scene.send(P0, &frame(B, A, 60));
+    assert_eq!(scene.received(P2).len(), 1);
+}
+
+#[test]
+fn the_bridges_own_address_is_no_key_to_a_locked_port() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+    scene.port(P0).options.locked = true;
+    scene.port(P0).options.mab = true;
+    scene.bridge(BLUE).local_macs.push(A);
+    scene.send(P0, &frame(B, A, 60));
+    assert_eq!((scene.drops(), where_is(&scene, A)), (vec![(DropReason::Locked, 1)], None));
+}
+
+#[test]
+fn with_mab_an_unknown_address_is_seen_locked_until_it_is_let_in_or_moves() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+    scene.port(P0).options.locked = true;
+    scene.port(P0).options.mab = true;
+    scene.send(P0, &frame(B, A, 60));
+    scene.now.0 += 1000;
+    scene.send(P0, &frame(B, A, 60));
+    assert!(is_locked(&scene, A));
+    assert_eq!(scene.shared.fdb.entries()[0].updated, scene.now, "a locked entry is kept alive");
+    assert_eq!(scene.drops(), [(DropReason::Locked, 2)]);
+    scene.send(P1, &frame(A, B, 60));
+    assert_eq!(scene.received(P0).len(), 1, "frames to it pass");
+
+    scene.send(P1, &frame(B, A, 60));
+    assert_eq!((where_is(&scene, A), is_locked(&scene, A)), (Some(Endpoint::Port(P1)), false));
+    scene.send(P0, &frame(B, A, 60));
+    assert_eq!(where_is(&scene, A), Some(Endpoint::Port(P1)), "not back to the locked port");
+}
+
+#[test]
+fn a_bridge_that_learns_nothing_makes_no_locked_entries() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+    scene.port(P0).options.locked = true;
+    scene.port(P0).options.mab = true;
+    scene.bridge(BLUE).learning = false;
+    scene.send(P0, &frame(B, A, 60));
+    assert_eq!(where_is(&scene, A), None);
+}
+
+#[test]
+fn a_full_port_forwards_what_it_does_not_learn() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+    scene.port(P0).options.fdb_max_learned = 1;
+    for src in [A, B, A] {
+        scene.send(P0, &frame(C, src, 60));
+    }
+    assert_eq!(scene.received(P1).len(), 3);
+    assert_eq!((where_is(&scene, A), where_is(&scene, B)), (Some(Endpoint::Port(P0)), None));
+}
