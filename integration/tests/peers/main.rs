@@ -7,12 +7,14 @@
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::print_stdout)]
 
 mod capture;
+mod checksums;
 mod decoded;
 mod full_kernel;
 mod ovs;
 mod replay;
 mod traffic;
 mod trunk;
+mod tshark;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,6 @@ const PREFIX: &str = "weft-peers";
 
 fn main() -> ExitCode {
     // The longest goes first.
-    let tests = [full_kernel::tests(), ovs::tests(), decoded::tests(), replay::tests()];
+    let tests = [full_kernel::tests(), ovs::tests(), checksums::tests(), decoded::tests(), replay::tests()];
     main_with_threads(2, tests.into_iter().flatten().collect())
 }
