@@ -73,8 +73,17 @@ impl Tables {
         let Some(egress) = known else { return Verdict::Flood(FloodKind::UnknownUnicast) };
         match self.may_deliver(ingress, egress) {
             Ok(()) => Verdict::Unicast(egress),
-            Err(reason) => Verdict::Drop(reason),
+            Err(reason) => self.decide_backup(ingress, egress, reason),
         }
+    }
+
+    /// What is behind a port that is down goes to its backup, if it may (`br_forward.c`: `br_forward`).
+    #[cold]
+    fn decide_backup(&self, ingress: Endpoint, egress: Endpoint, reason: DropReason) -> Verdict {
+        let Endpoint::Port(id) = egress else { return Verdict::Drop(reason) };
+        let backup = self.port(id).filter(|port| !port.up).and_then(|port| port.options.backup_port);
+        let Some(backup) = backup.map(Endpoint::Port) else { return Verdict::Drop(reason) };
+        self.may_deliver(ingress, backup).map_or_else(Verdict::Drop, |()| Verdict::Unicast(backup))
     }
 
     /// Whether a frame from `ingress` may go to `egress` (`br_forward.c`: `should_deliver`; RFC 7432 section 8.3.1 for

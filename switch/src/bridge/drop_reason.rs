@@ -74,6 +74,8 @@ drop_reasons! {
     LocalDestination = "local_destination",
     /// flooded, but there was no other port or VTEP to take it
     NoFloodTarget = "no_flood_target",
+    /// answered in the name of the station that was asked for, or nobody's business (`neigh_suppress`)
+    NeighSuppressed = "neigh_suppressed",
     /// learned behind a VTEP, but arrived from a VTEP (split horizon: never VTEP to VTEP)
     SplitHorizon = "split_horizon",
     /// both ports are `isolated`

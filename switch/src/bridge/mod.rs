@@ -12,11 +12,13 @@
 mod decide;
 pub mod drop_reason;
 pub mod neigh;
+mod suppress;
 mod tables;
 mod tunnel;
 
 pub use decide::{Admission, FloodKind, Verdict, admit};
 pub use drop_reason::DropReason;
 pub use neigh::{Neigh, Neighs};
+pub use suppress::{Answer, Suppression};
 pub use tables::{Bridge, Membership, Overlay, PortEntry, PortOptions, StpState, Tables};
 pub use tunnel::TunnelOptions;

@@ -78,6 +78,14 @@ pub struct PortOptions {
     pub group_fwd_mask: u16,
     /// Most learned entries that point here; 0: no limit.
     pub fdb_max_learned: u32,
+    /// Is spared questions for addresses that the bridge can answer, and what is said unasked.
+    pub neigh_suppress: bool,
+    /// Who asks here gets the bridge's answer. The port gets nothing that is flooded: its gates for that are shut.
+    pub proxy_arp: bool,
+    /// Who asks for somebody here gets the bridge's answer, and the port is spared the question.
+    pub proxy_arp_wifi: bool,
+    /// Takes frames to stations behind this port while it is down.
+    pub backup_port: Option<PortId>,
     /// Learns source addresses.
     pub learning: bool,
     /// Gets frames to unknown unicast addresses.
@@ -102,6 +110,10 @@ impl Default for PortOptions {
             mab: false,
             group_fwd_mask: 0,
             fdb_max_learned: 0,
+            neigh_suppress: false,
+            proxy_arp: false,
+            proxy_arp_wifi: false,
+            backup_port: None,
             learning: true,
             flood: true,
             mcast_flood: true,
@@ -124,28 +136,41 @@ pub enum Membership {
         by_vid: Box<[Option<BridgeId>]>,
         /// For untagged and priority-tagged frames.
         native: Option<BridgeId>,
-        /// The same the other way round, for frames that leave.
-        tags: Vec<(BridgeId, VlanId)>,
+        /// The same the other way round, for frames that leave: with which tag, if any.
+        tags: Vec<(BridgeId, Option<VlanId>)>,
     },
 }
 
 impl Membership {
-    /// A trunk of these VLANs.
+    /// A trunk of these VLANs. Frames of the native bridge leave untagged, all others tagged.
     pub fn trunk(vlans: &[(VlanId, BridgeId)], native: Option<BridgeId>) -> Self {
+        Self::trunk_untagging(vlans, native, |_, bridge| native == Some(bridge))
+    }
+
+    /// A trunk of these VLANs, whose frames leave untagged if `untagged` says so (`br_vlan.c`: `br_handle_vlan`); those of
+    /// a native bridge without a VLAN here always do.
+    pub fn trunk_untagging(
+        vlans: &[(VlanId, BridgeId)],
+        native: Option<BridgeId>,
+        untagged: impl Fn(VlanId, BridgeId) -> bool,
+    ) -> Self {
         let mut by_vid = vec![None; 4096].into_boxed_slice();
         for (vid, bridge) in vlans {
             by_vid[usize::from(vid.get())] = Some(*bridge);
         }
-        Self::Trunk { by_vid, native, tags: vlans.iter().map(|(vid, bridge)| (*bridge, *vid)).collect() }
+        let tag = |&(vid, bridge): &(VlanId, BridgeId)| (bridge, (!untagged(vid, bridge)).then_some(vid));
+        let mut tags: Vec<_> = vlans.iter().map(tag).collect();
+        if let Some(native) = native.filter(|native| vlans.iter().all(|(_, bridge)| bridge != native)) {
+            tags.push((native, None));
+        }
+        Self::Trunk { by_vid, native, tags }
     }
 
     /// Whether frames of `bridge` pass here.
     pub fn carries(&self, bridge: BridgeId) -> bool {
         match self {
             Self::Access(own) => *own == bridge,
-            Self::Trunk { native, tags, .. } => {
-                *native == Some(bridge) || tags.iter().any(|(tagged, _)| *tagged == bridge)
-            }
+            Self::Trunk { tags, .. } => tags.iter().any(|(member, _)| *member == bridge),
         }
     }
 }
@@ -221,9 +246,8 @@ impl PortEntry {
         match &self.membership {
             Membership::Access(own) if *own == bridge => Ok(None),
             Membership::Access(_) => Err(DropReason::PortRemoved),
-            Membership::Trunk { native, .. } if *native == Some(bridge) => Ok(None),
-            Membership::Trunk { tags, .. } => match tags.iter().find(|(tagged, _)| *tagged == bridge) {
-                Some((_, vid)) => Ok(Some(*vid)),
+            Membership::Trunk { tags, .. } => match tags.iter().find(|(member, _)| *member == bridge) {
+                Some((_, vid)) => Ok(*vid),
                 None => Err(DropReason::PortRemoved),
             },
         }
@@ -258,6 +282,10 @@ pub struct Bridge {
     pub neighs: Neighs,
     /// Frames to reserved groups that the bridge keeps teach nothing.
     pub no_linklocal_learn: bool,
+    /// The overlay is what a port with [`PortOptions::neigh_suppress`] is.
+    pub neigh_suppress: bool,
+    /// Whether the overlay or a port asks for answers in others' names: [`Tables::suppress`].
+    pub answers: bool,
 }
 
 /// One that never leaves the host, without ports, with the configuration's defaults.
@@ -276,6 +304,8 @@ impl Default for Bridge {
             local_macs: Vec::new(),
             neighs: Neighs::default(),
             no_linklocal_learn: false,
+            neigh_suppress: false,
+            answers: false,
         }
     }
 }

@@ -60,6 +60,9 @@ struct AddArgs {
     /// Frames to reserved groups that stay in the bridge teach nothing
     #[arg(long)]
     no_linklocal_learn: bool,
+    /// Spare VTEPs questions for addresses that weft can answer
+    #[arg(long)]
+    neigh_suppress: bool,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -91,6 +94,7 @@ fn request(args: &AddArgs) -> BridgeRequest {
         fdb_full: args.fdb_full.clone(),
         group_fwd_mask: args.group_fwd_mask,
         no_linklocal_learn: args.no_linklocal_learn.then_some(true),
+        neigh_suppress: args.neigh_suppress.then_some(true),
     }
 }
 

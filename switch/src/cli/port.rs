@@ -96,6 +96,21 @@ struct AddArgs {
     /// Most learned entries at this port; 0 for no limit
     #[arg(long, value_name = "COUNT")]
     fdb_max_learned: Option<u32>,
+    /// Spare it questions for addresses that weft can answer
+    #[arg(long)]
+    neigh_suppress: bool,
+    /// Answer who asks here for an address, and flood nothing here
+    #[arg(long)]
+    proxy_arp: bool,
+    /// Answer who asks for the address of somebody here
+    #[arg(long)]
+    proxy_arp_wifi: bool,
+    /// The port that takes frames to stations behind this one while it is down
+    #[arg(long, value_name = "NETNS/INTERFACE")]
+    backup_port: Option<String>,
+    /// Trunk: VLANs whose frames leave untagged, such as 10,20
+    #[arg(long, value_name = "VLAN", value_delimiter = ',', conflicts_with = "bridge")]
+    untagged: Option<Vec<u16>>,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -150,6 +165,11 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         mab: on(args.mab),
         group_fwd_mask: args.group_fwd_mask,
         fdb_max_learned: args.fdb_max_learned,
+        neigh_suppress: on(args.neigh_suppress),
+        proxy_arp: on(args.proxy_arp),
+        proxy_arp_wifi: on(args.proxy_arp_wifi),
+        backup_port: args.backup_port.clone(),
+        untagged: args.untagged.clone(),
     })
 }
 

@@ -64,6 +64,24 @@ impl<'w> Egress<'w> {
         }
     }
 
+    /// Sends a wire frame of the switch's own to one place; its bytes need not outlive the batch.
+    pub(super) fn deliver_now(&mut self, staged: &Staged<'_>, to: Endpoint) {
+        let result = match to {
+            Endpoint::Port(port) => self.send_to_port_now(port, staged),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
+        };
+        if let Err(reason) = result {
+            self.counters.dropped_out(to, staged.bridge_id, reason, u64::from(staged.frames));
+        }
+    }
+
+    fn send_to_port_now(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
+        let exit = self.open_exit(port, staged.bridge_id)?;
+        let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
+        let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: VnetHeader::NONE }, 1)
+    }
+
     /// `Err`: nothing of it was sent or counted. What the coalescer keeps is counted when it departs.
     #[inline]
     fn send_to_port(&mut self, port: PortId, staged: &Staged<'w>) -> Result<(), DropReason> {

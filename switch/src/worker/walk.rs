@@ -445,6 +445,9 @@ impl<'w> Walk<'w> {
     #[inline]
     fn forward(&mut self, staged: &Staged<'w>) {
         let Staged { ingress, bridge_id, bridge, ref dst, frames, .. } = *staged;
+        if bridge.answers && staged.kept.is_none() && self.answer(staged) {
+            return;
+        }
         let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, dst) };
         let verdict = match staged.kept {
             Some(reason) => Verdict::Drop(reason),
@@ -458,16 +461,51 @@ impl<'w> Walk<'w> {
     }
 
     fn flood(&mut self, staged: &Staged<'w>, kind: FloodKind) {
+        self.flood_but(staged, kind, |_| false, DropReason::NoFloodTarget);
+    }
+
+    /// Floods to all whom `spared` does not name; `nobody` is why the frame ends if that is nobody.
+    #[inline(always)]
+    fn flood_but(
+        &mut self,
+        staged: &Staged<'w>,
+        kind: FloodKind,
+        spared: impl Fn(Endpoint) -> bool,
+        nobody: DropReason,
+    ) {
         let Staged { ingress, bridge_id, bridge, .. } = *staged;
         let frames = u64::from(staged.frames);
         let mut targets = 0;
-        for to in self.tables.flood(bridge, ingress, kind) {
+        for to in self.tables.flood(bridge, ingress, kind).filter(|to| !spared(*to)) {
             targets += 1;
             self.egress.deliver(staged, to);
         }
         match targets {
-            0 => self.counters().dropped_in(ingress, Some(bridge_id), DropReason::NoFloodTarget, frames),
+            0 => self.counters().dropped_in(ingress, Some(bridge_id), nobody, frames),
             _ => self.counters().copied(ingress, bridge_id, (targets - 1) * frames),
+        }
+    }
+
+    /// Answers who asks for an address, and floods the question to those that are not spared it. `false`: the frame goes
+    /// the way of all others. An answer is a copy in the ledger: one more frame leaves than came in.
+    #[cold]
+    fn answer(&mut self, staged: &Staged<'w>) -> bool {
+        let Staged { ingress, bridge_id, bridge, ref dst, .. } = *staged;
+        let fdb = self.fdb;
+        let done = self.tables.suppress(bridge, ingress, staged.bytes, |mac| fdb.lookup(bridge_id, mac));
+        if let Some(answer) = &done.answer {
+            self.counters().copied(ingress, bridge_id, 1);
+            let answer = Staged { bytes: answer.bytes(), vnet: VnetHeader::NONE, frames: 1, ..*staged };
+            self.egress.deliver_now(&answer, ingress);
+        }
+        let known = if dst.mac().is_multicast() { None } else { fdb.lookup(bridge_id, dst.mac()) };
+        match self.tables.decide(bridge, ingress, dst.mac(), known) {
+            Verdict::Flood(kind) if done.spares => {
+                let tables = self.tables;
+                self.flood_but(staged, kind, |to| tables.is_spared(bridge, to), DropReason::NeighSuppressed);
+                true
+            }
+            Verdict::Flood(_) | Verdict::Unicast(_) | Verdict::Drop(_) => false,
         }
     }
 

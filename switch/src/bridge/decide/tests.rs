@@ -203,6 +203,30 @@ fn a_trunk_tells_bridges_by_tag_and_puts_the_tag_back_with_its_priority() {
 }
 
 #[test]
+fn a_backup_port_takes_what_is_behind_a_port_that_is_down_but_nothing_that_is_flooded() {
+    let mut tables = tables();
+    options(&mut tables, 1).backup_port = Some(PortId(2));
+    assert_eq!(decided(&tables, port(0), B, Some(port(1))), Verdict::Unicast(port(1)));
+    tables.ports[1].as_mut().unwrap().up = false;
+    assert_eq!(decided(&tables, port(0), B, Some(port(1))), Verdict::Unicast(port(2)));
+    assert_eq!(flooded(&tables, port(2), FloodKind::Broadcast), [port(0), vtep(0), vtep(1)]);
+    assert_eq!(decided(&tables, port(2), B, Some(port(1))), Verdict::Drop(DropReason::SameEndpoint));
+    options(&mut tables, 2).state = StpState::Blocking;
+    assert_eq!(decided(&tables, port(0), B, Some(port(1))), Verdict::Drop(DropReason::PortState));
+}
+
+#[test]
+fn a_trunk_untags_what_it_is_told_to_and_its_native_vlan_need_not_be_among_it() {
+    let vid = |n| VlanId::new(n).unwrap();
+    let vlans = [(vid(10), BLUE), (vid(20), GREEN)];
+    let membership = Membership::trunk_untagging(&vlans, Some(BLUE), |vid, _| vid.get() == 20);
+    let trunk = PortEntry { membership, ..access(BLUE) };
+    let untagged = EtherHeader { dst: A, src: B, ether_type: 0x0800, tag: None };
+    assert_eq!(trunk.classify(&untagged), Ok((BLUE, None)));
+    assert_eq!((trunk.egress_vid(BLUE), trunk.egress_vid(GREEN)), (Ok(Some(vid(10))), Ok(None)));
+}
+
+#[test]
 fn tags_are_payload_on_an_access_port() {
     let header = EtherHeader { dst: A, src: B, ether_type: 0x8100, tag: Some(Tag(4095)) };
     assert_eq!(tables().port(PortId(0)).unwrap().classify(&header), Ok((BLUE, None)));

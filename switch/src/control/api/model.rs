@@ -394,6 +394,9 @@ pub struct BridgeRequest {
     /// `no_linklocal_learn`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_linklocal_learn: Option<bool>,
+    /// `neigh_suppress`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neigh_suppress: Option<bool>,
 }
 
 /// `[[port]]` as a request; what is left out has the configuration's default.
@@ -468,6 +471,21 @@ pub struct PortRequest {
     /// `fdb_max_learned`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fdb_max_learned: Option<u32>,
+    /// `neigh_suppress`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neigh_suppress: Option<bool>,
+    /// `proxy_arp`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_arp: Option<bool>,
+    /// `proxy_arp_wifi`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_arp_wifi: Option<bool>,
+    /// `backup_port`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_port: Option<String>,
+    /// `untagged`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<Vec<u16>>,
 }
 
 /// `[[fdb]]` as a request.
@@ -569,6 +587,7 @@ impl From<&BridgeConfig> for BridgeRequest {
             fdb_full: Some(word_of(FdbFull::WORDS, &bridge.fdb_full).to_owned()),
             group_fwd_mask: Some(bridge.group_fwd_mask),
             no_linklocal_learn: Some(bridge.no_linklocal_learn),
+            neigh_suppress: Some(bridge.neigh_suppress),
         }
     }
 }
@@ -630,6 +649,11 @@ impl From<&PortConfig> for PortRequest {
             mab: Some(port.mab),
             group_fwd_mask: Some(port.group_fwd_mask),
             fdb_max_learned: Some(port.fdb_max_learned),
+            neigh_suppress: Some(port.neigh_suppress),
+            proxy_arp: Some(port.proxy_arp),
+            proxy_arp_wifi: Some(port.proxy_arp_wifi),
+            backup_port: port.backup_port.clone(),
+            untagged: port.untagged.as_ref().map(|vlans| vlans.iter().map(|vlan| vlan.get()).collect()),
         }
     }
 }

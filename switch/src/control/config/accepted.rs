@@ -5,7 +5,7 @@ use std::time::Duration;
 use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
 
 use super::*;
-use crate::bridge::StpState;
+use crate::{bridge::StpState, wire::VlanId};
 
 fn parse(text: &str) -> Config {
     Config::parse("weft.toml", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
@@ -52,12 +52,14 @@ fn every_key_of_the_example_arrives() {
         [(10, "blue"), (20, "green")]
     );
     assert_eq!(native.as_deref(), Some("blue"));
+    assert_eq!(config.port("router/trunk0").unwrap().untagged, Some(vec![VlanId::new(10).unwrap()]));
     let uplink = config.port("uplink").unwrap();
     assert_eq!((uplink.kind, uplink.group_fwd_mask), (PortKind::Packet, 4));
 
     let guest = config.port("guest").unwrap();
     assert_eq!((guest.state, guest.fdb_max_learned), (StpState::Forwarding, 100));
-    assert!(guest.locked && guest.mab);
+    assert!(guest.locked && guest.mab && guest.neigh_suppress && blue.neigh_suppress);
+    assert_eq!(guest.backup_port.as_deref(), Some("uplink"));
     assert_eq!(config.fdb[1].at, FdbTarget::Vtep("192.0.2.2:4789".parse().unwrap()));
     let kinds: Vec<_> = config.fdb.iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [FdbKind::Static, FdbKind::Sticky, FdbKind::ExternLearn, FdbKind::Permanent]);

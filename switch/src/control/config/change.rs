@@ -64,6 +64,9 @@ impl Config {
         let mut config = self.clone();
         remove(&mut config.ports, &mut config.origin.ports, index);
         config.drop_entries(|entry| matches!(&entry.at, FdbTarget::Port(name) if name == full_name));
+        for port in config.ports.iter_mut().filter(|port| port.backup_port.as_deref() == Some(full_name)) {
+            port.backup_port = None; // as in the kernel (`br_if.c`: `nbp_backup_clear`)
+        }
         Ok(config)
     }
 

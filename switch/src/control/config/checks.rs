@@ -36,6 +36,8 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
     for (index, port) in config.ports.iter().enumerate() {
         let places = config.origin.port(index);
         members(config, port, places, &mut mistakes);
+        untagged(port, places, &mut mistakes);
+        backup(config, port, places, &mut mistakes);
         interface(port, places, &mut mistakes);
     }
     ports_are_distinct(config, &mut mistakes);
@@ -188,6 +190,50 @@ fn members(config: &Config, port: &PortConfig, places: &Places, mistakes: &mut M
             }
             if let Some(native) = native {
                 known_bridge(config, native, places, "native", mistakes);
+            }
+        }
+    }
+}
+
+/// The VLANs that leave untagged must be there.
+fn untagged(port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
+    let Some(untagged) = port.untagged.as_ref().filter(|_| !places.is_broken("trunk")) else { return };
+    let vlans = match &port.membership {
+        Membership::Access(_) => {
+            let help = "take it out: an access port leaves tags as they are";
+            return mistakes.add(places.of("untagged"), "`untagged` is for trunks, and this is an access port", help);
+        }
+        Membership::Trunk { vlans, .. } => vlans,
+    };
+    for vid in untagged.iter().filter(|vid| vlans.iter().all(|(other, _)| other != *vid)) {
+        let carried: Vec<_> = vlans.iter().map(|(vid, _)| vid.to_string()).collect();
+        let help = format!("it carries {}", list(carried.iter().map(String::as_str)));
+        mistakes.add(places.of("untagged"), format!("this trunk does not carry VLAN {vid}"), help);
+    }
+}
+
+/// As the kernel (`br_if.c`: `nbp_backup_change`): another port, in the same bridges.
+fn backup(config: &Config, port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
+    let Some(name) = &port.backup_port else { return };
+    if *name == port.full_name() {
+        let message = format!("port `{name}` is its own backup");
+        return mistakes.add(places.of("backup_port"), message, "another port of the same bridge");
+    }
+    let unclear = config.origin.unclear.contains("port") || config.ports.iter().any(|port| port.name.is_empty());
+    match config.port(name) {
+        None if unclear => {}
+        None => {
+            let names: Vec<_> = config.ports.iter().map(PortConfig::full_name).collect();
+            let help = match nearest(name, names.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("there are {}", list(names.iter().map(String::as_str))),
+            };
+            mistakes.add(places.of("backup_port"), format!("there is no port `{name}`"), help);
+        }
+        Some(backup) => {
+            for bridge in port.membership.bridges().filter(|bridge| !backup.membership.contains(bridge)) {
+                let message = format!("the backup port `{name}` does not belong to bridge `{bridge}`");
+                mistakes.add(places.of("backup_port"), message, "a port that belongs to all bridges of this one");
             }
         }
     }

@@ -638,3 +638,25 @@ fn an_entry_is_of_one_kind() {
         &[(10, "an entry can't be `sticky` and `permanent`", "keep one of the two")],
     );
 }
+
+#[test]
+fn untagged_vlans_and_backup_ports_must_be_there() {
+    expect_after_base(
+        "[[port]]\nname = \"p\"\ntrunk = { 10 = \"blue\" }\nuntagged = [20]\nbackup_port = \"p\"\n",
+        &[
+            (10, "this trunk does not carry VLAN 20", "it carries `10`"),
+            (11, "port `p` is its own backup", "another port of the same bridge"),
+        ],
+    );
+    expect_after_base(
+        "[[port]]\nname = \"p\"\nbridge = \"blue\"\nuntagged = [10]\nbackup_port = \"uplink9\"\n",
+        &[
+            (
+                10,
+                "`untagged` is for trunks, and this is an access port",
+                "take it out: an access port leaves tags as they are",
+            ),
+            (11, "there is no port `uplink9`", "there are `p`"),
+        ],
+    );
+}

@@ -172,6 +172,15 @@ impl<'r, 'm, 't, 'i> TableReader<'r, 'm, 't, 'i> {
         Some(made)
     }
 
+    /// A list of integers, each made into something.
+    pub(super) fn numbers<T>(&mut self, key: &'static str, make: impl Fn(i64) -> Result<T, Wrong>) -> Option<Vec<T>> {
+        self.value(key, "a list of integers", |value| {
+            let numbers: Vec<_> =
+                value.as_array()?.iter().map(|element| integer(element.get_ref())).collect::<Option<_>>()?;
+            Some(numbers.into_iter().map(make).collect())
+        })
+    }
+
     /// A list of exactly two integers, each made into something.
     pub(super) fn pair<T>(&mut self, key: &'static str, make: impl Fn(i64) -> Result<T, Wrong>) -> Option<(T, T)> {
         self.value(key, "a list of two integers", |value| {

@@ -75,6 +75,7 @@ const BRIDGE_KEYS: &[Key] = &[
     ("fdb_full", "\"evict\""),
     ("group_fwd_mask", "0x4000"),
     ("no_linklocal_learn", "false"),
+    ("neigh_suppress", "false"),
 ];
 
 const PORT_KEYS: &[Key] = &[
@@ -101,6 +102,11 @@ const PORT_KEYS: &[Key] = &[
     ("mab", "false"),
     ("group_fwd_mask", "0x4000"),
     ("fdb_max_learned", "100"),
+    ("neigh_suppress", "false"),
+    ("proxy_arp", "false"),
+    ("proxy_arp_wifi", "false"),
+    ("backup_port", "\"right/eth0\""),
+    ("untagged", "[10]"),
 ];
 
 const FDB_KEYS: &[Key] = &[
@@ -279,6 +285,7 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));
     set(&mut bridge.group_fwd_mask, reader.number("group_fwd_mask", values::group_fwd_mask));
     bridge.no_linklocal_learn = reader.flag("no_linklocal_learn", bridge.no_linklocal_learn);
+    bridge.neigh_suppress = reader.flag("neigh_suppress", bridge.neigh_suppress);
     (bridge, reader.finish())
 }
 
@@ -314,6 +321,11 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     set(&mut port.group_fwd_mask, reader.number("group_fwd_mask", values::port_group_fwd_mask));
     let most = reader.number("fdb_max_learned", |number| values::within(number, 0, i64::from(u32::MAX)));
     set(&mut port.fdb_max_learned, most.map(|most| most as u32));
+    port.neigh_suppress = reader.flag("neigh_suppress", port.neigh_suppress);
+    port.proxy_arp = reader.flag("proxy_arp", port.proxy_arp);
+    port.proxy_arp_wifi = reader.flag("proxy_arp_wifi", port.proxy_arp_wifi);
+    port.backup_port = reader.string("backup_port", |name| Ok(name.to_owned()));
+    port.untagged = reader.numbers("untagged", |number| values::vlan_key(&number.to_string()));
     lock(&port, &mut reader);
     (port, reader.finish())
 }

@@ -372,6 +372,8 @@ pub struct BridgeConfig {
     pub group_fwd_mask: u16,
     /// `no_linklocal_learn`: frames to reserved groups that stay in the bridge teach nothing; default false.
     pub no_linklocal_learn: bool,
+    /// `neigh_suppress`: VTEPs are spared questions for addresses that weft can answer; default false.
+    pub neigh_suppress: bool,
 }
 
 impl BridgeConfig {
@@ -392,6 +394,7 @@ impl BridgeConfig {
             fdb_full: FdbFull::Evict,
             group_fwd_mask: 0,
             no_linklocal_learn: false,
+            neigh_suppress: false,
         }
     }
 }
@@ -455,6 +458,16 @@ pub struct PortConfig {
     pub group_fwd_mask: u16,
     /// `fdb_max_learned`: most learned entries that point here; default 0 = no limit.
     pub fdb_max_learned: u32,
+    /// `neigh_suppress`: is spared questions for addresses that weft can answer; default false.
+    pub neigh_suppress: bool,
+    /// `proxy_arp`: who asks here is answered, and nothing is flooded here; default false.
+    pub proxy_arp: bool,
+    /// `proxy_arp_wifi`: who asks for somebody here is answered; default false.
+    pub proxy_arp_wifi: bool,
+    /// `backup_port`: the full name of the port that takes known unicast while this one is down; default none.
+    pub backup_port: Option<String>,
+    /// `untagged`: VLANs of the trunk whose frames leave untagged; `None`: that of `native`.
+    pub untagged: Option<Vec<VlanId>>,
 }
 
 /// How the configuration writes each [`StpState`].
@@ -497,6 +510,11 @@ impl PortConfig {
             mab: false,
             group_fwd_mask: 0,
             fdb_max_learned: 0,
+            neigh_suppress: false,
+            proxy_arp: false,
+            proxy_arp_wifi: false,
+            backup_port: None,
+            untagged: None,
         }
     }
 

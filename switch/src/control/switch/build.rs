@@ -31,7 +31,7 @@ pub(super) fn tables(
 ) -> Result<Tables, TableFull> {
     let mut tables = Tables { overlay: config.vtep.as_ref().map(overlay), ..Tables::default() };
     for (id, port) in ports.iter().filter(|(_, port)| !port.is_gone()) {
-        let entry = port_entry(port, bridges);
+        let entry = port_entry(port, ports, bridges);
         put(&mut tables.ports, id, entry);
     }
     for (id, name) in bridges.iter() {
@@ -77,26 +77,35 @@ fn overlay(vtep: &VtepConfig) -> Overlay {
     }
 }
 
-fn port_entry(port: &OpenPort, bridges: &Slots<String>) -> PortEntry {
+fn port_entry(port: &OpenPort, ports: &Slots<OpenPort>, bridges: &Slots<String>) -> PortEntry {
     PortEntry {
         membership: membership(&port.config, bridges),
-        options: options(&port.config),
+        options: options(&port.config, ports),
         mtu: u16::try_from(port.link.mtu).unwrap_or(u16::MAX),
         up: port.is_up(),
     }
 }
 
-const fn options(config: &PortConfig) -> PortOptions {
+fn options(config: &PortConfig, ports: &Slots<OpenPort>) -> PortOptions {
+    let backup_port = config.backup_port.as_ref().and_then(|name| {
+        let (id, _) = ports.find(|port| port.config.full_name() == *name)?;
+        Some(PortId(id))
+    });
     PortOptions {
         state: config.state,
         locked: config.locked,
         mab: config.mab,
         group_fwd_mask: config.group_fwd_mask,
         fdb_max_learned: config.fdb_max_learned,
+        neigh_suppress: config.neigh_suppress,
+        proxy_arp: config.proxy_arp,
+        proxy_arp_wifi: config.proxy_arp_wifi,
+        backup_port,
         learning: config.learning,
-        flood: config.flood,
-        mcast_flood: config.mcast_flood,
-        bcast_flood: config.bcast_flood,
+        // Nothing is flooded to a port that asks for answers (`br_forward.c`: `br_flood`).
+        flood: config.flood && !config.proxy_arp,
+        mcast_flood: config.mcast_flood && !config.proxy_arp,
+        bcast_flood: config.bcast_flood && !config.proxy_arp,
         hairpin: config.hairpin,
         isolated: config.isolated,
         gbp_policy: config.gbp_policy,
@@ -113,7 +122,11 @@ fn membership(config: &PortConfig, bridges: &Slots<String>) -> Membership {
         },
         config::Membership::Trunk { vlans, native } => {
             let vlans: Vec<_> = vlans.iter().filter_map(|(vid, bridge)| Some((*vid, id(bridge)?))).collect();
-            Membership::trunk(&vlans, native.as_ref().and_then(id))
+            let native = native.as_ref().and_then(id);
+            match &config.untagged {
+                None => Membership::trunk(&vlans, native),
+                Some(untagged) => Membership::trunk_untagging(&vlans, native, |vid, _| untagged.contains(&vid)),
+            }
         }
     }
 }
@@ -141,6 +154,13 @@ fn bridge(
             known_vteps.entry(address.ip()).or_insert(vtep);
         }
     }
+    let wants_answers = |port: &u16| {
+        tables.port(PortId(*port)).is_some_and(|entry| {
+            let PortOptions { neigh_suppress, proxy_arp, proxy_arp_wifi, .. } = entry.options;
+            neigh_suppress || proxy_arp || proxy_arp_wifi
+        })
+    };
+    let answers = bridge.neigh_suppress || members.iter().any(wants_answers);
     let permanent = |entry: &&FdbConfig| entry.bridge == bridge.name && entry.kind == FdbKind::Permanent;
     let permanent = config.fdb.iter().filter(permanent).map(|entry| entry.mac);
     Ok(Bridge {
@@ -165,6 +185,8 @@ fn bridge(
             .map(|neigh| (neigh.ip, Neigh { mac: neigh.mac, router: neigh.router }))
             .collect(),
         no_linklocal_learn: bridge.no_linklocal_learn,
+        neigh_suppress: bridge.neigh_suppress,
+        answers,
     })
 }
 

@@ -88,6 +88,7 @@ impl Switch {
             return;
         }
         let was_up = port.is_up();
+        let has_backup = port.config.backup_port.is_some();
         let new_mac = port.local_mac().is_some() && port.link.mac != link.mac;
         port.link = link.clone();
         let (is_up, name) = (port.is_up(), port.config.full_name());
@@ -99,9 +100,11 @@ impl Switch {
         }
         if was_up && !is_up {
             // As a bridge does when a port loses its carrier (`br_if.c`: `br_port_carrier_check`): what was learned there
-            // is forgotten, what a user named stays. Not before every worker knows that the port teaches nothing now.
+            // is forgotten, what a user named stays, and with a backup port everything. Not before every worker knows that
+            // the port teaches nothing now.
             self.workers.barrier();
-            let flushed = self.shared.fdb.flush(Flush { at: Some(Endpoint::Port(PortId(id))), ..Flush::default() });
+            let which = Flush { at: Some(Endpoint::Port(PortId(id))), ..Flush::default() };
+            let flushed = if has_backup { 0 } else { self.shared.fdb.flush(which) };
             info!(port = name, forgotten = flushed, "port down");
         }
         if !was_up && is_up {

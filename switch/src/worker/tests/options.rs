@@ -2,10 +2,10 @@
 
 use super::scene::*;
 use crate::{
-    bridge::{DropReason, StpState},
+    bridge::{DropReason, Neigh, StpState},
     fdb::Origin,
     ids::Endpoint,
-    wire::MacAddr,
+    wire::{MacAddr, arp::Arp},
 };
 
 const LLDP: MacAddr = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]);
@@ -114,4 +114,76 @@ fn a_full_port_forwards_what_it_does_not_learn() {
     }
     assert_eq!(scene.received(P1).len(), 3);
     assert_eq!((where_is(&scene, A), where_is(&scene, B)), (Some(Endpoint::Port(P0)), None));
+}
+
+/// A asks for 10.0.0.2.
+fn arp_request() -> Vec<u8> {
+    let mut frame = [MacAddr::BROADCAST.octets(), A.octets()].concat();
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(A.octets());
+    frame.extend([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+    frame
+}
+
+/// Three ports, B with 10.0.0.2 known at the second, which suppresses.
+fn suppressing() -> Scene {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 3]);
+    scene.port(P1).options.neigh_suppress = true;
+    let neigh = Neigh { mac: B, router: false };
+    scene.bridge(BLUE).neighs = [("10.0.0.2".parse().unwrap(), neigh)].into_iter().collect();
+    scene.bridge(BLUE).answers = true;
+    scene.shared.fdb.add_static(BLUE, B, Endpoint::Port(P1), Origin::Static, scene.now);
+    scene
+}
+
+#[test]
+fn a_question_is_answered_in_the_name_of_who_is_asked_for_and_flooded_to_the_others() {
+    let mut scene = suppressing();
+    scene.send(P0, &arp_request());
+    let answers = scene.received(P0);
+    let answer = Arp::parse(&answers[0]).unwrap();
+    assert_eq!((answers.len(), answer.sender_mac, answer.target_mac), (1, B, A));
+    assert!(scene.received(P1).is_empty());
+    assert_eq!(scene.received(P2), [arp_request()]);
+    assert!(scene.drops().is_empty());
+}
+
+#[test]
+fn a_question_that_nobody_else_is_to_get_ends_under_its_name() {
+    let mut scene = suppressing();
+    scene.port(P2).options.bcast_flood = false;
+    scene.send(P0, &arp_request());
+    assert_eq!(scene.received(P0).len(), 1);
+    assert_eq!(scene.drops(), [(DropReason::NeighSuppressed, 1)]);
+}
+
+#[test]
+fn who_asks_in_a_vlan_is_answered_there() {
+    let mut scene = suppressing();
+    let trunk = scene.add_port(trunk(&[(10, BLUE)], None), NO_OFFLOADS);
+    scene.send(trunk, &tagged(&arp_request(), 0x600a));
+    let answers = scene.received(trunk);
+    assert_eq!((answers.len(), &answers[0][12..16]), (1, &[0x81, 0, 0x60, 0x0a][..]));
+}
+
+#[test]
+fn a_question_from_a_peer_is_answered_over_the_overlay() {
+    let mut scene = suppressing();
+    scene.join_overlay();
+    let mut peer = scene.add_peer(2);
+    peer.send(0, &vxlan(42, &arp_request()));
+    scene.turn();
+    let received = peer.received();
+    assert_eq!(Arp::parse(&received[0].1[8..]).unwrap().sender_mac, B);
+    assert_eq!((received.len(), scene.received(P0).len(), scene.received(P1).len()), (1, 1, 0));
+}
+
+#[test]
+fn a_backup_port_takes_the_frames_of_one_that_is_down() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 3]);
+    scene.shared.fdb.add_static(BLUE, B, Endpoint::Port(P1), Origin::Static, scene.now);
+    scene.port(P1).options.backup_port = Some(P2);
+    scene.port(P1).up = false;
+    scene.send(P0, &frame(B, A, 60));
+    assert_eq!((scene.received(P1).len(), scene.received(P2).len()), (0, 1));
 }
