@@ -19,7 +19,7 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use weft::{
-    fdb::{Fdb, FdbCache, Stamp},
+    fdb::{Fdb, FdbCache, Place, Stamp},
     ids::{Endpoint, PortId},
     wire::MacAddr,
 };
@@ -91,14 +91,14 @@ impl Table for Cached {
     fn ask(&self, cache: &mut FdbCache, pairs: &[(MacAddr, MacAddr)]) -> usize {
         let mut places = [None; BATCH];
         for ((src, dst), place) in pairs.iter().zip(&mut places) {
-            let both = [self.0.place(BRIDGE, *src), self.0.place(BRIDGE, *dst)];
-            both.iter().for_each(|place| cache.prefetch(place));
+            let both = [Place::new(BRIDGE, *src), Place::new(BRIDGE, *dst)];
+            both.iter().for_each(|place| cache.prefetch(&self.0, *place));
             *place = Some(both);
         }
         for [src, _] in places.iter().flatten() {
-            black_box(cache.learn(&self.0, src, HERE, NOW, NO_LIMIT));
+            black_box(cache.learn(&self.0, *src, HERE, NOW, NO_LIMIT));
         }
-        places.iter().flatten().filter(|[_, dst]| cache.lookup(&self.0, dst).is_some()).count()
+        places.iter().flatten().filter(|[_, dst]| cache.lookup(&self.0, *dst).is_some()).count()
     }
 }
 

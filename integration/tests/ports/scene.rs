@@ -244,7 +244,7 @@ pub(crate) fn receive(port: &mut impl Port, enough: usize, patience: Duration) -
         } else {
             end = Instant::now() + patience;
         }
-        frames.extend(batch.iter_mut().map(|(bytes, vnet)| (bytes.to_vec(), vnet)));
+        frames.extend(batch.iter_mut().map(|(bytes, vnet)| (bytes.to_vec(), *vnet)));
     }
     frames
 }

@@ -67,7 +67,7 @@ impl Tables {
         if dst.is_multicast() {
             return Verdict::Flood(if dst.is_broadcast() { FloodKind::Broadcast } else { FloodKind::Multicast });
         }
-        if bridge.local_macs.contains(&dst) {
+        if bridge.is_local(dst) {
             return Verdict::Drop(DropReason::LocalDestination);
         }
         let Some(egress) = known else { return Verdict::Flood(FloodKind::UnknownUnicast) };

@@ -166,6 +166,15 @@ impl Membership {
         Self::Trunk { by_vid, native, tags }
     }
 
+    /// The bridge of an access port.
+    #[inline]
+    pub const fn access(&self) -> Option<BridgeId> {
+        match self {
+            Self::Access(bridge) => Some(*bridge),
+            Self::Trunk { .. } => None,
+        }
+    }
+
     /// Whether frames of `bridge` pass here.
     pub fn carries(&self, bridge: BridgeId) -> bool {
         match self {
@@ -315,7 +324,13 @@ impl Bridge {
     /// not believed (`br_fdb.c`: `br_fdb_update`).
     #[inline]
     pub fn learns(&self, src: MacAddr) -> bool {
-        self.learning && !self.local_macs.contains(&src)
+        self.learning && !self.is_local(src)
+    }
+
+    /// Whether this is an address of the host's own. Most bridges have none.
+    #[inline]
+    pub fn is_local(&self, mac: MacAddr) -> bool {
+        !self.local_macs.is_empty() && self.local_macs.contains(&mac)
     }
 }
 

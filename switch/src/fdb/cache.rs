@@ -17,10 +17,12 @@
 //! A walk that knows its addresses early asks for their sets ([`FdbCache::prefetch`]) and looks them up later: with a
 //! million addresses a look-up costs what memory costs, and a batch pays for that once and not for each frame.
 
+use std::hint::select_unpredictable;
+
 use super::{Fdb, Key, Learned, Limit, Stamp};
 use crate::{
     ids::{BridgeId, Endpoint, PortId, VtepId},
-    sys::prefetch,
+    sys::{prefer_huge_pages, prefetch},
     wire::MacAddr,
 };
 
@@ -33,12 +35,9 @@ const MIN_ANSWERS: usize = 1024;
 /// And at most: 32 MiB, for a million addresses.
 const MAX_ANSWERS: usize = 1 << 21;
 
-/// An address in a bridge, with its hash.
+/// An address in a bridge. Its hash is not kept beside it: to compute it again takes less than to carry it along.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
-    key: Key,
-    hash: u64,
-}
+pub struct Place(Key);
 
 /// One worker's memory of the table.
 pub struct FdbCache {
@@ -60,41 +59,47 @@ impl Default for FdbCache {
 
 impl FdbCache {
     fn with_room_for(answers: usize) -> Self {
-        let words = vec![0; answers * 2 + SET_LEN - 1].into_boxed_slice();
+        let mut words = vec![0; answers * 2 + SET_LEN - 1].into_boxed_slice();
+        prefer_huge_pages(&mut words);
         let first = words.as_ptr().align_offset(64).min(SET_LEN - 1);
         Self { words, first, mask: answers / WAYS - 1, fills: 0 }
     }
 
     /// Asks the processor for what a later look-up of `place` will read.
     #[inline(always)]
-    pub fn prefetch(&self, place: &Place) {
-        prefetch(&self.words[self.start(place)]);
+    pub fn prefetch(&self, fdb: &Fdb, place: Place) {
+        prefetch(&self.words[self.start(fdb.hash(place.0))]);
     }
 
     /// As [`Fdb::lookup`].
     #[inline(always)]
-    pub fn lookup(&mut self, fdb: &Fdb, place: &Place) -> Option<Endpoint> {
-        let generation = fdb.generation(place.hash);
-        match self.find(place) {
-            Some(note) if note.generation() == generation => Some(note.endpoint()),
-            Some(_) | None => self.lookup_shared(fdb, place, generation),
+    pub fn lookup(&mut self, fdb: &Fdb, place: Place) -> Option<Endpoint> {
+        let hash = fdb.hash(place.0);
+        let generation = fdb.generation(hash);
+        let note = self.find(place.0, hash);
+        if note.generation() == generation {
+            Some(note.endpoint())
+        } else {
+            self.lookup_shared(fdb, place.0, generation)
         }
     }
 
     #[cold]
-    fn lookup_shared(&mut self, fdb: &Fdb, place: &Place, generation: u32) -> Option<Endpoint> {
-        let (at, updated) = fdb.get(place.key)?;
-        self.fill(fdb, place, Note::new(at, updated, generation));
+    fn lookup_shared(&mut self, fdb: &Fdb, key: Key, generation: u32) -> Option<Endpoint> {
+        let (at, updated) = fdb.get(key)?;
+        self.fill(fdb, key, Note::new(at, updated, generation));
         Some(at)
     }
 
     /// As [`Fdb::learn`].
     #[inline(always)]
-    pub fn learn(&mut self, fdb: &Fdb, place: &Place, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
-        let generation = fdb.generation(place.hash);
-        match self.find(place) {
-            Some(note) if note == Note::new(at, now, generation) => Learned::Known,
-            Some(_) | None => self.learn_shared(fdb, place, at, now, limit, generation),
+    pub fn learn(&mut self, fdb: &Fdb, place: Place, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
+        let hash = fdb.hash(place.0);
+        let generation = fdb.generation(hash);
+        if self.find(place.0, hash) == Note::new(at, now, generation) {
+            Learned::Known
+        } else {
+            self.learn_shared(fdb, place.0, at, now, limit, generation)
         }
     }
 
@@ -102,15 +107,15 @@ impl FdbCache {
     fn learn_shared(
         &mut self,
         fdb: &Fdb,
-        place: &Place,
+        key: Key,
         at: Endpoint,
         now: Stamp,
         limit: Limit,
         generation: u32,
     ) -> Learned {
-        let learned = fdb.learn_key(place.key, at, now, limit);
+        let learned = fdb.learn_key(key, at, now, limit);
         match learned {
-            Learned::Known | Learned::New { .. } => self.fill(fdb, place, Note::new(at, now, generation)),
+            Learned::Known | Learned::New { .. } => self.fill(fdb, key, Note::new(at, now, generation)),
             // The generation is another now; the next frame will see which.
             Learned::Moved { .. } => {}
             Learned::Sticky | Learned::StaticAtOtherVtep | Learned::Full => {}
@@ -119,42 +124,35 @@ impl FdbCache {
     }
 
     #[inline(always)]
-    fn start(&self, place: &Place) -> usize {
-        self.first + (place.hash as usize & self.mask) * SET_LEN
+    fn start(&self, hash: u64) -> usize {
+        self.first + (hash as usize & self.mask) * SET_LEN
     }
 
     #[inline(always)]
-    fn set(&self, place: &Place) -> &[u64; SET_LEN] {
-        self.words[self.start(place)..].first_chunk().expect("the mask keeps a set inside")
+    fn set(&self, hash: u64) -> &[u64; SET_LEN] {
+        self.words[self.start(hash)..].first_chunk().expect("the mask keeps a set inside")
     }
 
+    /// The answer of `key`, or [`Note::NONE`]. All ways are looked at without a branch: which of them it is can't be foretold.
     #[inline(always)]
-    fn find(&self, place: &Place) -> Option<Note> {
-        let &[k0, k1, k2, k3, n0, n1, n2, n3] = self.set(place);
-        let key = !place.key.0;
-        let note = if k0 == key {
-            n0
-        } else if k1 == key {
-            n1
-        } else if k2 == key {
-            n2
-        } else if k3 == key {
-            n3
-        } else {
-            return None;
-        };
-        Some(Note(note))
+    fn find(&self, key: Key, hash: u64) -> Note {
+        let &[k0, k1, k2, k3, n0, n1, n2, n3] = self.set(hash);
+        let mut note = Note::NONE.0;
+        for (there, its) in [(k0, n0), (k1, n1), (k2, n2), (k3, n3)] {
+            note = select_unpredictable(there == !key.0, its, note);
+        }
+        Note(note)
     }
 
     /// Remembers an answer: in its own way, a free one, or instead of the one that was filled in first.
-    fn fill(&mut self, fdb: &Fdb, place: &Place, note: Note) {
+    fn fill(&mut self, fdb: &Fdb, key: Key, note: Note) {
         self.fills += 1;
         if self.fills > (self.mask + 1) * WAYS {
             self.fit(fdb.len());
         }
-        let start = self.start(place);
+        let start = self.start(fdb.hash(key));
         let (keys, notes) = self.words[start..start + SET_LEN].split_at_mut(WAYS);
-        let key = !place.key.0;
+        let key = !key.0;
         let way = keys.iter().position(|there| *there == key).or_else(|| keys.iter().position(|there| *there == 0));
         let way = way.unwrap_or_else(|| {
             keys.rotate_left(1);
@@ -177,22 +175,24 @@ impl FdbCache {
 }
 
 impl Place {
-    pub(super) const fn new(key: Key, hash: u64) -> Self {
-        Self { key, hash }
+    /// The place of `mac` in `bridge`.
+    #[inline(always)]
+    pub const fn new(bridge: BridgeId, mac: MacAddr) -> Self {
+        Self(Key::new(bridge, mac))
     }
 
-    pub(super) const fn key(&self) -> Key {
-        self.key
+    pub(super) const fn key(self) -> Key {
+        self.0
     }
 
     /// The address.
     pub const fn mac(&self) -> MacAddr {
-        self.key.mac()
+        self.0.mac()
     }
 
     /// Its bridge.
     pub const fn bridge(&self) -> BridgeId {
-        self.key.bridge()
+        self.0.bridge()
     }
 }
 
@@ -204,6 +204,9 @@ const VTEP_BIT: u64 = 1 << 63;
 const TICK_MASK: u64 = 0x7fff;
 
 impl Note {
+    /// No answer: generations are odd.
+    const NONE: Self = Self(0);
+
     #[inline]
     const fn new(at: Endpoint, renewed: Stamp, generation: u32) -> Self {
         let at = match at {
@@ -232,8 +235,8 @@ mod tests {
     const BLUE: BridgeId = BridgeId(3);
     const NO_LIMIT: Limit = Limit { max_learned: 0, evict: false, ..Limit::NONE };
 
-    fn place(fdb: &Fdb, n: u64) -> Place {
-        fdb.place(BLUE, MacAddr::from_u64(0x0200_0000_0000 | n))
+    fn place(n: u64) -> Place {
+        Place::new(BLUE, MacAddr::from_u64(0x0200_0000_0000 | n))
     }
 
     fn answers(cache: &FdbCache) -> usize {
@@ -262,20 +265,20 @@ mod tests {
         let mut cache = FdbCache::default();
         let at = |n: u64| Endpoint::Port(PortId((n % 7) as u16));
         for n in 0..20_000 {
-            let learned = cache.learn(&fdb, &place(&fdb, n), at(n), Stamp(0), NO_LIMIT);
+            let learned = cache.learn(&fdb, place(n), at(n), Stamp(0), NO_LIMIT);
             assert_eq!(learned, Learned::New { evicted: None });
         }
         for n in (0..20_000).rev() {
-            assert_eq!(cache.lookup(&fdb, &place(&fdb, n)), Some(at(n)));
+            assert_eq!(cache.lookup(&fdb, place(n)), Some(at(n)));
         }
         assert!(answers(&cache) >= 20_000);
 
         fdb.flush(super::super::Flush::default());
-        assert_eq!(cache.lookup(&fdb, &place(&fdb, 1)), None);
-        fdb.learn(BLUE, place(&fdb, 1).mac(), at(1), Stamp(0), NO_LIMIT);
+        assert_eq!(cache.lookup(&fdb, place(1)), None);
+        fdb.learn(BLUE, place(1).mac(), at(1), Stamp(0), NO_LIMIT);
         for _ in 0..100_000 {
-            fdb.outdate(place(&fdb, 1).key);
-            assert_eq!(cache.lookup(&fdb, &place(&fdb, 1)), Some(at(1)));
+            fdb.outdate(place(1).0);
+            assert_eq!(cache.lookup(&fdb, place(1)), Some(at(1)));
         }
         assert_eq!(answers(&cache), MIN_ANSWERS);
     }
@@ -284,17 +287,14 @@ mod tests {
     fn five_addresses_of_one_set_are_all_answered() {
         let fdb = Fdb::new();
         let mut cache = FdbCache::default();
-        let same_set: Vec<_> = (0..)
-            .map(|n| place(&fdb, n))
-            .filter(|place| place.hash as usize & cache.mask == 5)
-            .take(WAYS + 1)
-            .collect();
+        let same_set: Vec<_> =
+            (0..).map(place).filter(|place| fdb.hash(place.0) as usize & cache.mask == 5).take(WAYS + 1).collect();
         for (index, place) in (0..).zip(&same_set) {
-            cache.learn(&fdb, place, Endpoint::Vtep(VtepId(index)), Stamp(0), NO_LIMIT);
+            cache.learn(&fdb, *place, Endpoint::Vtep(VtepId(index)), Stamp(0), NO_LIMIT);
         }
         for _ in 0..2 {
             for (index, place) in (0..).zip(&same_set) {
-                assert_eq!(cache.lookup(&fdb, place), Some(Endpoint::Vtep(VtepId(index))));
+                assert_eq!(cache.lookup(&fdb, *place), Some(Endpoint::Vtep(VtepId(index))));
             }
         }
     }
@@ -304,10 +304,10 @@ mod tests {
         let fdb = Fdb::new();
         let mut caches = [FdbCache::default(), FdbCache::default()];
         let here = Endpoint::Port(PortId(1));
-        let place = place(&fdb, 1);
+        let place = place(1);
         for (now, worker, renewed) in [(0, 0, 0), (255, 0, 0), (255, 1, 0), (256, 1, 256), (300, 0, 256), (512, 0, 512)]
         {
-            caches[worker].learn(&fdb, &place, here, Stamp(now), NO_LIMIT);
+            caches[worker].learn(&fdb, place, here, Stamp(now), NO_LIMIT);
             assert_eq!(fdb.entries()[0].updated, Stamp(renewed));
         }
     }

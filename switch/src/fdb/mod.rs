@@ -245,7 +245,7 @@ pub struct Fdb {
     books: Mutex<Books>,
     /// For [`Place`]s.
     seed: u64,
-    /// How often something of each group was moved or removed.
+    /// How often something of each group was moved or removed, twice, and 1 more: so none is ever 0.
     generations: Box<[AtomicU32; GROUPS]>,
 }
 
@@ -263,15 +263,8 @@ impl Fdb {
             seed: hasher.hash_one(0),
             map: DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher, SHARDS),
             books: Mutex::new(Books::default()),
-            generations: Box::new([const { AtomicU32::new(0) }; GROUPS]),
+            generations: Box::new([const { AtomicU32::new(1) }; GROUPS]),
         }
-    }
-
-    /// An address as [`FdbCache`] wants it.
-    #[inline(always)]
-    pub fn place(&self, bridge: BridgeId, mac: MacAddr) -> Place {
-        let key = Key::new(bridge, mac);
-        Place::new(key, self.hash(key))
     }
 
     /// A folded multiplication. Whoever knows the seed can choose addresses that share a cache's set or a group, and makes
@@ -282,7 +275,7 @@ impl Fdb {
         product as u64 ^ (product >> 64) as u64
     }
 
-    /// How often an address with this hash, or another of its group, was moved or removed. Read it *before* an answer that
+    /// Tells of how often an address with this hash, or another of its group, was moved or removed. Read it *before* an answer that
     /// is to be remembered with it.
     #[inline]
     fn generation(&self, hash: u64) -> u32 {
@@ -291,7 +284,7 @@ impl Fdb {
 
     /// Makes caches forget what they know of `key`. To be called *after* the change.
     fn outdate(&self, key: Key) {
-        self.generations[group(self.hash(key))].fetch_add(1, Ordering::Release);
+        self.generations[group(self.hash(key))].fetch_add(2, Ordering::Release);
     }
 
     /// Where `mac` is, if it is known.
@@ -329,7 +322,7 @@ impl Fdb {
     }
 
     /// As [`Fdb::learn`], at a port that has terms of its own.
-    pub fn learn_on_terms(&self, place: &Place, at: Endpoint, now: Stamp, limit: Limit, terms: Terms) -> Learned {
+    pub fn learn_on_terms(&self, place: Place, at: Endpoint, now: Stamp, limit: Limit, terms: Terms) -> Learned {
         match self.standing(place, at) {
             Standing::Known | Standing::Locked => self.learn_key(place.key(), at, now, limit),
             Standing::Unknown | Standing::Elsewhere => self.learn_change(place.key(), at, now, limit, terms),
@@ -337,7 +330,7 @@ impl Fdb {
     }
 
     /// How an address stands at a port. Caches are not asked: they do not know what is locked.
-    pub fn standing(&self, place: &Place, at: Endpoint) -> Standing {
+    pub fn standing(&self, place: Place, at: Endpoint) -> Standing {
         match self.map.get(&place.key()) {
             None => Standing::Unknown,
             Some(entry) if entry.at != at => Standing::Elsewhere,

@@ -129,7 +129,7 @@ fn at_the_limit_for_vteps_nothing_new_is_learned_there_and_ports_learn_on() {
 fn a_port_that_is_full_learns_no_more_and_takes_nothing_over() {
     let fdb = Fdb::new();
     let terms = Terms { max_learned: 2, locked: false };
-    let learn = |bridge, n, p| fdb.learn_on_terms(&fdb.place(bridge, mac(n)), port(p), at(0), NO_LIMIT, terms);
+    let learn = |bridge, n, p| fdb.learn_on_terms(Place::new(bridge, mac(n)), port(p), at(0), NO_LIMIT, terms);
     assert_eq!(learn(BLUE, 1, 1), Learned::New { evicted: None });
     assert_eq!(learn(GREEN, 2, 1), Learned::New { evicted: None });
     assert_eq!(learn(BLUE, 3, 1), Learned::Full);
@@ -144,22 +144,22 @@ fn a_port_that_is_full_learns_no_more_and_takes_nothing_over() {
 #[test]
 fn a_locked_entry_is_known_as_such_until_it_moves_or_a_user_names_it() {
     let fdb = Fdb::new();
-    let place = fdb.place(BLUE, mac(1));
+    let place = Place::new(BLUE, mac(1));
     let locked = Terms { max_learned: 0, locked: true };
-    assert_eq!(fdb.standing(&place, port(1)), Standing::Unknown);
+    assert_eq!(fdb.standing(place, port(1)), Standing::Unknown);
     for _ in 0..2 {
-        fdb.learn_on_terms(&place, port(1), at(0), NO_LIMIT, locked);
-        assert_eq!(fdb.standing(&place, port(1)), Standing::Locked);
+        fdb.learn_on_terms(place, port(1), at(0), NO_LIMIT, locked);
+        assert_eq!(fdb.standing(place, port(1)), Standing::Locked);
     }
     assert!(fdb.entries()[0].locked);
     assert_eq!(fdb.learn(BLUE, mac(1), port(2), at(0), NO_LIMIT), Learned::Moved { from: port(1) });
-    assert_eq!(fdb.standing(&place, port(2)), Standing::Known);
-    assert_eq!(fdb.standing(&place, port(1)), Standing::Elsewhere);
+    assert_eq!(fdb.standing(place, port(2)), Standing::Known);
+    assert_eq!(fdb.standing(place, port(1)), Standing::Elsewhere);
 
     fdb.remove(BLUE, mac(1));
-    fdb.learn_on_terms(&place, port(1), at(0), NO_LIMIT, locked);
+    fdb.learn_on_terms(place, port(1), at(0), NO_LIMIT, locked);
     fdb.add_static(BLUE, mac(1), port(1), Origin::Static, at(0));
-    assert_eq!(fdb.standing(&place, port(1)), Standing::Known);
+    assert_eq!(fdb.standing(place, port(1)), Standing::Known);
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn locked_entries_are_flushed_alone_and_age_as_others_do() {
     let fdb = Fdb::new();
     let locked = Terms { max_learned: 0, locked: true };
     fdb.learn(BLUE, mac(1), port(1), at(0), NO_LIMIT);
-    fdb.learn_on_terms(&fdb.place(BLUE, mac(2)), port(1), at(0), NO_LIMIT, locked);
-    fdb.learn_on_terms(&fdb.place(BLUE, mac(3)), port(2), at(0), NO_LIMIT, locked);
+    fdb.learn_on_terms(Place::new(BLUE, mac(2)), port(1), at(0), NO_LIMIT, locked);
+    fdb.learn_on_terms(Place::new(BLUE, mac(3)), port(2), at(0), NO_LIMIT, locked);
     assert_eq!(fdb.flush_locked(port(1)), 1);
     assert_eq!(fdb.lookup(BLUE, mac(2)), None);
     assert_eq!(fdb.age(at(300), |_| Duration::from_secs(300)), 2);
@@ -231,8 +231,8 @@ fn workers_that_learn_at_once_leave_books_and_table_equal() {
                 let mut random = fastrand::Rng::with_seed(worker);
                 let mut cache = FdbCache::default();
                 for step in 0..20_000 {
-                    let place = fdb.place(BLUE, mac(random.u64(..1000)));
-                    cache.learn(fdb, &place, port(random.u16(..4)), Stamp(step), limit);
+                    let place = Place::new(BLUE, mac(random.u64(..1000)));
+                    cache.learn(fdb, place, port(random.u16(..4)), Stamp(step), limit);
                     if step % 1000 == 0 {
                         fdb.age(Stamp(step), |_| Duration::from_millis(900));
                         fdb.flush(Flush { at: Some(port(random.u16(..4))), ..Flush::default() });
@@ -302,7 +302,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Learn(worker, b, m, e) => {
-                    caches[worker].learn(&fdb, &fdb.place(BridgeId(b), mac(m)), e, at(now), NO_LIMIT);
+                    caches[worker].learn(&fdb, Place::new(BridgeId(b), mac(m)), e, at(now), NO_LIMIT);
                     model.learn(b, m, e, now);
                 }
                 Step::Static(b, m, e, sticky) => {
@@ -337,11 +337,11 @@ proptest! {
             entries.sort_by_key(|(key, _)| *key);
             prop_assert_eq!(entries, model.0.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
             for (b, m) in (0..2).flat_map(|b| (0..8).map(move |m| (b, m))) {
-                let place = fdb.place(BridgeId(b), mac(m));
+                let place = Place::new(BridgeId(b), mac(m));
                 let known = model.0.get(&(b, m)).map(|(at, ..)| *at);
                 prop_assert_eq!(fdb.lookup(BridgeId(b), mac(m)), known);
                 for cache in &mut caches {
-                    prop_assert_eq!(cache.lookup(&fdb, &place), known);
+                    prop_assert_eq!(cache.lookup(&fdb, place), known);
                 }
             }
             for b in 0..2 {

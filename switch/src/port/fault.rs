@@ -191,7 +191,7 @@ impl Port for FaultPort {
                 if fate.lost {
                     continue;
                 }
-                let frame = (bytes.to_vec(), vnet);
+                let frame = (bytes.to_vec(), *vnet);
                 if fate.duplicated {
                     self.ready.push_back(frame.clone());
                 }

@@ -34,7 +34,12 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use rustix::event::EventfdFlags;
 
 use super::{Offloads, Port, PortError, RxBatch, TxFrame};
-use crate::{bridge::DropReason, buffer::MAX_FRAME_LEN, offload::VnetHeader, wire::vlan::TAG_LEN};
+use crate::{
+    bridge::DropReason,
+    buffer::MAX_FRAME_LEN,
+    offload::VnetHeader,
+    wire::{ethernet::ETHER_TYPE_OFFSET as ADDRESSES_LEN, vlan::TAG_LEN},
+};
 
 /// One worker's queue of a port in memory.
 pub struct MemoryPort {
@@ -141,19 +146,17 @@ impl Port for MemoryPort {
         Ok(batch.len() - before)
     }
 
+    #[inline(always)]
     fn send(&mut self, frame: &TxFrame<'_>) -> Result<(), DropReason> {
-        let (addresses, rest) = frame.bytes.split_at_checked(12).ok_or(DropReason::Malformed)?;
+        if frame.bytes.len() < ADDRESSES_LEN {
+            return Err(DropReason::Malformed);
+        }
         match &mut self.sink {
             Sink::Counters(counts) => {
                 counts.add(frame.wire_len());
                 Ok(())
             }
-            Sink::Host(outgoing) => {
-                let Some(tag) = frame.tag else {
-                    return outgoing.put(&[frame.bytes], frame.vnet);
-                };
-                outgoing.put(&[addresses, &tag.to_bytes(), rest], frame.vnet.shifted(TAG_LEN as i16))
-            }
+            Sink::Host(outgoing) => outgoing.put_frame(frame),
         }
     }
 
@@ -249,6 +252,15 @@ struct Outgoing {
 }
 
 impl Outgoing {
+    #[inline(never)]
+    fn put_frame(&mut self, frame: &TxFrame<'_>) -> Result<(), DropReason> {
+        let Some(tag) = frame.tag else {
+            return self.put(&[frame.bytes], frame.vnet);
+        };
+        let (addresses, rest) = frame.bytes.split_at(ADDRESSES_LEN);
+        self.put(&[addresses, &tag.to_bytes(), rest], frame.vnet.shifted(TAG_LEN as i16))
+    }
+
     fn put(&mut self, parts: &[&[u8]], vnet: VnetHeader) -> Result<(), DropReason> {
         if parts.iter().map(|part| part.len()).sum::<usize>() > MAX_FRAME_LEN {
             return Err(DropReason::EgressMtu);
@@ -332,7 +344,7 @@ mod tests {
         host.send(&frame(2, 2000), CSUM).unwrap();
         let mut batch = RxBatch::new();
         assert_eq!(port.recv(&mut batch).unwrap(), 2);
-        let got: Vec<_> = batch.iter_mut().map(|(bytes, vnet)| (bytes.to_vec(), vnet)).collect();
+        let got: Vec<_> = batch.iter_mut().map(|(bytes, vnet)| (bytes.to_vec(), *vnet)).collect();
         assert_eq!(got, [(frame(1, 60), Some(VnetHeader::NONE)), (frame(2, 2000), Some(CSUM))]);
         assert_eq!(port.recv(&mut batch).unwrap(), 0);
     }

@@ -183,8 +183,8 @@ impl RxBatch {
     }
 
     /// The frames, to be changed in place.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut [u8], Option<VnetHeader>)> {
-        self.buffers[..self.len].iter_mut().map(Buffer::frame_mut).zip(self.headers.iter().copied())
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut [u8], &Option<VnetHeader>)> {
+        self.buffers[..self.len].iter_mut().map(Buffer::frame_mut).zip(&self.headers)
     }
 }
 
@@ -225,6 +225,7 @@ impl Port for PortQueue {
         each_port!(self, port => port.recv(batch))
     }
 
+    #[inline(always)]
     fn send(&mut self, frame: &TxFrame<'_>) -> Result<(), DropReason> {
         each_port!(self, port => port.send(frame))
     }
@@ -233,6 +234,7 @@ impl Port for PortQueue {
         each_port!(self, port => port.flush())
     }
 
+    #[inline]
     fn offloads(&self) -> Offloads {
         each_port!(self, port => port.offloads())
     }

@@ -6,12 +6,12 @@
 
 pub mod affinity;
 pub mod interface;
+mod memory;
 pub mod netns;
 pub mod packet_socket;
-mod prefetch;
 pub mod scheduling;
 pub mod simd;
 pub mod tun;
 pub(crate) mod udp;
 
-pub(crate) use prefetch::prefetch;
+pub(crate) use memory::{prefer_huge_pages, prefetch};

@@ -136,6 +136,14 @@ impl Counters {
         total
     }
 
+    /// They came in at `at`, and reached `bridge` if there is one for them.
+    pub(super) fn entered(&mut self, at: Endpoint, bridge: Option<BridgeId>, frames: u64, bytes: u64) {
+        self.endpoint(at).enter(frames, bytes);
+        if let Some(bridge) = bridge {
+            self.bridge(bridge).enter(frames, bytes);
+        }
+    }
+
     /// They are given up; `bridge` if they had reached one.
     #[inline]
     pub(super) fn dropped_in(&mut self, at: Endpoint, bridge: Option<BridgeId>, reason: DropReason, frames: u64) {
@@ -206,42 +214,33 @@ impl Counters {
     }
 }
 
-/// Frames that entered one after another at the same place: counted together, since that is a few additions for a batch
-/// instead of a few for each frame.
+/// Frames that entered a bridge one after another at the same place: counted together, since that is a few additions for a
+/// batch instead of a few for each frame.
 #[derive(Default)]
 pub(super) struct Entered {
-    place: Option<(Endpoint, Option<BridgeId>)>,
+    place: Option<(Endpoint, BridgeId)>,
     frames: u64,
     bytes: u64,
 }
 
 impl Entered {
-    /// `frames` wire frames came in at `at`, and reached `bridge` if there is one for them.
-    #[inline]
-    pub(super) fn add(
-        &mut self,
-        at: Endpoint,
-        bridge: Option<BridgeId>,
-        frames: u64,
-        bytes: u64,
-        counters: &mut Counters,
-    ) {
+    /// `frames` wire frames came in at `at` and reached `bridge`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, at: Endpoint, bridge: BridgeId, frames: u32, bytes: usize, counters: &mut Counters) {
         if self.place != Some((at, bridge)) {
             self.count(counters);
             self.place = Some((at, bridge));
         }
-        self.frames += frames;
-        self.bytes += bytes;
+        self.frames += u64::from(frames);
+        self.bytes += bytes as u64;
     }
 
     /// Counts what has not been counted.
+    #[inline(never)]
     pub(super) fn count(&mut self, counters: &mut Counters) {
         let Self { place, frames, bytes } = std::mem::take(self);
         let Some((at, bridge)) = place else { return };
-        counters.endpoint(at).enter(frames, bytes);
-        if let Some(bridge) = bridge {
-            counters.bridge(bridge).enter(frames, bytes);
-        }
+        counters.entered(at, Some(bridge), frames, bytes);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         dissect::{L3, dissect},
         ethernet::{ETHER_TYPE_OFFSET, HEADER_LEN as ETHER_HEADER_LEN},
         flow,
-        vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q, VlanId},
+        vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q, Tag, VlanId},
     },
 };
 
@@ -53,14 +53,14 @@ pub(super) struct Exit {
 
 impl<'w> Egress<'w> {
     /// Sends one copy to one place, and counts it as sent or as dropped there, now or when it is flushed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn deliver(&mut self, staged: &Staged<'w>, to: Endpoint) {
         let result = match to {
             Endpoint::Port(port) => self.send_to_port(port, staged),
             Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
         };
         if let Err(reason) = result {
-            self.counters.dropped_out(to, staged.bridge_id, reason, u64::from(staged.frames));
+            self.counters.dropped_out(to, staged.bridge_id(), reason, u64::from(staged.frames));
         }
     }
 
@@ -71,33 +71,43 @@ impl<'w> Egress<'w> {
             Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
         };
         if let Err(reason) = result {
-            self.counters.dropped_out(to, staged.bridge_id, reason, u64::from(staged.frames));
+            self.counters.dropped_out(to, staged.bridge_id(), reason, u64::from(staged.frames));
         }
     }
 
     fn send_to_port_now(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
-        let exit = self.open_exit(port, staged.bridge_id)?;
+        let exit = self.open_exit(port, staged.bridge_id())?;
         let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
         let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: VnetHeader::NONE }, 1)
     }
 
     /// `Err`: nothing of it was sent or counted. What the coalescer keeps is counted when it departs.
-    #[inline]
+    #[inline(always)]
     fn send_to_port(&mut self, port: PortId, staged: &Staged<'w>) -> Result<(), DropReason> {
         let exit = match self.exit {
-            Some(exit) if (exit.port, exit.bridge) == (port, staged.bridge_id) => exit,
-            Some(_) | None => self.open_exit(port, staged.bridge_id)?,
+            Some(exit) if (exit.port, exit.bridge) == (port, staged.bridge_id()) => exit,
+            Some(_) | None => self.open_exit(port, staged.bridge_id())?,
         };
         let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
-        if staged.vnet.gso.is_none() && exceeds(exit.mtu, staged.bytes) {
+        if exceeds(exit.mtu, staged.bytes) && staged.vnet.gso.is_none() {
             return Err(DropReason::EgressMtu);
         }
+        let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        if staged.vnet.is_none() && !slot.takes_super_frames {
+            return slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: VnetHeader::NONE }, staged.frames);
+        }
+        self.send_offloaded(port, tag, staged)
+    }
+
+    /// Sends a frame of which something is left to do, or that may be put together with others.
+    #[inline(never)]
+    fn send_offloaded(&mut self, port: PortId, tag: Option<Tag>, staged: &Staged<'w>) -> Result<(), DropReason> {
         let mut slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        let offloads = slot.queue.offloads();
         if slot.takes_super_frames
             && let Some(coalescer) = &mut self.coalescer
         {
-            let offloads = slot.queue.offloads();
             let departure = Departure { port, tag, bytes: staged.bytes, vnet: staged.vnet, frames: staged.frames };
             let kept = coalescer.offer(
                 departure,
@@ -109,7 +119,7 @@ impl<'w> Egress<'w> {
             }
             slot = self::slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         }
-        if staged.vnet.is_none() || takes(slot.queue.offloads(), &staged.vnet) {
+        if takes(offloads, &staged.vnet) {
             return slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: staged.vnet }, staged.frames);
         }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
@@ -117,13 +127,14 @@ impl<'w> Egress<'w> {
             let segment = &mut self.scratch[..segments.len(index)];
             segments.write(index, segment);
             if let Err(reason) = slot.send(&TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE }, 1) {
-                self.counters.dropped_out(Endpoint::Port(port), staged.bridge_id, reason, 1);
+                self.counters.dropped_out(Endpoint::Port(port), staged.bridge_id(), reason, 1);
             }
         }
         Ok(())
     }
 
     /// Looks up what frames of `bridge` that leave at `port` have in common.
+    #[inline(never)]
     fn open_exit(&mut self, port: PortId, bridge: BridgeId) -> Result<Exit, DropReason> {
         let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
         let exit = Exit { port, bridge, mtu: entry.mtu, vid: entry.egress_vid(bridge)? };
@@ -143,6 +154,7 @@ impl<'w> Egress<'w> {
     }
 
     /// `Err`: nothing of it was queued. What was queued is counted by the flush.
+    #[inline(never)]
     fn send_to_vtep(&mut self, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
         let (Some(overlay), Some(vni)) = (&self.tables.overlay, staged.bridge.vni) else {
             return Err(DropReason::UnderlayAbsent);
@@ -153,7 +165,7 @@ impl<'w> Egress<'w> {
         if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
-        let target = outer(overlay, staged.bridge_id, vtep, address, dissected.l3);
+        let target = outer(overlay, staged.bridge_id(), vtep, address, dissected.l3);
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         if HEADER_LEN + segments.len(0) > MAX_DATAGRAM_LEN {
             return Err(DropReason::UnderlayMtu);

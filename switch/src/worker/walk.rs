@@ -36,7 +36,7 @@ use crate::{
     wire::{
         MacAddr, Tag,
         dissect::{self, dissect},
-        ethernet::{self, Malformed},
+        ethernet::{self, EtherHeader, Malformed},
         vlan,
     },
 };
@@ -48,15 +48,14 @@ const STAGE_LEN: usize = 64;
 pub(super) struct Staged<'b> {
     /// The frame without the tag that belonged to its port.
     pub(super) bytes: &'b [u8],
+    pub(super) bridge: &'b Bridge,
+    src: Place,
+    dst: Place,
     /// What is left to do about it; offsets count in `bytes`.
     pub(super) vnet: VnetHeader,
     /// How many wire frames it is.
     pub(super) frames: u32,
     ingress: Endpoint,
-    pub(super) bridge_id: BridgeId,
-    pub(super) bridge: &'b Bridge,
-    src: Place,
-    dst: Place,
     /// The tag that was taken off, for its priority.
     pub(super) priority: Tag,
     teaches: Teaches,
@@ -69,6 +68,20 @@ impl Staged<'_> {
     pub(super) const fn ingress(&self) -> Endpoint {
         self.ingress
     }
+
+    #[inline(always)]
+    pub(super) const fn bridge_id(&self) -> BridgeId {
+        self.src.bridge()
+    }
+}
+
+/// A frame that does not enter.
+struct Refused {
+    reason: DropReason,
+    /// The bridge that it had come to.
+    bridge: Option<BridgeId>,
+    /// How many wire frames it is.
+    frames: u32,
 }
 
 /// What the FDB makes of a frame's source.
@@ -94,6 +107,16 @@ struct Ingress<'w> {
     at: Endpoint,
     /// Its port; `None` if it was taken out meanwhile.
     port: Option<&'w PortEntry>,
+    /// The bridge that all of its frames enter; `None`: their tags tell.
+    access: Option<Entrance<'w>>,
+}
+
+/// A bridge as frames of one port enter it.
+#[derive(Clone, Copy)]
+struct Entrance<'w> {
+    id: BridgeId,
+    bridge: &'w Bridge,
+    /// Whether they teach their sources; which of them, the bridge says.
     learns: bool,
     /// The port's own mask of reserved groups that are forwarded.
     group_fwd_mask: u16,
@@ -127,94 +150,100 @@ impl<'w> Walk<'w> {
     /// The frames of one port.
     pub(super) fn take_frames(&mut self, port: PortId, batch: &'w mut RxBatch) {
         let entry = self.tables.port(port);
-        let ingress = Ingress {
-            at: Endpoint::Port(port),
-            port: entry,
-            learns: entry.is_some_and(PortEntry::learns),
-            group_fwd_mask: entry.map_or(0, |entry| entry.options.group_fwd_mask),
-            guarded: entry.is_some_and(PortEntry::is_guarded),
-        };
+        let access = entry.and_then(|entry| self.entrance(entry, entry.membership.access()?));
+        let ingress = Ingress { at: Endpoint::Port(port), port: entry, access };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         let mut entered = Entered::default();
         for (bytes, vnet) in batch.iter_mut() {
-            let len = bytes.len() as u64;
-            let counted = vnet.and_then(|vnet| Some((vnet, offload::wire_frames(bytes, &vnet).ok()?)));
-            let (frames, bridge, result) = match counted {
-                Some((vnet, frames)) => {
-                    let mut reached = None;
-                    let result = self.receive(&ingress, bytes, vnet, frames, &mut reached, &mut stage);
-                    (u64::from(frames), reached, result)
-                }
-                None => (1, None, Err(DropReason::BadOffload)),
-            };
-            entered.add(ingress.at, bridge, frames, len, self.counters());
-            if let Err(reason) = result {
-                self.counters().dropped_in(ingress.at, bridge, reason, frames);
+            let len = bytes.len();
+            match self.receive(&ingress, bytes, vnet, &mut stage) {
+                Ok((bridge, frames)) => entered.add(ingress.at, bridge, frames, len, self.counters()),
+                Err(refused) => self.refuse(ingress.at, &refused, len),
             }
         }
         entered.count(self.counters());
         self.carry(&mut stage);
     }
 
-    /// Stages one frame, or says why it ends; `reached` is the bridge that it had come to.
+    /// Stages one frame; says which bridge it has entered, and as how many wire frames.
     #[inline(always)]
     fn receive<'b>(
         &self,
-        ingress: &Ingress<'_>,
+        ingress: &Ingress<'w>,
         bytes: &'b mut [u8],
-        mut vnet: VnetHeader,
-        frames: u32,
-        reached: &mut Option<BridgeId>,
+        vnet: &Option<VnetHeader>,
         stage: &mut ArrayVec<Staged<'b>, { RxBatch::CAPACITY }>,
-    ) -> Result<(), DropReason>
+    ) -> Result<(BridgeId, u32), Refused>
     where
         'w: 'b,
     {
-        let header = ethernet::parse(bytes).map_err(|_| DropReason::Malformed)?;
-        let port = ingress.port.ok_or(DropReason::PortRemoved)?;
-        let (id, port_tag) = port.classify(&header)?;
-        *reached = Some(id);
-        let bridge = self.tables.bridge(id).ok_or(DropReason::PortRemoved)?;
-        let bytes = match port_tag {
-            None => bytes,
+        let bad_offload = || Refused { reason: DropReason::BadOffload, bridge: None, frames: 1 };
+        let vnet = vnet.as_ref().ok_or_else(bad_offload)?;
+        let frames = offload::wire_frames(bytes, vnet).map_err(|_| bad_offload())?;
+        let outside = |reason| Refused { reason, bridge: None, frames };
+        let header = ethernet::parse(bytes).map_err(|_| outside(DropReason::Malformed))?;
+        let (entrance, port_tag) = match ingress.access {
+            Some(access) => (access, None),
+            None => self.classify(ingress.port, &header, frames)?,
+        };
+        let Entrance { id, bridge, learns, group_fwd_mask, guarded } = entrance;
+        let inside = |reason| Refused { reason, bridge: Some(id), frames };
+        let moved;
+        let (bytes, vnet) = match port_tag {
+            None => (&*bytes, vnet),
             Some(_) => {
-                let (_, bytes) = vlan::pop(bytes).ok_or(DropReason::Malformed)?;
-                vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
-                // A checksum may begin in the tag, and now in the addresses.
-                offload::wire_frames(bytes, &vnet).map_err(|_| DropReason::BadOffload)?;
-                bytes
+                let (rest, vnet) = untagged(bytes, vnet).map_err(inside)?;
+                moved = vnet;
+                (rest, &moved)
             }
         };
-        let mut kept = admitted(bridge, ingress.group_fwd_mask, header.dst, header.src)?;
-        let mut teaches = Teaches::source_if(ingress.learns && bridge.learns(header.src));
-        if ingress.guarded {
-            if kept.is_none() {
-                kept = port.guard()?;
+        let mut kept = admitted(bridge, group_fwd_mask, header.dst, header.src).map_err(inside)?;
+        let mut teaches = Teaches::source_if(learns && bridge.learns(header.src));
+        if guarded {
+            if let (None, Some(port)) = (kept, ingress.port) {
+                kept = port.guard().map_err(inside)?;
             }
             teaches = Teaches::Guarded;
         }
         stage.push(Staged {
             bytes,
-            vnet,
+            bridge,
+            src: Place::new(id, header.src),
+            dst: Place::new(id, header.dst),
+            vnet: *vnet,
             frames,
             ingress: ingress.at,
-            bridge_id: id,
-            bridge,
-            src: self.place(id, header.src),
-            dst: self.place(id, header.dst),
             priority: port_tag.unwrap_or(Tag(0)),
             teaches,
             kept,
         });
-        Ok(())
+        Ok((id, frames))
     }
 
-    /// The place of an address in the FDB, which it will be asked for soon.
-    #[inline(always)]
-    fn place(&self, bridge: BridgeId, mac: MacAddr) -> Place {
-        let place = self.fdb.place(bridge, mac);
-        self.cache.prefetch(&place);
-        place
+    /// Which bridge a frame enters, and with which tag of its port.
+    #[inline(never)]
+    fn classify(
+        &self,
+        port: Option<&PortEntry>,
+        header: &EtherHeader,
+        frames: u32,
+    ) -> Result<(Entrance<'w>, Option<Tag>), Refused> {
+        let outside = |reason| Refused { reason, bridge: None, frames };
+        let port = port.ok_or_else(|| outside(DropReason::PortRemoved))?;
+        let (id, tag) = port.classify(header).map_err(outside)?;
+        let inside = || Refused { reason: DropReason::PortRemoved, bridge: Some(id), frames };
+        Ok((self.entrance(port, id).ok_or_else(inside)?, tag))
+    }
+
+    #[inline]
+    fn entrance(&self, port: &PortEntry, id: BridgeId) -> Option<Entrance<'w>> {
+        self.tables.bridge(id).map(|bridge| Entrance {
+            id,
+            bridge,
+            learns: port.learns(),
+            group_fwd_mask: port.options.group_fwd_mask,
+            guarded: port.is_guarded(),
+        })
     }
 
     /// The datagrams of one receive buffer, all from one source.
@@ -238,14 +267,14 @@ impl<'w> Walk<'w> {
                     }
                 };
                 let Tunnel { ingress, id, .. } = tunnel;
-                let len = inner.len() as u64;
-                let staged = self.decapsulate(overlay, tunnel, arrival.tos, inner);
-                // What turns out to be a super-frame came as one datagram, but counts as many.
-                let frames = staged.as_ref().map_or(1, |staged| u64::from(staged.frames));
-                entered.add(ingress, Some(id), frames, len, self.counters());
-                match staged {
-                    Ok(staged) => stage.push(staged),
-                    Err(reason) => self.counters().dropped_in(ingress, Some(id), reason, frames),
+                let len = inner.len();
+                match self.decapsulate(overlay, tunnel, arrival.tos, inner) {
+                    // What turns out to be a super-frame came as one datagram, but counts as many.
+                    Ok(staged) => {
+                        entered.add(ingress, id, staged.frames, len, self.counters());
+                        stage.push(staged);
+                    }
+                    Err(reason) => self.refuse(ingress, &Refused { reason, bridge: Some(id), frames: 1 }, len),
                 }
             }
             entered.count(self.counters());
@@ -334,13 +363,12 @@ impl<'w> Walk<'w> {
         };
         Ok(Staged {
             bytes: inner,
+            bridge,
+            src: Place::new(id, header.src),
+            dst: Place::new(id, header.dst),
             vnet,
             frames,
             ingress,
-            bridge_id: id,
-            bridge,
-            src: self.place(id, header.src),
-            dst: self.place(id, header.dst),
             priority: Tag(0),
             teaches: Teaches::source_if(bridge.tunnel.learning && bridge.learns(header.src)),
             kept,
@@ -380,18 +408,25 @@ impl<'w> Walk<'w> {
 
     /// The second half of the walk, for a whole batch.
     fn carry(&mut self, stage: &mut [Staged<'w>]) {
+        for staged in &*stage {
+            self.cache.prefetch(self.fdb, staged.src);
+            self.cache.prefetch(self.fdb, staged.dst);
+        }
         stage.iter_mut().for_each(|staged| self.learn(staged));
         stage.iter().for_each(|staged| self.forward(staged));
     }
 
-    #[inline]
+    #[inline(always)]
     fn learn(&mut self, staged: &mut Staged<'_>) {
-        let Staged { ingress, src, .. } = *staged;
         match staged.teaches {
             Teaches::Nothing => {}
             Teaches::Source => {
-                let learned = self.cache.learn(self.fdb, &src, ingress, self.now, staged.bridge.limit);
-                self.note(learned, staged);
+                match self.cache.learn(self.fdb, staged.src, staged.ingress, self.now, staged.bridge.limit) {
+                    Learned::Known | Learned::Sticky | Learned::Full => {}
+                    learned @ (Learned::New { .. } | Learned::Moved { .. } | Learned::StaticAtOtherVtep) => {
+                        self.note(staged, learned);
+                    }
+                }
             }
             Teaches::Guarded => self.learn_guarded(staged),
         }
@@ -408,14 +443,14 @@ impl<'w> Walk<'w> {
         let terms = Terms { max_learned: port.options.fdb_max_learned as usize, locked: false };
         if port.options.locked && staged.kept != Some(DropReason::ReservedGroup) {
             let is_local = bridge.local_macs.contains(&src.mac());
-            match self.fdb.standing(&src, ingress) {
+            match self.fdb.standing(src, ingress) {
                 Standing::Known if !is_local => {}
                 Standing::Unknown | Standing::Locked
                     if port.options.mab && port.learns() && bridge.learns(src.mac()) =>
                 {
                     let terms = Terms { locked: true, ..terms };
-                    let learned = self.fdb.learn_on_terms(&src, ingress, self.now, bridge.limit, terms);
-                    self.note(learned, staged);
+                    let learned = self.fdb.learn_on_terms(src, ingress, self.now, bridge.limit, terms);
+                    self.note(staged, learned);
                     staged.kept = Some(DropReason::Locked);
                     return;
                 }
@@ -426,25 +461,27 @@ impl<'w> Walk<'w> {
             }
         }
         if port.learns() && bridge.learns(src.mac()) {
-            let learned = self.fdb.learn_on_terms(&src, ingress, self.now, bridge.limit, terms);
-            self.note(learned, staged);
+            let learned = self.fdb.learn_on_terms(src, ingress, self.now, bridge.limit, terms);
+            self.note(staged, learned);
         }
     }
 
-    #[inline(always)]
-    fn note(&mut self, learned: Learned, staged: &mut Staged<'_>) {
-        let Staged { ingress, bridge_id: bridge, src, .. } = *staged;
+    /// Something is new about a frame's source.
+    #[cold]
+    fn note(&mut self, staged: &mut Staged<'_>, learned: Learned) {
+        let Staged { ingress, src, .. } = *staged;
+        let (bridge, mac) = (src.bridge(), src.mac());
         match learned {
             Learned::Known | Learned::Sticky | Learned::Full => {}
-            Learned::New { .. } => self.facts.tell(Fact::Learned { bridge, mac: src.mac(), at: ingress }),
-            Learned::Moved { from } => self.facts.tell(Fact::Moved { bridge, mac: src.mac(), from, to: ingress }),
+            Learned::New { .. } => self.facts.tell(Fact::Learned { bridge, mac, at: ingress }),
+            Learned::Moved { from } => self.facts.tell(Fact::Moved { bridge, mac, from, to: ingress }),
             Learned::StaticAtOtherVtep => staged.kept = Some(DropReason::SourceStatic),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn forward(&mut self, staged: &Staged<'w>) {
-        let Staged { ingress, bridge_id, bridge, ref dst, frames, .. } = *staged;
+        let Staged { ingress, bridge, dst, frames, .. } = *staged;
         if bridge.answers && staged.kept.is_none() && self.answer(staged) {
             return;
         }
@@ -456,10 +493,13 @@ impl<'w> Walk<'w> {
         match verdict {
             Verdict::Unicast(to) => self.egress.deliver(staged, to),
             Verdict::Flood(kind) => self.flood(staged, kind),
-            Verdict::Drop(reason) => self.counters().dropped_in(ingress, Some(bridge_id), reason, u64::from(frames)),
+            Verdict::Drop(reason) => {
+                self.counters().dropped_in(ingress, Some(staged.bridge_id()), reason, u64::from(frames));
+            }
         }
     }
 
+    #[inline(never)]
     fn flood(&mut self, staged: &Staged<'w>, kind: FloodKind) {
         self.flood_but(staged, kind, |_| false, DropReason::NoFloodTarget);
     }
@@ -473,8 +513,8 @@ impl<'w> Walk<'w> {
         spared: impl Fn(Endpoint) -> bool,
         nobody: DropReason,
     ) {
-        let Staged { ingress, bridge_id, bridge, .. } = *staged;
-        let frames = u64::from(staged.frames);
+        let Staged { ingress, bridge, .. } = *staged;
+        let (bridge_id, frames) = (staged.bridge_id(), u64::from(staged.frames));
         let mut targets = 0;
         for to in self.tables.flood(bridge, ingress, kind).filter(|to| !spared(*to)) {
             targets += 1;
@@ -490,7 +530,8 @@ impl<'w> Walk<'w> {
     /// the way of all others. An answer is a copy in the ledger: one more frame leaves than came in.
     #[cold]
     fn answer(&mut self, staged: &Staged<'w>) -> bool {
-        let Staged { ingress, bridge_id, bridge, ref dst, .. } = *staged;
+        let Staged { ingress, bridge, dst, .. } = *staged;
+        let bridge_id = staged.bridge_id();
         let fdb = self.fdb;
         let done = self.tables.suppress(bridge, ingress, staged.bytes, |mac| fdb.lookup(bridge_id, mac));
         if let Some(answer) = &done.answer {
@@ -509,6 +550,14 @@ impl<'w> Walk<'w> {
         }
     }
 
+    /// Counts a frame of so many bytes that came in at `at` and ends there.
+    #[cold]
+    fn refuse(&mut self, at: Endpoint, refused: &Refused, len: usize) {
+        let Refused { reason, bridge, frames } = *refused;
+        self.counters().entered(at, bridge, u64::from(frames), len as u64);
+        self.counters().dropped_in(at, bridge, reason, u64::from(frames));
+    }
+
     /// Counts datagrams that end before their VTEP and bridge are known.
     fn refuse_datagrams(&mut self, reason: DropReason, datagrams: u64) {
         let tally = &mut self.counters().underlay;
@@ -519,6 +568,16 @@ impl<'w> Walk<'w> {
     fn counters(&mut self) -> &mut Counters {
         self.egress.counters
     }
+}
+
+/// A frame without its outermost tag.
+#[inline(never)]
+fn untagged<'b>(bytes: &'b mut [u8], vnet: &VnetHeader) -> Result<(&'b [u8], VnetHeader), DropReason> {
+    let (_, bytes) = vlan::pop(bytes).ok_or(DropReason::Malformed)?;
+    let vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
+    // A checksum may begin in the tag, and now in the addresses.
+    offload::wire_frames(bytes, &vnet).map_err(|_| DropReason::BadOffload)?;
+    Ok((bytes, vnet))
 }
 
 /// Whether a frame may enter: `Ok(Some)` if the bridge keeps it, but learns from it.
