@@ -6,6 +6,7 @@
 mod bridge;
 mod check;
 pub mod client;
+mod compare;
 mod demo;
 mod fdb;
 mod neigh;
@@ -44,6 +45,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Build two hosts with an overlay between them, show what happens, and remove everything again
     Demo(demo::DemoArgs),
+    /// Compare weft with the kernel's bridge and vxlan devices, frame by frame
+    Compare(compare::CompareArgs),
     /// Show the state of the running switch
     Show(show::ShowArgs),
     /// Change the forwarding database of the running switch
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Fdb(args) => fdb::run(&args),
         Command::Neigh(args) => neigh::run(&args),

@@ -36,6 +36,7 @@ mod machine;
 mod namespace;
 mod ovs;
 mod process;
+pub mod rtnl;
 mod signals;
 
 use std::{

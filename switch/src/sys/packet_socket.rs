@@ -238,6 +238,15 @@ impl PacketSocket {
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
 
+    /// Writes past the interface's queue (PACKET_QDISC_BYPASS): what is written is with the device when the call returns,
+    /// also right after the interface came up, while its queue is not attached yet.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` says.
+    pub fn bypass_queue(&self) -> io::Result<()> {
+        set_packet_option(&self.fd, libc::PACKET_QDISC_BYPASS, &1i32.to_ne_bytes())
+    }
+
     /// Whether the interface was deleted or left the namespace.
     pub fn is_gone(&self) -> bool {
         // af_packet.c:packet_notifier sets the index to -1 on NETDEV_UNREGISTER.

@@ -214,8 +214,12 @@ impl Switch {
             row
         });
         let rows = tokio::task::block_in_place(|| rows.collect());
-        let total = counters.total();
-        Ledger { totals: Totals::new(total.frames_in, total.copies, total.frames_out, total.drops()), rows }
+        Ledger { totals: totals(&counters), rows }
+    }
+
+    /// The account of the whole switch alone: what [`Switch::ledger`] begins with, without asking the kernel anything.
+    pub fn totals(&self) -> Totals {
+        totals(&self.counters())
     }
 
     fn counters(&self) -> Counters {
@@ -249,6 +253,11 @@ impl Switch {
         let by_interface = self.ports.get(id.0)?.losses.as_ref().map(|losses| losses.count());
         Some(by_queue.sum::<u64>() + by_interface.unwrap_or(0))
     }
+}
+
+fn totals(counters: &Counters) -> Totals {
+    let total = counters.total();
+    Totals::new(total.frames_in, total.copies, total.frames_out, total.drops())
 }
 
 fn sum(reports: &[Report]) -> Counters {

@@ -1,0 +1,117 @@
+//! The FDB: what teaches, what moves, what is forgotten.
+
+use crate::compare::{
+    case::{At, Case, Kind},
+    frame::{frame, port_mac, station},
+};
+
+pub(super) fn cases() -> Vec<Case> {
+    let (a, b, c) = (station(1), station(2), station(3));
+    vec![
+        Case::new("an address is learned where it was seen")
+            .statement(9)
+            .send(1, frame(b, a))
+            .send(2, frame(a, b))
+            .send(1, frame(b, a)),
+        Case::new("an address moves at once to a newer port")
+            .statement(11)
+            .send(1, frame(b, a))
+            .send(2, frame(b, a))
+            .send(3, frame(a, c)),
+        Case::new("a static entry moves and stays static")
+            .statement(11)
+            .fdb(a, At::Port(1), Kind::Static)
+            .send(2, frame(b, a))
+            .send(3, frame(a, c)),
+        Case::new("a sticky entry stays, and the frame is forwarded")
+            .statement(11)
+            .fdb(a, At::Port(1), Kind::Sticky)
+            .send(2, frame(b, a))
+            .send(3, frame(a, c)),
+        Case::new("a port without learning learns nothing")
+            .statement(9)
+            .port(1, "learning", false)
+            .send(1, frame(b, a))
+            .send(2, frame(a, b)),
+        Case::new("a port without learning does not move an address")
+            .statement(11)
+            .send(1, frame(b, a))
+            .set_port(2, "learning", false)
+            .send(2, frame(b, a))
+            .send(3, frame(a, c)),
+        Case::new("the source is a port's own address: forwarded, not learned")
+            .statement(10)
+            .send(1, frame(b, port_mac(2)))
+            .send(3, frame(port_mac(2), c)),
+        Case::new("the source is its own port's address: forwarded, not learned")
+            .statement(10)
+            .send(1, frame(b, port_mac(1)))
+            .send(3, frame(port_mac(1), c)),
+        Case::new("a frame to a port's own address is the host's")
+            .statement(17)
+            .send(1, frame(port_mac(1), a))
+            .send(1, frame(port_mac(2), a))
+            .send(2, frame(port_mac(1), b)),
+        Case::new("with ageing 0 nothing is learned")
+            .statement(9)
+            .bridge("ageing", 0)
+            .send(1, frame(b, a))
+            .send(2, frame(a, b)),
+        Case::new("at the limit nothing more is learned, and frames still pass")
+            .statement(12)
+            .bridge("fdb_max_learned", 2)
+            .send(1, frame(b, a))
+            .send(2, frame(a, b))
+            .send(3, frame(a, c))
+            .send(1, frame(c, a)),
+        Case::new("a user's entries do not count against the limit")
+            .statement(12)
+            .bridge("fdb_max_learned", 1)
+            .fdb(c, At::Port(3), Kind::Static)
+            .send(1, frame(b, a))
+            .send(2, frame(a, b)),
+        Case::new("an entry that is removed is forgotten")
+            .statement(9)
+            .send(1, frame(b, a))
+            .fdb_delete(a)
+            .send(2, frame(a, b)),
+        Case::new("an entry that is not there can't be removed").statement(9).fdb_delete(a).send(2, frame(a, b)),
+        Case::new("a flush takes learned entries and leaves a user's")
+            .statement(13)
+            .send(1, frame(b, a))
+            .fdb(c, At::Port(3), Kind::Static)
+            .flush(None)
+            .send(2, frame(a, b))
+            .send(2, frame(c, b)),
+        Case::new("a flush of a port leaves the others")
+            .statement(13)
+            .send(1, frame(b, a))
+            .send(3, frame(b, c))
+            .flush(Some(1))
+            .send(2, frame(a, b))
+            .send(2, frame(c, b)),
+        Case::new("a port that goes down loses what was learned, not what a user added")
+            .statement(16)
+            .send(1, frame(b, a))
+            .fdb(c, At::Port(1), Kind::Static)
+            .link(1, false)
+            .send(2, frame(a, b))
+            .send(2, frame(c, b))
+            .link(1, true)
+            .send(2, frame(c, b)),
+        Case::new("an entry ages out")
+            .statement(13)
+            .bridge("ageing", 1000)
+            .send(1, frame(b, a))
+            .wait(1600)
+            .send(2, frame(a, b)),
+        Case::new("frames to an address do not keep its entry")
+            .statement(13)
+            .bridge("ageing", 1000)
+            .send(1, frame(b, a))
+            .wait(700)
+            .send(2, frame(a, b))
+            .wait(900)
+            .send(2, frame(a, b)),
+    ]
+}

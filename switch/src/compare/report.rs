@@ -1,0 +1,290 @@
+//! Outcomes for people and for programs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Outcome,
+    case::{Bytes, UNDERLAY},
+    statement::{Cite, ROWS, STATEMENTS},
+    verdict::{Difference, Verdict},
+};
+use crate::wire::describe::describe;
+
+/// One line about a case, and what differs below it.
+pub fn text(outcome: &Outcome, reference: &str) -> String {
+    let case = &outcome.case;
+    let cites = case.cites.iter().map(Cite::label).collect::<Vec<_>>().join(", ");
+    let source = case.cites.first().map_or("", Cite::source);
+    let mut text = format!("{:9} {cites:8} {:72} {source}", outcome.verdict.word(), case.name);
+    text.truncate(text.trim_end().len());
+    match &outcome.verdict {
+        Verdict::Same => {}
+        Verdict::NotRun(why) => {
+            let _ = write!(text, "\n          {why}");
+        }
+        Verdict::Intended(ruling, _) => {
+            let (question, kernel, weft) = (ruling.question, ruling.kernel, ruling.weft);
+            let _ = write!(text, "\n          {question}: the kernel: {kernel}; weft: {weft},");
+            let _ = write!(text, "\n          for {}. The kernel's way: {}", ruling.reason, ruling.setting);
+        }
+        Verdict::NoLonger(ruling) => {
+            let _ = write!(text, "\n          the ruling {} says that both differ here, and they do not", ruling.id);
+        }
+        Verdict::Differs(differences) => {
+            for difference in differences {
+                text.push_str(&side_by_side(outcome, difference, reference));
+            }
+        }
+    }
+    text
+}
+
+/// A difference, both results one below the other.
+fn side_by_side(outcome: &Outcome, difference: &Difference, reference: &str) -> String {
+    let step = |step: usize| {
+        let what = outcome.case.steps.get(step).map(ToString::to_string).unwrap_or_default();
+        format!("step {}: {what}", step + 1)
+    };
+    let (title, one, other) = match difference {
+        Difference::Refusal { step: at, reference, weft } => {
+            let said = |said: &Option<String>| {
+                vec![said.as_ref().map_or_else(|| "done".to_owned(), |why| format!("refused: {why}"))]
+            };
+            (step(*at), said(reference), said(weft))
+        }
+        Difference::Frames { step: at, place, reference, weft } => (
+            format!("{}\n          what came out at {}", step(*at), place_name(*place)),
+            frames(reference),
+            frames(weft),
+        ),
+        Difference::Fdb { reference, weft } => {
+            let entry = |entry: &Option<_>| {
+                vec![entry.map_or_else(|| "no entry".to_owned(), |e: super::observe::Entry| e.to_string())]
+            };
+            ("the FDB afterwards".into(), entry(reference), entry(weft))
+        }
+        Difference::Counter { name, reference, weft } => {
+            (format!("the counter \"{name}\""), vec![reference.to_string()], vec![weft.to_string()])
+        }
+    };
+    let mut text = format!("\n          {title}");
+    for (side, lines) in [(reference, one), ("weft", other)] {
+        for (number, line) in lines.iter().enumerate() {
+            let side = if number == 0 { side } else { "" };
+            let _ = write!(text, "\n            {side:7} {line}");
+        }
+    }
+    text
+}
+
+fn frames(frames: &[Bytes]) -> Vec<String> {
+    if frames.is_empty() {
+        return vec!["nothing".into()];
+    }
+    // The line says what it is; the octets say in what two that look alike differ.
+    frames.iter().flat_map(|frame| [describe(&frame.0).to_string(), format!("  {frame}")]).collect()
+}
+
+/// What people call a place where frames come out.
+pub fn place_name(place: u8) -> String {
+    if place == UNDERLAY { "the underlay".into() } else { format!("port {place}") }
+}
+
+/// How often each verdict was given.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// Cases in all.
+    pub cases: usize,
+    /// Steps of those that were run.
+    pub steps: usize,
+    /// Both sides did the same.
+    pub same: usize,
+    /// They differ as a ruling says.
+    pub intended: usize,
+    /// They differ, and nobody knows why.
+    pub differs: usize,
+    /// Not run, by the reason.
+    pub not_run: BTreeMap<String, usize>,
+}
+
+impl Summary {
+    /// Counts one more.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.cases += 1;
+        match &outcome.verdict {
+            Verdict::Same => self.same += 1,
+            Verdict::Intended(..) => self.intended += 1,
+            Verdict::Differs(_) | Verdict::NoLonger(_) => self.differs += 1,
+            Verdict::NotRun(why) => return *self.not_run.entry(why.clone()).or_default() += 1,
+        }
+        self.steps += outcome.case.steps.len();
+    }
+
+    /// In a line, and one more for each reason why something was not run.
+    pub fn text(&self, seconds: f64) -> String {
+        let not_run: usize = self.not_run.values().sum();
+        let Self { cases, steps, same, intended, differs, .. } = self;
+        let mut text = format!(
+            "{cases} cases, {steps} steps in {seconds:.1} s: {same} same, {intended} intended, {differs} differ, \
+             {not_run} not run"
+        );
+        for (why, count) in &self.not_run {
+            let _ = write!(text, "\n  {count} not run: {why}");
+        }
+        text
+    }
+}
+
+/// What `--json` prints of a run.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Results {
+    /// The kernel's release.
+    pub kernel: String,
+    /// What weft was compared with.
+    pub against: String,
+    /// The seed of random sequences; null if there were none.
+    pub seed: Option<u64>,
+    /// Counts.
+    pub summary: Summary,
+    /// Every case.
+    pub cases: Vec<CaseResult>,
+}
+
+/// A case in [`Results`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CaseResult {
+    /// Its name.
+    pub name: String,
+    /// Its group.
+    pub group: String,
+    /// What it tests.
+    pub cites: Vec<Cite>,
+    /// `same`, `differs`, `intended` or `not run`.
+    pub verdict: String,
+    /// The ruling, or why it was not run.
+    pub reason: Option<String>,
+    /// What differs.
+    pub differences: serde_json::Value,
+    /// Milliseconds that it took.
+    pub millis: u64,
+}
+
+impl CaseResult {
+    /// Of an outcome.
+    pub fn of(outcome: &Outcome) -> Self {
+        let case = &outcome.case;
+        Self {
+            name: case.name.clone(),
+            group: case.group.clone(),
+            cites: case.cites.clone(),
+            verdict: outcome.verdict.word().into(),
+            reason: match &outcome.verdict {
+                Verdict::Intended(ruling, _) | Verdict::NoLonger(ruling) => Some(ruling.id.into()),
+                Verdict::NotRun(why) => Some(why.clone()),
+                Verdict::Same | Verdict::Differs(_) => None,
+            },
+            differences: serde_json::to_value(outcome.verdict.differences()).unwrap_or_default(),
+            millis: outcome.millis,
+        }
+    }
+}
+
+/// The conformance table: for each statement and row how its cases came out, a column for each kernel.
+pub fn conformance(results: &[Results]) -> String {
+    let mut columns: BTreeMap<String, Vec<&CaseResult>> = BTreeMap::new();
+    for result in results {
+        columns.entry(column(&result.kernel)).or_default().extend(&result.cases);
+    }
+    let mut text = String::new();
+    let head: Vec<_> = columns.keys().map(|name| format!(" {name} |")).collect();
+    let rule: Vec<_> = columns.keys().map(|_| "---|").collect();
+    let mut table = |title: &str, first: &str, rows: Vec<(Cite, String, &str)>| {
+        let _ =
+            writeln!(text, "\n## {title}\n\n| | {first} | kernel |{}\n|---|---|---|{}", head.concat(), rule.concat());
+        for (cite, what, source) in rows {
+            let cells: Vec<_> = columns.values().map(|cases| format!(" {} |", cell(cases, &cite))).collect();
+            let _ = writeln!(text, "| {} | {what} | `{source}` |{}", cite.label(), cells.concat());
+        }
+    };
+    let statement = |s: &super::statement::Statement| (Cite::Statement(s.number), s.text.to_owned(), s.source);
+    let row = |r: &super::statement::Row| {
+        (Cite::Row(r.number), format!("{}: {}", r.packet, r.result), "vxlan_core.c:vxlan_rcv")
+    };
+    table("Statements", "what is so", STATEMENTS.iter().map(statement).collect());
+    table("What arrives at a vxlan device", "packet and result", ROWS.iter().map(row).collect());
+    text
+}
+
+/// "Linux 6.18" of "6.18.44-1-amd64".
+fn column(release: &str) -> String {
+    format!("Linux {}", release.split('.').take(2).collect::<Vec<_>>().join("."))
+}
+
+fn cell(cases: &[&CaseResult], cite: &Cite) -> String {
+    let about: Vec<_> = cases.iter().filter(|case| case.cites.contains(cite)).collect();
+    let words: BTreeSet<_> = about.iter().map(|case| case.verdict.as_str()).collect();
+    let count = |word: &str| about.iter().filter(|case| case.verdict == word).count();
+    let parts: Vec<_> = words.into_iter().map(|word| format!("{} {word}", count(word))).collect();
+    if parts.is_empty() { "no case".into() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{
+        case::Case,
+        frame::{frame, station},
+    };
+
+    fn outcome(verdict: Verdict) -> Outcome {
+        let case = Case::new("a pause frame never passes").statement(3).send(1, frame(station(2), station(1)));
+        Outcome { case, verdict, reference: None, weft: None, millis: 3 }
+    }
+
+    #[test]
+    fn a_case_has_its_line_with_what_it_cites() {
+        let line = text(&outcome(Verdict::Same), "kernel");
+        assert!(line.starts_with("same      3        a pause frame never passes"), "{line}");
+        assert!(line.ends_with("br_input.c:br_handle_frame") && !line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn a_difference_is_shown_with_both_sides_and_the_frame_decoded() {
+        let gone = Difference::Frames {
+            step: 0,
+            place: 2,
+            reference: vec![Bytes(frame(station(2), station(1)))],
+            weft: vec![],
+        };
+        let shown = text(&outcome(Verdict::Differs(vec![gone])), "kernel");
+        for part in [
+            "step 1: port 1 gets 02:00",
+            "what came out at port 2",
+            "kernel  02:00:00:00:0a:01 > 02:00",
+            "weft    nothing",
+        ] {
+            assert!(shown.contains(part), "no {part:?} in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_column_for_each_kernel() {
+        let result = |kernel: &str, verdict| {
+            let cases = vec![CaseResult::of(&outcome(verdict))];
+            let summary = Summary::default();
+            Results { kernel: kernel.into(), against: "kernel".into(), seed: None, summary, cases }
+        };
+        let table = conformance(&[
+            result("6.18.44", Verdict::Same),
+            result("6.1.0-38-amd64", Verdict::NotRun("no VLANs".into())),
+        ]);
+        assert!(table.contains("| Linux 6.1 | Linux 6.18 |"), "{table}");
+        let row = table.lines().find(|line| line.starts_with("| 3 |")).unwrap();
+        assert!(row.ends_with("| 1 not run | 1 same |"), "{row}");
+    }
+}

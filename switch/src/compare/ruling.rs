@@ -1,0 +1,224 @@
+//! Where weft differs from the kernel on purpose.
+//!
+//! Each ruling has a case that shows it, in which both sides must differ in just the way that [`Ruling::explains`] says, and
+//! names the setting that is the kernel's way, with which another case is the same. Random sequences use the kernel's way
+//! throughout: no ruling excuses what they find.
+
+use super::{
+    case::{At, Case, Kind, Step, UNDERLAY},
+    verdict::Difference,
+};
+use crate::wire::MacAddr;
+
+/// A ruling.
+#[derive(Clone, Copy, Debug)]
+pub struct Ruling {
+    /// Its name; that of the setting.
+    pub id: &'static str,
+    /// What it is about.
+    pub question: &'static str,
+    /// What the kernel does.
+    pub kernel: &'static str,
+    /// What weft does.
+    pub weft: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// The setting of weft's that is the kernel's way.
+    pub setting: &'static str,
+    /// Whether this very difference is what the ruling says.
+    pub explains: fn(&Case, &Difference) -> bool,
+}
+
+impl PartialEq for Ruling {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+/// The ruling of this name.
+pub fn find(id: &str) -> Option<&'static Ruling> {
+    RULINGS.iter().find(|ruling| ruling.id == id)
+}
+
+/// All rulings.
+pub const RULINGS: &[Ruling] = &[
+    Ruling {
+        id: "fdb_full",
+        question: "a new address when the FDB is full",
+        kernel: "is not learned",
+        weft: "takes the place of the least recently used entry of the port that has most",
+        reason: "who floods the table with addresses pushes out its own, not those of others",
+        setting: "fdb_full = \"refuse\"",
+        explains: |_, difference| match difference {
+            // A learned entry that made room, or that room was made for; no other kind.
+            Difference::Fdb { reference, weft } => {
+                let learned = |entry: &super::observe::Entry| entry.kind == Kind::Learned;
+                reference.is_none_or(|entry| learned(&entry)) && weft.is_none_or(|entry| learned(&entry))
+            }
+            Difference::Frames { .. } | Difference::Refusal { .. } | Difference::Counter { .. } => false,
+        },
+    },
+    Ruling {
+        id: "peers",
+        question: "a packet from a VTEP that nobody named",
+        kernel: "is accepted",
+        weft: "is dropped and counted",
+        reason: "whoever can send a UDP datagram to the host would otherwise be in the network",
+        setting: "peers = \"any\"",
+        explains: |case, difference| {
+            let stranger = |at| case.setup.overlay.as_ref().is_some_and(|overlay| !overlay.remotes.contains(at));
+            match difference {
+                Difference::Frames { step, weft, .. } => {
+                    let arrived = case.steps.get(*step);
+                    weft.is_empty() && matches!(arrived, Some(Step::Arrive(datagram)) if stranger(&datagram.from))
+                }
+                Difference::Fdb { reference: Some(entry), weft: None } => {
+                    matches!(&entry.at, At::Vtep(vtep) if stranger(vtep))
+                }
+                Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
+                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            }
+        },
+    },
+    Ruling {
+        id: "one_fdb",
+        question: "a station whose packet was dropped for its ECN field or its inner IP header",
+        kernel: "is known to the vxlan device, which learns before it looks, and not to the bridge, which never saw the frame",
+        weft: "is known: there is one FDB, and it learns where the vxlan device does",
+        reason: "what is learned says where a station is, not whether its packet was good; a look-up in two tables would \
+                 only bring back the difference",
+        setting: "none",
+        explains: |case, difference| match difference {
+            Difference::Fdb { reference: None, weft: Some(entry) } => {
+                entry.kind == Kind::Learned && matches!(entry.at, At::Vtep(_)) && was_dropped(case, entry.mac)
+            }
+            Difference::Frames { step, place, weft, .. } => match case.steps.get(*step) {
+                Some(Step::Send { frame, .. }) => {
+                    let dst = frame.0.first_chunk().map(|octets| MacAddr::new(*octets));
+                    *place != UNDERLAY && weft.is_empty() && dst.is_some_and(|dst| was_dropped(case, dst))
+                }
+                Some(_) | None => false,
+            },
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
+            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
+        id: "ecn",
+        question: "the outer ECN field of a packet that says CE inside",
+        kernel: "is ECT(0)",
+        weft: "is CE with ecn = \"rfc6040\"; by default as the kernel's",
+        reason: "RFC 6040 section 4.1: the normal mode copies CE",
+        setting: "ecn = \"kernel\", the default",
+        explains: |_, difference| outer_octet_differs(difference, 15, 0x03),
+    },
+    Ruling {
+        id: "df",
+        question: "the outer DF bit",
+        kernel: "is clear",
+        weft: "is set",
+        reason: "a VXLAN packet must not be fragmented on its way (RFC 7348 section 4.3)",
+        setting: "df = \"unset\"",
+        explains: |_, difference| outer_octet_differs(difference, 20, 0x40),
+    },
+    Ruling {
+        id: "source_port_range",
+        question: "the outer source port",
+        kernel: "is of net.ipv4.ip_local_port_range",
+        weft: "is of 49152 to 65535",
+        reason: "RFC 7348 section 5 recommends the dynamic range",
+        setting: "source_port_range",
+        explains: |_, difference| match difference {
+            Difference::Frames { place: UNDERLAY, reference, weft, .. } => {
+                let alike = |packet: &super::case::Bytes| {
+                    let mut bytes = packet.0.clone();
+                    clear_senders_choice(&mut bytes);
+                    bytes
+                };
+                let long = |packets: &[super::case::Bytes]| packets.iter().all(|packet| packet.0.len() >= 42);
+                let in_range = |packet: &super::case::Bytes| packet.0[34] >= 0xc0;
+                long(reference)
+                    && long(weft)
+                    && reference.iter().map(alike).eq(weft.iter().map(alike))
+                    && weft.iter().all(in_range)
+            }
+            Difference::Frames { .. }
+            | Difference::Fdb { .. }
+            | Difference::Counter { .. }
+            | Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
+        id: "inner_vlan",
+        question: "an inner frame with an 802.1Q tag",
+        kernel: "passes",
+        weft: "is dropped with inner_vlan = \"drop\"; by default as the kernel's",
+        reason: "RFC 7348 section 6.1: dropped unless configured otherwise",
+        setting: "inner_vlan = \"pass\", the default",
+        explains: |case, difference| match difference {
+            Difference::Frames { step, weft, .. } => {
+                let tagged = |frame: &[u8]| matches!(frame.get(12..14), Some([0x81, 0] | [0x88, 0xa8]));
+                weft.is_empty()
+                    && match case.steps.get(*step) {
+                        Some(Step::Arrive(datagram)) => datagram.payload.0.get(8..).is_some_and(tagged),
+                        Some(Step::Send { frame, .. }) => tagged(&frame.0),
+                        Some(_) | None => false,
+                    }
+            }
+            Difference::Counter { name, weft: 0, .. } => name.ends_with(" out"),
+            Difference::Fdb { .. } | Difference::Counter { .. } | Difference::Refusal { .. } => false,
+        },
+    },
+];
+
+/// Whether a packet from this station arrived that is not to be delivered: outer CE, or an inner IP header that is cut off.
+fn was_dropped(case: &Case, station: MacAddr) -> bool {
+    case.steps.iter().any(|step| {
+        let Step::Arrive(datagram) = step else { return false };
+        let inner = datagram.payload.0.get(8..).unwrap_or_default();
+        let is_its = inner.get(6..12) == Some(&station.octets()[..]);
+        is_its && (datagram.tos & 3 == 3 || inner.len() < 14 + 40)
+    })
+}
+
+/// IP identifier and checksum, source port, UDP checksum.
+fn clear_senders_choice(bytes: &mut [u8]) {
+    for at in [18, 19, 24, 25, 34, 35, 40, 41] {
+        bytes.iter_mut().skip(at).take(1).for_each(|octet| *octet = 0);
+    }
+}
+
+/// Whether packets on the underlay differ in these bits of one octet of the outer header and in nothing else but the
+/// identifier and the checksum of that header.
+fn outer_octet_differs(difference: &Difference, at: usize, mask: u8) -> bool {
+    let Difference::Frames { place: UNDERLAY, reference, weft, .. } = difference else { return false };
+    let ignoring = |packet: &super::case::Bytes| {
+        let mut bytes = packet.0.clone();
+        bytes.iter_mut().skip(at).take(1).for_each(|octet| *octet &= !mask);
+        clear_senders_choice(&mut bytes);
+        bytes
+    };
+    !reference.is_empty() && reference.iter().map(ignoring).eq(weft.iter().map(ignoring))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::case::Bytes;
+
+    #[test]
+    fn a_ruling_about_one_octet_hides_no_other() {
+        let packet = |at: usize, octet| {
+            let mut packet = vec![7; 60];
+            packet[at] = octet;
+            vec![Bytes(packet)]
+        };
+        let difference = |reference, weft| Difference::Frames { step: 0, place: UNDERLAY, reference, weft };
+        let df = find("df").unwrap();
+        let case = Case::new("x");
+        assert!((df.explains)(&case, &difference(packet(20, 7), packet(20, 0x47))));
+        assert!(!(df.explains)(&case, &difference(packet(20, 7), packet(22, 0x47))));
+        assert!(!(df.explains)(&case, &difference(packet(20, 7), packet(20, 0x27))));
+        assert!(!(df.explains)(&case, &difference(vec![], vec![])));
+    }
+}

@@ -1,0 +1,199 @@
+//! Two observations side by side: what differs, and whether that is so on purpose.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+use super::{
+    case::{Bytes, Case},
+    observe::{Entry, Frames, Observation, comparable},
+    ruling::{self, Ruling},
+};
+
+/// How a case came out.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Verdict {
+    /// Both sides did the same.
+    Same,
+    /// They differ as a ruling says.
+    Intended(&'static Ruling, Vec<Difference>),
+    /// They differ, and nobody said that they should.
+    Differs(Vec<Difference>),
+    /// A ruling says that they differ, and they don't.
+    NoLonger(&'static Ruling),
+    /// One side can't do this; why.
+    NotRun(String),
+}
+
+/// One thing that differs. The reference is first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// One side refused a step.
+    Refusal {
+        /// The step, from 0.
+        step: usize,
+        /// What the reference said; `None`: it did it.
+        reference: Option<String>,
+        /// What weft said.
+        weft: Option<String>,
+    },
+    /// Other frames came out.
+    Frames {
+        /// The step that caused them.
+        step: usize,
+        /// Where.
+        place: u8,
+        /// The reference's.
+        reference: Vec<Bytes>,
+        /// weft's.
+        weft: Vec<Bytes>,
+    },
+    /// An FDB entry is another, or there on one side alone.
+    Fdb {
+        /// The reference's.
+        reference: Option<Entry>,
+        /// weft's.
+        weft: Option<Entry>,
+    },
+    /// A counter has another value.
+    Counter {
+        /// Its name.
+        name: String,
+        /// The reference's.
+        reference: u64,
+        /// weft's.
+        weft: u64,
+    },
+}
+
+impl Verdict {
+    /// The word for it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Intended(..) => "intended",
+            Self::Differs(_) | Self::NoLonger(_) => "differs",
+            Self::NotRun(_) => "not run",
+        }
+    }
+
+    /// Whether it asks for somebody to do something.
+    pub const fn is_bad(&self) -> bool {
+        matches!(self, Self::Differs(_) | Self::NoLonger(_))
+    }
+
+    /// What differs.
+    pub fn differences(&self) -> &[Difference] {
+        match self {
+            Self::Intended(_, differences) | Self::Differs(differences) => differences,
+            Self::Same | Self::NoLonger(_) | Self::NotRun(_) => &[],
+        }
+    }
+}
+
+/// Compares what was seen of a case.
+pub fn judge(case: &Case, reference: &Observation, weft: &Observation) -> Verdict {
+    let differences = differences(case, reference, weft);
+    let ruling = case.ruling.as_deref().and_then(ruling::find);
+    match ruling {
+        Some(ruling) if differences.is_empty() => Verdict::NoLonger(ruling),
+        Some(ruling) if differences.iter().all(|difference| (ruling.explains)(case, difference)) => {
+            Verdict::Intended(ruling, differences)
+        }
+        None if differences.is_empty() => Verdict::Same,
+        Some(_) | None => Verdict::Differs(differences),
+    }
+}
+
+fn differences(case: &Case, reference: &Observation, weft: &Observation) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for (step, (one, other)) in reference.steps.iter().zip(&weft.steps).enumerate() {
+        if one.refused.is_some() != other.refused.is_some() {
+            found.push(Difference::Refusal { step, reference: one.refused.clone(), weft: other.refused.clone() });
+        }
+        let (shown, shown_other) = (&one.frames, &other.frames);
+        let (one, other) = (comparable(shown, &case.setup), comparable(shown_other, &case.setup));
+        let places: BTreeSet<_> = one.keys().chain(other.keys()).copied().collect();
+        for place in places.into_iter().filter(|place| at(&one, *place) != at(&other, *place)) {
+            let (reference, weft) = (at(shown, place).to_vec(), at(shown_other, place).to_vec());
+            found.push(Difference::Frames { step, place, reference, weft });
+        }
+    }
+    let keys: BTreeSet<_> = reference.fdb.iter().chain(&weft.fdb).map(|entry| (entry.mac, entry.vid)).collect();
+    for key in keys {
+        let of = |entries: &[Entry]| entries.iter().find(|entry| (entry.mac, entry.vid) == key).copied();
+        let (reference, weft) = (of(&reference.fdb), of(&weft.fdb));
+        if reference != weft {
+            found.push(Difference::Fdb { reference, weft });
+        }
+    }
+    let names: BTreeSet<_> = reference.counters.keys().chain(weft.counters.keys()).collect();
+    for name in names {
+        let of = |side: &Observation| side.counters.get(name).copied().unwrap_or(0);
+        let (reference, weft) = (of(reference), of(weft));
+        if reference != weft {
+            found.push(Difference::Counter { name: name.clone(), reference, weft });
+        }
+    }
+    found
+}
+
+fn at(frames: &Frames, place: u8) -> &[Bytes] {
+    frames.get(&place).map_or(&[], Vec::as_slice)
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.mac, self.at, self.kind)?;
+        self.vid.map_or(Ok(()), |vid| write!(f, " VLAN {vid}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{
+        case::{At, Kind},
+        frame::{frame, station},
+        observe::Seen,
+    };
+
+    fn seen(place: u8, frames: &[&[u8]]) -> Observation {
+        let frames = frames.iter().map(|frame| Bytes(frame.to_vec())).collect();
+        let steps = vec![Seen { refused: None, frames: Frames::from([(place, frames)]) }];
+        Observation { steps, ..Observation::default() }
+    }
+
+    fn case() -> Case {
+        Case::new("x").send(1, frame(station(2), station(1)))
+    }
+
+    #[test]
+    fn each_kind_of_difference_is_found() {
+        let (one, other) = (seen(1, &[b"a", b"b"]), seen(1, &[b"b", b"a"]));
+        assert_eq!(judge(&case(), &one, &one), Verdict::Same);
+        assert!(matches!(judge(&case(), &one, &other), Verdict::Differs(found) if found.len() == 1), "order at a port");
+        assert!(judge(&case(), &one, &seen(2, &[b"a", b"b"])).is_bad());
+        assert_eq!(judge(&case(), &one, &seen(2, &[b"a", b"b"])).differences().len(), 2, "one at each port");
+
+        let mut refused = one.clone();
+        refused.steps[0].refused = Some("EINVAL".into());
+        assert!(matches!(judge(&case(), &one, &refused).differences(), [Difference::Refusal { step: 0, .. }]));
+
+        let mut moved = one.clone();
+        moved.fdb = vec![Entry { mac: station(1), vid: None, at: At::Port(1), kind: Kind::Learned }];
+        assert!(matches!(judge(&case(), &one, &moved).differences(), [Difference::Fdb { reference: None, .. }]));
+
+        let mut counted = one.clone();
+        counted.counters.insert("port 1 in".into(), 1);
+        assert!(matches!(judge(&case(), &one, &counted).differences(), [Difference::Counter { weft: 1, .. }]));
+    }
+
+    #[test]
+    fn a_ruling_that_shows_nothing_is_bad() {
+        let one = seen(1, &[b"a"]);
+        assert!(judge(&case().ruling("fdb_full"), &one, &one).is_bad());
+        assert!(judge(&case().ruling("fdb_full"), &one, &seen(1, &[b"c"])).is_bad(), "nor does it explain everything");
+    }
+}

@@ -1,0 +1,635 @@
+//! The kernel's own bridge, and its vxlan device as a port of it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    CompareError, World,
+    ends::{Ends, FAR_MAC, PATIENCE, UNDERLAY_NAME, datagram_frame, port_name},
+};
+use crate::{
+    compare::{
+        case::{At, FdbAdd, Kind, LOCAL, Options, Overlay, PORTS, Setup, Step, UNDERLAY, Value, VlanMember, vtep},
+        observe::{Entry, NO_VTEP, Seen},
+        option::{self, Form, Kernel, Knob, Part},
+    },
+    lab::{
+        BridgeOptions, Lab, Namespace,
+        rtnl::{self, Nest, Request, Rtnl, attribute, attributes, field},
+    },
+    wire::MacAddr,
+};
+
+const BRIDGE: &str = "br0";
+const TUNNEL: &str = "vx0";
+/// Hops from a port to a port, by way of the tunnel at most: in, its copies; out of the tunnel, into the bridge, its copies.
+const HOPS: u32 = 3;
+const BRIDGE_FAMILY: u8 = Request::BRIDGE_FAMILY;
+
+// include/uapi/linux/if_link.h
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BR_FDB_FLUSH: u16 = 21;
+const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
+const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_FLUSH: u16 = 24;
+const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
+const BRIDGE_VLAN_INFO_PVID: u16 = 2;
+const BRIDGE_VLAN_INFO_UNTAGGED: u16 = 4;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
+const IFLA_VXLAN_UDP_CSUM: u16 = 18;
+const IFF_UP: u32 = 1;
+const STATE_FORWARDING: u8 = 3;
+// include/uapi/linux/neighbour.h
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NDA_VLAN: u16 = 5;
+const NDA_MASTER: u16 = 9;
+const NDA_FLAGS_EXT: u16 = 15;
+const NTF_SELF: u8 = 0x02;
+const NTF_MASTER: u8 = 0x04;
+const NTF_EXT_LEARNED: u8 = 0x10;
+const NTF_STICKY: u8 = 0x40;
+const NTF_EXT_LOCKED: u32 = 2;
+const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
+const NUD_REACHABLE: u16 = 0x02;
+
+/// The kernel's side.
+pub struct KernelWorld {
+    ends: Ends,
+    rtnl: Rtnl,
+    bridge: u32,
+    ports: Vec<u32>,
+    tunnel: Option<Tunnel>,
+    /// Options that are not as they were in the beginning.
+    touched: Vec<(Part, u8, &'static Knob)>,
+    vlans: BTreeMap<u8, Vec<VlanMember>>,
+    down: Vec<u8>,
+    /// Options that the kernel is known to have, and VLAN filtering.
+    proven: Vec<(Part, &'static str)>,
+    filters: Option<bool>,
+    base: Vec<(String, u64)>,
+    namespace: Namespace,
+}
+
+struct Tunnel {
+    index: u32,
+    overlay: Overlay,
+}
+
+/// An FDB entry as the kernel tells it.
+struct Dumped {
+    index: u32,
+    master: u32,
+    state: u16,
+    flags: u8,
+    extended: u32,
+    mac: MacAddr,
+    vid: Option<u16>,
+    dst: Option<IpAddr>,
+}
+
+impl KernelWorld {
+    /// Builds it in a namespace of the lab.
+    ///
+    /// # Errors
+    /// The lab can't be built.
+    pub fn new(lab: &Lab) -> Result<Self, CompareError> {
+        let namespace = lab.namespace("kernel")?.without_ipv6()?;
+        let ends = Ends::new(lab, &namespace, "kernel")?;
+        let mac = Some(crate::compare::frame::port_mac(1));
+        namespace.bridge(BRIDGE, &BridgeOptions { mac, ..BridgeOptions::default() })?;
+        underlay(&namespace)?;
+        let mut ports = Vec::new();
+        for port in 1..=PORTS {
+            namespace.enslave(&port_name(port), BRIDGE)?;
+            ports.push(namespace.link(&port_name(port))?.index);
+        }
+        let bridge = namespace.link(BRIDGE)?.index;
+        let rtnl = Rtnl::open(namespace.netns()).map_err(CompareError::io("open a netlink socket"))?;
+        let mut world = Self {
+            ends,
+            rtnl,
+            bridge,
+            ports,
+            tunnel: None,
+            touched: Vec::new(),
+            vlans: BTreeMap::new(),
+            down: Vec::new(),
+            proven: Vec::new(),
+            filters: None,
+            base: Vec::new(),
+            namespace,
+        };
+        for port in 1..=PORTS {
+            world.until_forwarding(port)?;
+        }
+        Ok(world)
+    }
+
+    fn port_index(&self, port: u8) -> u32 {
+        if port == UNDERLAY {
+            return self.tunnel.as_ref().map_or(0, |tunnel| tunnel.index);
+        }
+        self.ports[usize::from(port) - 1]
+    }
+
+    /// A port that was set up takes part once the kernel has noticed its carrier (`net/core/link_watch.c`), which it does in
+    /// its own time.
+    fn until_forwarding(&mut self, port: u8) -> Result<(), CompareError> {
+        let started = Instant::now();
+        loop {
+            let state = self.info(self.port_index(port), IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_STATE)?;
+            if state.and_then(|value| value.first().copied()) == Some(STATE_FORWARDING) {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                let what = format!("port {port} forwarding");
+                return Err(CompareError::Late { world: "kernel", what });
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// An attribute of what the kernel says of an interface's kind or of its being a port.
+    fn info(&mut self, index: u32, group: u16, number: u16) -> Result<Option<Vec<u8>>, CompareError> {
+        let found = self.rtnl.get(&Request::link(Request::GET_LINK, 0, index, 0, 0));
+        let found = found.map_err(CompareError::io("read an interface"))?;
+        let inner = attribute(found.get(16..).unwrap_or_default(), IFLA_LINKINFO);
+        let inner = inner.and_then(|inner| attribute(inner, group));
+        Ok(inner.and_then(|inner| attribute(inner, number)).map(<[u8]>::to_vec))
+    }
+
+    fn set_bridge_attribute(&mut self, number: u16, value: &[u8]) -> io::Result<()> {
+        let data = Nest::default().with(number, value);
+        let info = Nest::default().with(IFLA_INFO_KIND, b"bridge\0").nest(IFLA_INFO_DATA, &data);
+        self.rtnl.change(&Request::link(Request::NEW_LINK, 0, self.bridge, 0, 0).nest(IFLA_LINKINFO, &info), 0)
+    }
+
+    fn set_port_attribute(&mut self, index: u32, number: u16, value: &[u8]) -> io::Result<()> {
+        let info = Nest::default().with(number, value);
+        let request = Request::link(Request::SET_LINK, BRIDGE_FAMILY, index, 0, 0).nest(IFLA_PROTINFO, &info);
+        self.rtnl.change(&request, 0)
+    }
+
+    /// Sets an option. `Ok(Err)`: the kernel refuses this value.
+    fn set(&mut self, part: Part, port: u8, name: &str, value: &Value) -> Result<io::Result<()>, CompareError> {
+        let Some(knob) = option::find(part, name) else {
+            return Err(CompareError::Lacks(format!("no option {name} is known to this comparison")));
+        };
+        let touched = (part, port, knob);
+        if !self.touched.iter().any(|known| (known.0, known.1, known.2.name) == (part, port, name)) {
+            self.touched.push(touched);
+        }
+        self.put(part, port, knob, value)
+    }
+
+    fn put(
+        &mut self,
+        part: Part,
+        port: u8,
+        knob: &'static Knob,
+        value: &Value,
+    ) -> Result<io::Result<()>, CompareError> {
+        let index = if part == Part::Port { self.port_index(port) } else { self.bridge };
+        let done = match knob.kernel {
+            Kernel::Absent => return Ok(Ok(())),
+            Kernel::Attribute(number, form) => {
+                let Some(octets) = form.octets(value) else {
+                    return Ok(Err(io::Error::from(io::ErrorKind::InvalidInput)));
+                };
+                match part {
+                    Part::Port => self.set_port_attribute(index, number, &octets),
+                    Part::Bridge | Part::Tunnel => self.set_bridge_attribute(number, &octets),
+                }
+            }
+            Kernel::Bool(bit) => {
+                let on = u32::from(*value == Value::Switch(true)) << bit;
+                let option = [on.to_ne_bytes(), (1_u32 << bit).to_ne_bytes()].concat();
+                self.set_bridge_attribute(IFLA_BR_MULTI_BOOLOPT, &option)
+            }
+            Kernel::Mtu => {
+                let Some(octets) = Form::U32.octets(value) else {
+                    return Ok(Err(io::Error::from(io::ErrorKind::InvalidInput)));
+                };
+                let request = Request::link(Request::NEW_LINK, 0, index, 0, 0).with(IFLA_MTU, &octets);
+                self.rtnl.change(&request, 0)
+            }
+            Kernel::Learning => Ok(()),
+        };
+        if done.is_ok() {
+            self.prove(part, index, knob)?;
+        }
+        Ok(done)
+    }
+
+    /// An attribute that a kernel does not know is passed over without a word: it is looked for once.
+    fn prove(&mut self, part: Part, index: u32, knob: &'static Knob) -> Result<(), CompareError> {
+        let Kernel::Attribute(number, _) = knob.kernel else { return Ok(()) };
+        if self.proven.contains(&(part, knob.name)) {
+            return Ok(());
+        }
+        let group = if part == Part::Port { IFLA_INFO_SLAVE_DATA } else { IFLA_INFO_DATA };
+        if self.info(index, group, number)?.is_none() {
+            return Err(CompareError::Lacks(format!("this kernel's bridge has no {}", knob.name)));
+        }
+        self.proven.push((part, knob.name));
+        Ok(())
+    }
+
+    fn options(&mut self, part: Part, port: u8, options: &Options) -> Result<(), CompareError> {
+        for (name, value) in options {
+            let done = self.set(part, port, name, value)?;
+            done.map_err(|error| CompareError::Lacks(format!("the kernel refuses {name} = {value}: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), CompareError> {
+        for port in std::mem::take(&mut self.down) {
+            self.link(port, true)?;
+        }
+        for (part, port, knob) in std::mem::take(&mut self.touched) {
+            let done = self.put(part, port, knob, &knob.default.into())?;
+            done.map_err(CompareError::io(format!("restore {}", knob.name)))?;
+        }
+        if !self.vlans.is_empty() || self.filters == Some(true) {
+            self.set_bridge_attribute(IFLA_BR_VLAN_FILTERING, &[0])
+                .map_err(CompareError::io("turn VLAN filtering off"))?;
+            for (port, members) in std::mem::take(&mut self.vlans) {
+                for member in members {
+                    self.vlan(port, member, false).map_err(CompareError::io("remove a VLAN"))?;
+                }
+            }
+            self.filters = Some(false);
+        }
+        self.clear_fdb()
+    }
+
+    fn clear_fdb(&mut self) -> Result<(), CompareError> {
+        let failed = || CompareError::io("empty the FDB");
+        self.set_bridge_attribute(IFLA_BR_FDB_FLUSH, &[]).map_err(failed())?;
+        for entry in self.dump()? {
+            let of_bridge = entry.master == self.bridge && entry.state & NUD_PERMANENT == 0;
+            let of_tunnel = entry.dst.is_some() && !entry.mac.is_zero();
+            if of_bridge {
+                self.remove(&entry, NTF_MASTER).map_err(failed())?;
+            } else if of_tunnel {
+                self.remove(&entry, NTF_SELF).map_err(failed())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, entry: &Dumped, flags: u8) -> io::Result<()> {
+        let mut request = Request::neighbour(Request::DELETE_NEIGHBOUR, BRIDGE_FAMILY, entry.index, 0, flags)
+            .with(NDA_LLADDR, &entry.mac.octets());
+        if let (Some(vid), NTF_MASTER) = (entry.vid, flags) {
+            request = request.with(NDA_VLAN, &vid.to_ne_bytes());
+        }
+        match self.rtnl.change(&request, 0) {
+            // It aged out meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn dump(&mut self) -> Result<Vec<Dumped>, CompareError> {
+        let mut entries = Vec::new();
+        let request = Request::neighbour(Request::GET_NEIGHBOUR, BRIDGE_FAMILY, 0, 0, 0);
+        let dumped = self.rtnl.dump(&request, |body| entries.extend(Dumped::parse(body)));
+        dumped.map_err(CompareError::io("read the FDB"))?;
+        Ok(entries)
+    }
+
+    fn vlan(&mut self, port: u8, member: VlanMember, add: bool) -> io::Result<()> {
+        /// RTM_SETLINK adds VLANs, RTM_DELLINK takes them away.
+        const fn kind(add: bool) -> u16 {
+            if add { Request::SET_LINK } else { Request::DELETE_LINK }
+        }
+        let mut flags = 0;
+        if member.pvid {
+            flags |= BRIDGE_VLAN_INFO_PVID;
+        }
+        if member.untagged {
+            flags |= BRIDGE_VLAN_INFO_UNTAGGED;
+        }
+        let info = [flags.to_ne_bytes(), member.vid.to_ne_bytes()].concat();
+        let spec = Nest::default().with(IFLA_BRIDGE_VLAN_INFO, &info);
+        let request = Request::link(kind(add), BRIDGE_FAMILY, self.port_index(port), 0, 0).nest(IFLA_AF_SPEC, &spec);
+        self.rtnl.change(&request, 0)
+    }
+
+    fn filter_vlans(&mut self, vlans: &BTreeMap<u8, Vec<VlanMember>>) -> Result<(), CompareError> {
+        if self.filters.is_none() && self.set_bridge_attribute(IFLA_BR_VLAN_DEFAULT_PVID, &[0, 0]).is_err() {
+            return Err(CompareError::Lacks("this kernel's bridge has no VLAN filtering".into()));
+        }
+        self.filters = Some(true);
+        self.set_bridge_attribute(IFLA_BR_VLAN_FILTERING, &[1])
+            .map_err(|_| CompareError::Lacks("this kernel's bridge has no VLAN filtering".into()))?;
+        for (port, members) in vlans {
+            for member in members {
+                self.vlan(*port, *member, true).map_err(CompareError::io("add a VLAN"))?;
+            }
+        }
+        self.vlans.clone_from(vlans);
+        Ok(())
+    }
+
+    /// Makes the tunnel anew unless it is as wanted.
+    fn tunnel(&mut self, wanted: Option<&Overlay>) -> Result<(), CompareError> {
+        if self.tunnel.as_ref().map(|tunnel| &tunnel.overlay) == wanted {
+            return Ok(());
+        }
+        if let Some(old) = self.tunnel.take() {
+            let request = Request::link(Request::DELETE_LINK, 0, old.index, 0, 0);
+            self.rtnl.change(&request, 0).map_err(CompareError::io("delete the vxlan device"))?;
+        }
+        let Some(overlay) = wanted else { return Ok(()) };
+        let IpAddr::V4(local) = LOCAL else { return Ok(()) };
+        let mut data = Nest::default()
+            .with(IFLA_VXLAN_ID, &overlay.vni.to_ne_bytes())
+            .with(IFLA_VXLAN_LOCAL, &local.octets())
+            .with(IFLA_VXLAN_UDP_CSUM, &[1]);
+        for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
+            let value = overlay.options.get(knob.name).cloned().unwrap_or_else(|| knob.default.into());
+            match knob.kernel {
+                Kernel::Attribute(..) if knob.name == "ttl" && value == Value::Word("inherit".into()) => {
+                    data = data.with(IFLA_VXLAN_TTL_INHERIT, &[]);
+                }
+                Kernel::Attribute(number, form) => {
+                    if let Some(octets) = form.octets(&value) {
+                        data = data.with(number, &octets);
+                    }
+                }
+                Kernel::Learning => {
+                    data = data.with(IFLA_VXLAN_LEARNING, &[u8::from(value == Value::Switch(true))]);
+                }
+                Kernel::Bool(_) | Kernel::Mtu | Kernel::Absent => {}
+            }
+        }
+        let info = Nest::default().with(IFLA_INFO_KIND, b"vxlan\0").nest(IFLA_INFO_DATA, &data);
+        let request = Request::link(Request::NEW_LINK, 0, 0, IFF_UP, IFF_UP)
+            .with(IFLA_IFNAME, format!("{TUNNEL}\0").as_bytes())
+            .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(9).octets())
+            .with(IFLA_MASTER, &self.bridge.to_ne_bytes())
+            .nest(IFLA_LINKINFO, &info);
+        let made = self.rtnl.change(&request, rtnl::CREATE | rtnl::EXCLUSIVE);
+        made.map_err(|error| CompareError::Lacks(format!("the kernel can't make such a vxlan device: {error}")))?;
+        let index = self.namespace.link(TUNNEL)?.index;
+        self.tunnel = Some(Tunnel { index, overlay: overlay.clone() });
+        for remote in &overlay.remotes {
+            self.tunnel_entry(MacAddr::ZERO, *remote, rtnl::CREATE | rtnl::APPEND)
+                .map_err(CompareError::io("fill the flood list"))?;
+        }
+        self.until_forwarding(UNDERLAY)
+    }
+
+    fn tunnel_entry(&mut self, mac: MacAddr, remote: IpAddr, flags: u16) -> io::Result<()> {
+        let IpAddr::V4(remote) = remote else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let index = self.port_index(UNDERLAY);
+        let state = NUD_NOARP | NUD_PERMANENT;
+        let request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_SELF)
+            .with(NDA_LLADDR, &mac.octets())
+            .with(NDA_DST, &remote.octets());
+        self.rtnl.change(&request, flags)
+    }
+
+    /// Learning off in the tunnel is off at all ports: weft's bridge learns from both or from none.
+    fn learning(&mut self, overlay: &Overlay) -> Result<(), CompareError> {
+        if overlay.options.get("learning") != Some(&Value::Switch(false)) {
+            return Ok(());
+        }
+        for port in 1..=PORTS {
+            self.options(Part::Port, port, &Options::from([("learning".to_owned(), Value::Switch(false))]))?;
+        }
+        let index = self.port_index(UNDERLAY);
+        self.set_port_attribute(index, IFLA_BRPORT_LEARNING, &[0]).map_err(CompareError::io("turn learning off"))
+    }
+
+    fn link(&mut self, port: u8, up: bool) -> Result<(), CompareError> {
+        let request = Request::link(Request::NEW_LINK, 0, self.port_index(port), if up { IFF_UP } else { 0 }, IFF_UP);
+        self.rtnl.change(&request, 0).map_err(CompareError::io("set a port up or down"))?;
+        if up {
+            self.until_forwarding(port)?;
+        }
+        Ok(())
+    }
+
+    fn fdb_add(&mut self, entry: &FdbAdd) -> io::Result<()> {
+        let port = match entry.at {
+            At::Port(port) => port,
+            At::Vtep(remote) => {
+                self.tunnel_entry(entry.mac, remote, rtnl::CREATE | rtnl::REPLACE)?;
+                UNDERLAY
+            }
+        };
+        let (state, flags) = match entry.kind {
+            Kind::Static | Kind::Locked => (NUD_NOARP, 0),
+            Kind::Sticky => (NUD_NOARP, NTF_STICKY),
+            Kind::External => (NUD_REACHABLE, NTF_EXT_LEARNED),
+            Kind::Learned => (NUD_REACHABLE, 0),
+        };
+        let index = self.port_index(port);
+        let mut request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_MASTER | flags)
+            .with(NDA_LLADDR, &entry.mac.octets());
+        if let Some(vid) = entry.vid {
+            request = request.with(NDA_VLAN, &vid.to_ne_bytes());
+        }
+        self.rtnl.change(&request, rtnl::CREATE | rtnl::REPLACE)
+    }
+
+    fn fdb_delete(&mut self, mac: MacAddr, vid: Option<u16>) -> Result<io::Result<()>, CompareError> {
+        let bridge = self.bridge;
+        let is_it = |entry: &Dumped| entry.mac == mac && entry.state & NUD_PERMANENT == 0;
+        let found: Vec<_> = self.dump()?.into_iter().filter(|entry| is_it(entry) || entry.dst.is_some()).collect();
+        let mut outcome = Err(io::ErrorKind::NotFound.into());
+        for entry in found.iter().filter(|entry| entry.mac == mac) {
+            if entry.master == bridge && entry.dst.is_none() && (vid.is_none() || entry.vid == vid) {
+                outcome = self.remove(entry, NTF_MASTER);
+            } else if entry.dst.is_some() && vid.is_none() {
+                let removed = self.remove(entry, NTF_SELF);
+                outcome = outcome.or(removed);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn stats(&mut self, index: u32) -> Result<Vec<u64>, CompareError> {
+        let found = self.rtnl.get(&Request::link(Request::GET_LINK, 0, index, 0, 0));
+        let found = found.map_err(CompareError::io("read an interface's counters"))?;
+        let stats = attribute(found.get(16..).unwrap_or_default(), IFLA_STATS64).unwrap_or_default();
+        Ok(stats.chunks_exact(8).filter_map(|chunk| field(chunk, 0).map(u64::from_ne_bytes)).collect())
+    }
+
+    /// `struct rtnl_link_stats64` by what weft counts as well.
+    fn read_counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
+        let mut counters = Vec::new();
+        for port in 1..=PORTS {
+            let stats = self.stats(self.port_index(port))?;
+            let of = |at: usize| stats.get(at).copied().unwrap_or(0);
+            counters.push((format!("port {port} in"), of(0)));
+            counters.push((format!("port {port} out"), of(1)));
+        }
+        if self.tunnel.is_some() {
+            let stats = self.stats(self.port_index(UNDERLAY))?;
+            let of = |at: usize| stats.get(at).copied().unwrap_or(0);
+            counters.push(("tunnel length errors".into(), of(10)));
+            counters.push(("tunnel frame errors".into(), of(13)));
+        }
+        Ok(counters)
+    }
+}
+
+impl World for KernelWorld {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn begin(&mut self, setup: &Setup) -> Result<(), CompareError> {
+        self.restore()?;
+        self.tunnel(setup.overlay.as_ref())?;
+        if let Some(vlans) = &setup.vlans {
+            self.filter_vlans(vlans)?;
+        }
+        self.options(Part::Bridge, 0, &setup.bridge)?;
+        for (port, options) in &setup.port {
+            self.options(Part::Port, *port, options)?;
+        }
+        if let Some(overlay) = &setup.overlay {
+            self.learning(overlay)?;
+        }
+        self.ends.settle(HOPS)?;
+        self.ends.collect();
+        self.base = self.read_counters()?;
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Seen, CompareError> {
+        self.ends.expect_silence()?;
+        let done = match step {
+            Step::Send { port, frame } => {
+                self.ends.send(*port, &frame.0);
+                Ok(())
+            }
+            Step::Arrive(datagram) => {
+                self.ends.send(UNDERLAY, &datagram_frame(datagram));
+                Ok(())
+            }
+            Step::SetBridge { option, value } => self.set(Part::Bridge, 0, option, value)?,
+            Step::SetPort { port, option, value } => self.set(Part::Port, *port, option, value)?,
+            Step::FdbAdd(entry) => self.fdb_add(entry),
+            Step::FdbDelete { mac, vid } => self.fdb_delete(*mac, *vid)?,
+            Step::FdbFlush { port: None } => self.set_bridge_attribute(IFLA_BR_FDB_FLUSH, &[]),
+            Step::FdbFlush { port: Some(port) } => {
+                self.set_port_attribute(self.port_index(*port), IFLA_BRPORT_FLUSH, &[])
+            }
+            Step::Link { port, up } => {
+                self.down.retain(|down| down != port);
+                if !up {
+                    self.down.push(*port);
+                }
+                self.link(*port, *up)?;
+                Ok(())
+            }
+            Step::Wait { .. } => Ok(()),
+        };
+        self.ends.settle(HOPS)?;
+        Ok(Seen { refused: done.err().map(|error| error.to_string()), frames: self.ends.collect() })
+    }
+
+    fn fdb(&mut self) -> Result<Vec<Entry>, CompareError> {
+        let dumped = self.dump()?;
+        let tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.index);
+        let remotes: BTreeMap<_, _> = dumped.iter().filter_map(|entry| Some((entry.mac, entry.dst?))).collect();
+        let mut entries = Vec::new();
+        for entry in dumped.iter().filter(|entry| entry.master == self.bridge && entry.state & NUD_PERMANENT == 0) {
+            let at = if Some(entry.index) == tunnel {
+                At::Vtep(remotes.get(&entry.mac).copied().unwrap_or(NO_VTEP))
+            } else {
+                let port = self.ports.iter().position(|index| *index == entry.index);
+                At::Port(port.map_or(0, |at| at as u8 + 1))
+            };
+            entries.push(Entry { mac: entry.mac, vid: entry.vid, at, kind: entry.kind() });
+        }
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
+        let now = self.read_counters()?;
+        let base: BTreeMap<_, _> = self.base.iter().cloned().collect();
+        Ok(now.into_iter().map(|(name, value)| (name.clone(), value - base.get(&name).unwrap_or(&0))).collect())
+    }
+}
+
+impl Dumped {
+    fn parse(body: &[u8]) -> Option<Self> {
+        // struct ndmsg: family, padding, ifindex, state, flags, type
+        let mut entry = Self {
+            index: u32::from_ne_bytes(field(body, 4)?),
+            master: 0,
+            state: u16::from_ne_bytes(field(body, 8)?),
+            flags: *body.get(10)?,
+            extended: 0,
+            mac: MacAddr::ZERO,
+            vid: None,
+            dst: None,
+        };
+        for (number, value) in attributes(body.get(12..)?) {
+            match number {
+                NDA_LLADDR => entry.mac = MacAddr::new(field(value, 0)?),
+                NDA_VLAN => entry.vid = field(value, 0).map(u16::from_ne_bytes),
+                NDA_MASTER => entry.master = u32::from_ne_bytes(field(value, 0)?),
+                NDA_FLAGS_EXT => entry.extended = u32::from_ne_bytes(field(value, 0)?),
+                NDA_DST if value.len() == 4 => entry.dst = Some(IpAddr::from(field::<4>(value, 0)?)),
+                _ => {}
+            }
+        }
+        Some(entry)
+    }
+
+    fn kind(&self) -> Kind {
+        if self.extended & NTF_EXT_LOCKED != 0 {
+            Kind::Locked
+        } else if self.flags & NTF_EXT_LEARNED != 0 {
+            Kind::External
+        } else if self.flags & NTF_STICKY != 0 {
+            Kind::Sticky
+        } else if self.state & NUD_NOARP != 0 {
+            Kind::Static
+        } else {
+            Kind::Learned
+        }
+    }
+}
+
+/// Gives a side its address on the underlay and lets it know the VTEPs at the other end for good.
+pub(super) fn underlay(namespace: &Namespace) -> Result<(), CompareError> {
+    namespace.address(UNDERLAY_NAME, &format!("{LOCAL}/24"))?;
+    for number in 2..=9 {
+        namespace.neighbour(UNDERLAY_NAME, vtep(number), FAR_MAC)?;
+    }
+    Ok(())
+}

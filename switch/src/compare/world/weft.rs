@@ -1,0 +1,467 @@
+//! weft itself: the switch of `weft run`, in this process, made what a configuration file says and reloaded with another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{runtime::Runtime, sync::mpsc};
+
+use super::{
+    CompareError, World,
+    ends::{Ends, PATIENCE, datagram_frame, port_name},
+    kernel::underlay,
+};
+use crate::{
+    compare::{
+        case::{At, Checksum, Datagram, FdbAdd, Kind, LOCAL, PORTS, Setup, Step, UNDERLAY, Value, VlanMember},
+        observe::{Entry, Seen},
+        option::{self, Knob, Part, Weft},
+    },
+    control::{
+        api::model::{FdbOrigin, FlushRequest, LinkState, Place},
+        config::{Config, ConfigErrors},
+        switch::{Event, RuntimeError, Switch},
+    },
+    lab::{
+        Lab, Namespace,
+        rtnl::{Request, Rtnl},
+    },
+    wire::MacAddr,
+};
+
+const BRIDGE: &str = "br0";
+const IFF_UP: u32 = 1;
+/// weft writes to the cable itself, so that is the only hop; one more for what its side's kernel may say to that.
+const HOPS: u32 = 2;
+/// What an Ethernet header and a tag add to an MTU.
+const ROOM: usize = 18;
+
+/// weft's side.
+pub struct WeftWorld {
+    ends: Ends,
+    runtime: Runtime,
+    switch: Switch,
+    events: mpsc::Receiver<Event>,
+    rtnl: Rtnl,
+    ports: Vec<u32>,
+    namespace: Namespace,
+    setup: Setup,
+    down: BTreeSet<u8>,
+    /// Frames that have come in, as they must stand in the ledger.
+    arrived: u64,
+    /// Counters when the case began; less by one for each frame that an interface counted and nobody could read.
+    base: BTreeMap<String, i64>,
+}
+
+impl WeftWorld {
+    /// Builds it in a namespace of the lab.
+    ///
+    /// # Errors
+    /// The lab can't be built, or weft can't be started.
+    pub fn new(lab: &Lab) -> Result<Self, CompareError> {
+        let namespace = lab.namespace("weft")?.without_ipv6()?;
+        let ends = Ends::new(lab, &namespace, "weft")?;
+        underlay(&namespace)?;
+        let ports = (1..=PORTS).map(|port| Ok(namespace.link(&port_name(port))?.index));
+        let ports = ports.collect::<Result<Vec<_>, CompareError>>()?;
+        let rtnl = Rtnl::open(namespace.netns()).map_err(CompareError::io("open a netlink socket"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(CompareError::io("start a runtime"))?;
+        let setup = Setup::default();
+        let config = parse(&text(&setup, &namespace)?).map_err(|errors| CompareError::Lacks(said(&errors)))?;
+        let (switch, events) = runtime.block_on(Switch::start(config))?;
+        let (down, base) = (BTreeSet::new(), BTreeMap::new());
+        let mut world = Self { ends, runtime, switch, events, rtnl, ports, namespace, setup, down, arrived: 0, base };
+        for port in 1..=PORTS {
+            world.until(port, LinkState::Up)?;
+        }
+        Ok(world)
+    }
+
+    /// Reloads the configuration. `Ok(Err)`: weft refuses it.
+    fn reload(&mut self, setup: &Setup) -> Result<Result<(), String>, CompareError> {
+        let config = match parse(&text(setup, &self.namespace)?) {
+            Ok(config) => config,
+            Err(errors) => return Ok(Err(said(&errors))),
+        };
+        match self.runtime.block_on(self.switch.reload(config)) {
+            Ok(_) => Ok(Ok(())),
+            Err(RuntimeError::Apply(error)) => Err(error.into()),
+            Err(error @ (RuntimeError::Config(_) | RuntimeError::NotFound { .. })) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// Changes the scene as a user does who edits the file; the old one stays if weft refuses.
+    fn change(&mut self, change: impl FnOnce(&mut Setup)) -> Result<Result<(), String>, CompareError> {
+        let mut setup = self.setup.clone();
+        change(&mut setup);
+        let done = self.reload(&setup)?;
+        if done.is_ok() {
+            self.setup = setup;
+        }
+        Ok(done)
+    }
+
+    /// Hears what happens to interfaces until a port is as it should be.
+    fn until(&mut self, port: u8, state: LinkState) -> Result<(), CompareError> {
+        let name = self.full_name(port);
+        let started = Instant::now();
+        loop {
+            let events = &mut self.events;
+            let heard = async { tokio::time::timeout(Duration::from_millis(1), events.recv()).await };
+            if let Ok(Some(event)) = self.runtime.block_on(heard) {
+                self.runtime.block_on(self.switch.on_event(event));
+            }
+            if self.state(&name) == Some(state) {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(CompareError::Late { world: "weft", what: format!("port {port} {state:?}") });
+            }
+        }
+    }
+
+    fn state(&self, name: &str) -> Option<LinkState> {
+        self.switch.ports().into_iter().find(|port| port.name == name).map(|port| port.state)
+    }
+
+    fn hear(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.runtime.block_on(self.switch.on_event(event));
+        }
+    }
+
+    fn full_name(&self, port: u8) -> String {
+        format!("{}/{}", self.namespace.full_name(), port_name(port))
+    }
+
+    fn bridge_of(&self, vid: Option<u16>) -> String {
+        vid.map_or_else(|| BRIDGE.to_owned(), bridge_of_vlan)
+    }
+
+    fn link(&mut self, port: u8, up: bool) -> Result<(), CompareError> {
+        let index = self.ports[usize::from(port) - 1];
+        let request = Request::link(Request::NEW_LINK, 0, index, if up { IFF_UP } else { 0 }, IFF_UP);
+        self.rtnl.change(&request, 0).map_err(CompareError::io("set a port up or down"))?;
+        if up {
+            self.down.remove(&port);
+        } else {
+            self.down.insert(port);
+        }
+        self.until(port, if up { LinkState::Up } else { LinkState::Down })
+    }
+
+    /// Whether a frame gets to the port's interface at all: the cable's end must be up, and take one that long.
+    fn takes(&self, port: u8, len: usize) -> bool {
+        let mtu = match self.setup.port.get(&port).and_then(|options| options.get("mtu")) {
+            Some(Value::Number(mtu)) => usize::try_from(*mtu).unwrap_or(0),
+            Some(Value::Switch(_) | Value::Word(_)) | None => 1500,
+        };
+        !self.down.contains(&port) && len <= mtu + ROOM
+    }
+
+    /// Whether a datagram gets to weft's socket.
+    fn hears(&self, datagram: &Datagram) -> bool {
+        let port = match self.setup.overlay.as_ref().and_then(|overlay| overlay.options.get("port")) {
+            Some(Value::Number(port)) => *port,
+            Some(Value::Switch(_) | Value::Word(_)) | None => 4789,
+        };
+        self.setup.overlay.is_some() && i64::from(datagram.port) == port && datagram.checksum != Checksum::Wrong
+    }
+
+    /// Waits until the ledger has everything that came in.
+    fn settle(&mut self) -> Result<(), CompareError> {
+        let started = Instant::now();
+        loop {
+            let totals = self.runtime.block_on(async { self.switch.totals() });
+            if totals.in_frames >= self.arrived && totals.balanced {
+                self.arrived = totals.in_frames;
+                break;
+            }
+            if started.elapsed() > PATIENCE {
+                let what = format!("frame {} of the ledger (it has {})", self.arrived, totals.in_frames);
+                return Err(CompareError::Late { world: "weft", what });
+            }
+            std::thread::yield_now();
+        }
+        self.ends.settle(HOPS)
+    }
+
+    fn fdb_add(&mut self, entry: &FdbAdd) -> Result<Result<(), String>, CompareError> {
+        let bridge = self.bridge_of(entry.vid);
+        let mut request = json!({"bridge": bridge, "mac": entry.mac});
+        match entry.at {
+            At::Port(port) => request["port"] = self.full_name(port).into(),
+            At::Vtep(vtep) => request["vtep"] = vtep.to_string().into(),
+        }
+        match entry.kind {
+            Kind::Static => {}
+            Kind::Sticky => request["sticky"] = true.into(),
+            Kind::External => request["extern_learn"] = true.into(),
+            Kind::Learned | Kind::Locked => {
+                return Err(CompareError::Lacks(format!("nobody adds a {} entry to weft by hand", entry.kind)));
+            }
+        }
+        // As `bridge fdb replace`: whatever was there goes.
+        let named = self.switch.config().fdb.iter().any(|other| other.bridge == bridge && other.mac == entry.mac);
+        let done = self.runtime.block_on(async {
+            if named {
+                self.switch.remove_entry(&bridge, entry.mac).await?;
+            }
+            self.switch.add_entry(&request).await
+        });
+        match done {
+            Ok(_) => Ok(Ok(())),
+            Err(RuntimeError::Config(errors)) if is_unknown(&errors) => Err(CompareError::Lacks(said(&errors))),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    fn fdb_delete(&mut self, mac: MacAddr, vid: Option<u16>) -> Result<(), String> {
+        let bridge = self.bridge_of(vid);
+        self.runtime.block_on(self.switch.remove_entry(&bridge, mac)).map_err(|error| error.to_string())
+    }
+
+    fn flush(&mut self, port: Option<u8>, statics: bool) -> Result<(), String> {
+        let request = FlushRequest {
+            bridge: None,
+            port: port.map(|port| self.full_name(port)),
+            vtep: None,
+            include_static: statics,
+        };
+        self.runtime.block_on(self.switch.flush(&request)).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// What the kernel's devices count as well, by the same names.
+    fn read_counters(&mut self) -> BTreeMap<String, u64> {
+        let ledger = self.runtime.block_on(async { self.switch.ledger() });
+        let mut counters = BTreeMap::new();
+        let names: Vec<_> = (1..=PORTS).map(|port| (port, self.full_name(port))).collect();
+        for row in &ledger.rows {
+            match row.kind {
+                Place::Port => {
+                    let Some((port, _)) = names.iter().find(|(_, name)| *name == row.name) else { continue };
+                    counters.insert(counter_in(*port), row.in_frames);
+                    counters.insert(format!("port {port} out"), row.out_frames);
+                }
+                Place::Vtep | Place::Underlay if self.setup.overlay.is_some() => {
+                    let of = |reason: &str| row.drops_in.get(reason).copied().unwrap_or(0);
+                    let frame_errors = of("vxlan_reserved_bits") + of("ecn_not_capable");
+                    *counters.entry("tunnel frame errors".to_owned()).or_default() += frame_errors;
+                    *counters.entry("tunnel length errors".to_owned()).or_default() += of("inner_ip_truncated");
+                }
+                Place::Vtep | Place::Underlay | Place::Bridge => {}
+            }
+        }
+        counters
+    }
+}
+
+impl World for WeftWorld {
+    fn name(&self) -> &'static str {
+        "weft"
+    }
+
+    fn begin(&mut self, setup: &Setup) -> Result<(), CompareError> {
+        for port in std::mem::take(&mut self.down) {
+            self.link(port, true)?;
+        }
+        let cleared = self.flush(None, true);
+        cleared.map_err(|error| CompareError::Late { world: "weft", what: format!("an empty FDB ({error})") })?;
+        // The ports' MTUs are the interfaces' own, and stay when the file no longer names them.
+        let mut complete = setup.clone();
+        for port in 1..=PORTS {
+            complete.port.entry(port).or_default().entry("mtu".into()).or_insert(Value::Number(1500));
+        }
+        self.reload(&complete)?.map_err(CompareError::Lacks)?;
+        self.setup = complete;
+        self.hear();
+        // What crossed the change may have been learned after the FDB was emptied.
+        let _ = self.flush(None, false);
+        self.settle()?;
+        self.ends.collect();
+        self.base = self.read_counters().into_iter().map(|(name, value)| (name, value as i64)).collect();
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Seen, CompareError> {
+        self.ends.expect_silence()?;
+        let done = match step {
+            Step::Send { port, frame } => {
+                if self.ends.send(*port, &frame.0) && self.takes(*port, frame.0.len()) {
+                    if is_cut_off(&frame.0) {
+                        *self.base.entry(counter_in(*port)).or_default() -= 1;
+                    } else {
+                        self.arrived += 1;
+                    }
+                }
+                Ok(())
+            }
+            Step::Arrive(datagram) => {
+                let sent = self.ends.send(UNDERLAY, &datagram_frame(datagram));
+                self.arrived += u64::from(sent && self.hears(datagram));
+                Ok(())
+            }
+            Step::SetBridge { option, value } => {
+                self.change(|setup| _ = setup.bridge.insert(option.clone(), value.clone()))?
+            }
+            Step::SetPort { port, option, value } => {
+                self.change(|setup| _ = setup.port.entry(*port).or_default().insert(option.clone(), value.clone()))?
+            }
+            Step::FdbAdd(entry) => self.fdb_add(entry)?,
+            Step::FdbDelete { mac, vid } => self.fdb_delete(*mac, *vid),
+            Step::FdbFlush { port } => self.flush(*port, false),
+            Step::Link { port, up } => {
+                self.link(*port, *up)?;
+                Ok(())
+            }
+            Step::Wait { .. } => {
+                self.runtime.block_on(async { self.switch.on_tick() });
+                Ok(())
+            }
+        };
+        self.settle()?;
+        Ok(Seen { refused: done.err(), frames: self.ends.collect() })
+    }
+
+    fn fdb(&mut self) -> Result<Vec<Entry>, CompareError> {
+        let filters = self.setup.vlans.is_some();
+        let names: Vec<_> = (1..=PORTS).map(|port| (port, self.full_name(port))).collect();
+        let mut entries = Vec::new();
+        for entry in self.switch.fdb(None) {
+            let port = entry.port.as_ref().and_then(|name| names.iter().find(|(_, known)| known == name));
+            let at = match (port, entry.vtep) {
+                (Some((port, _)), _) => At::Port(*port),
+                (None, Some(vtep)) => At::Vtep(vtep),
+                (None, None) => continue,
+            };
+            let kind = match entry.origin {
+                FdbOrigin::Learned => Kind::Learned,
+                FdbOrigin::Static => Kind::Static,
+                FdbOrigin::Sticky => Kind::Sticky,
+            };
+            let vid = entry.bridge.strip_prefix('v').and_then(|vid| vid.parse().ok()).filter(|_| filters);
+            entries.push(Entry { mac: entry.mac, vid, at, kind });
+        }
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
+        let now = self.read_counters();
+        let since = |(name, value): (String, u64)| {
+            let before = self.base.get(&name).copied().unwrap_or(0);
+            (name, (value as i64 - before) as u64)
+        };
+        Ok(now.into_iter().map(since).collect())
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse("weft compare", text)
+}
+
+/// What is wrong with a configuration, in a line.
+fn said(errors: &ConfigErrors) -> String {
+    errors.reports().iter().map(|report| report.message.clone()).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether weft does not even know the key.
+fn is_unknown(errors: &ConfigErrors) -> bool {
+    errors.reports().iter().any(|report| report.message.contains("has no key"))
+}
+
+fn counter_in(port: u8) -> String {
+    format!("port {port} in")
+}
+
+/// Whether the kernel drops a frame as soon as the interface has counted it, before a bridge or a packet socket could see it:
+/// behind a tag it wants two octets more than the type (`net/core/skbuff.c`: `skb_vlan_untag`).
+fn is_cut_off(frame: &[u8]) -> bool {
+    frame.len() < 20 && matches!(frame.get(12..14), Some([0x81, 0] | [0x88, 0xa8]))
+}
+
+fn bridge_of_vlan(vid: u16) -> String {
+    format!("v{vid}")
+}
+
+/// The configuration file for a scene.
+///
+/// # Errors
+/// [`CompareError::Lacks`]: weft has no words for it.
+fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
+    let mut text = "[switch]\nworkers = 1\n".to_owned();
+    let mut of_bridge = String::new();
+    if let Some(overlay) = &setup.overlay {
+        let netns = namespace.full_name();
+        let _ = writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\nsource_ports = 4");
+        let _ = writeln!(of_bridge, "vni = {}\nremotes = {:?}", overlay.vni, words(&overlay.remotes));
+        for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
+            let value = overlay.options.get(knob.name).cloned().unwrap_or_else(|| knob.default.into());
+            // Zero is the kernel's word for "the route's own".
+            if (knob.name == "ttl" && value == Value::Number(0)) || value == Value::Word("default".into()) {
+                continue;
+            }
+            let to = if knob.weft == Weft::OfBridge { &mut of_bridge } else { &mut text };
+            to.push_str(&knob.line(&value));
+        }
+    }
+    for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Bridge) {
+        if let Some(value) = setup.bridge.get(knob.name).cloned().or_else(|| not_wefts_default(knob)) {
+            of_bridge.push_str(&knob.line(&value));
+        }
+    }
+    let bridges: Vec<_> = match &setup.vlans {
+        None => vec![BRIDGE.to_owned()],
+        Some(vlans) => {
+            let vids: BTreeSet<_> = vlans.values().flatten().map(|member| member.vid).collect();
+            vids.into_iter().map(bridge_of_vlan).collect()
+        }
+    };
+    for bridge in &bridges {
+        let _ = writeln!(text, "[[bridge]]\nname = \"{bridge}\"\n{of_bridge}");
+    }
+    for port in 1..=PORTS {
+        let (name, netns) = (port_name(port), namespace.full_name());
+        let _ = writeln!(text, "[[port]]\nname = \"{name}\"\nnetns = \"{netns}\"\nkind = \"packet\"\noffload = false");
+        let members = setup.vlans.as_ref().map(|vlans| vlans.get(&port).map_or(&[][..], Vec::as_slice));
+        text.push_str(&membership(members)?);
+        for (name, value) in setup.port.get(&port).into_iter().flatten() {
+            let Some(knob) = option::find(Part::Port, name) else {
+                return Err(CompareError::Lacks(format!("no option {name} is known to this comparison")));
+            };
+            text.push_str(&knob.line(value));
+        }
+    }
+    Ok(text)
+}
+
+/// Where weft's own default is not the kernel's, the scene has the kernel's.
+fn not_wefts_default(knob: &'static Knob) -> Option<Value> {
+    matches!(knob.name, "fdb_max_learned" | "fdb_full").then(|| knob.default.into())
+}
+
+fn words(addresses: &[std::net::IpAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// A port's place among the bridges: with VLAN filtering a bridge for each VLAN.
+fn membership(members: Option<&[VlanMember]>) -> Result<String, CompareError> {
+    let Some(members) = members else { return Ok(format!("bridge = \"{BRIDGE}\"\n")) };
+    let native = members.iter().find(|member| member.pvid);
+    if native.is_some_and(|native| !native.untagged) || members.iter().any(|member| member.untagged && !member.pvid) {
+        return Err(CompareError::Lacks(
+            "a trunk of weft's has no PVID that leaves tagged, nor another VLAN that does not".into(),
+        ));
+    }
+    let vlans: Vec<_> =
+        members.iter().map(|member| format!("{} = {:?}", member.vid, bridge_of_vlan(member.vid))).collect();
+    let mut text = format!("trunk = {{ {} }}\n", vlans.join(", "));
+    if let Some(native) = native {
+        let _ = writeln!(text, "native = {:?}", bridge_of_vlan(native.vid));
+    }
+    Ok(text)
+}
