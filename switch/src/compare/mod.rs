@@ -36,7 +36,7 @@ use self::{
     case::{Case, Step},
     observe::Observation,
     verdict::{Verdict, judge},
-    world::{CompareError, World, kernel::KernelWorld, weft::WeftWorld},
+    world::{CompareError, World, kernel::KernelWorld, userspace::WeftWorld},
 };
 use crate::{lab::Lab, sys::affinity};
 

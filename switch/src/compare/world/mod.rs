@@ -25,7 +25,7 @@
 
 mod ends;
 pub mod kernel;
-pub mod weft;
+pub mod userspace;
 
 pub(super) use ends::datagram_frame;
 
