@@ -73,6 +73,9 @@ pub struct Setup {
     /// VLAN filtering, and of which VLANs each port is a member; `None`: tags are opaque.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlans: Option<BTreeMap<u8, Vec<VlanMember>>>,
+    /// Neighbours that the bridge knows, for those whom it answers in others' names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
     /// The overlay; `None`: a local bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<Overlay>,
@@ -89,6 +92,15 @@ pub struct VlanMember {
     /// Its frames leave without a tag.
     #[serde(default)]
     pub untagged: bool,
+}
+
+/// A neighbour that a bridge knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Its IPv4 address.
+    pub ip: Ipv4Addr,
+    /// Its station.
+    pub mac: MacAddr,
 }
 
 /// A tagged membership.
@@ -302,6 +314,13 @@ impl Case {
     #[must_use]
     pub fn vlans(mut self, port: u8, members: &[VlanMember]) -> Self {
         self.setup.vlans.get_or_insert_default().insert(port, members.to_vec());
+        self
+    }
+
+    /// The bridge knows this neighbour.
+    #[must_use]
+    pub fn neighbour(mut self, ip: Ipv4Addr, mac: MacAddr) -> Self {
+        self.setup.neighbours.push(Neighbour { ip, mac });
         self
     }
 

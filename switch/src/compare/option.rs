@@ -69,6 +69,10 @@ pub enum Form {
     U32,
     /// Two, in network order.
     Be16,
+    /// None: that it is there is the value.
+    Flag,
+    /// A port's number in cases, its interface's index here.
+    Port,
     /// Milliseconds in cases, hundredths of a second here, four octets.
     Centiseconds,
     /// Milliseconds in cases, seconds here, four octets.
@@ -102,6 +106,10 @@ const fn port_switch(name: &'static str, attribute: u16, default: bool) -> Knob 
     knob(name, Part::Port, Kernel::Attribute(attribute, Form::U8), Default::Switch(default), Weft::Same)
 }
 
+const fn tunnel_switch(name: &'static str, kernel: Kernel) -> Knob {
+    knob(name, Part::Tunnel, kernel, Default::Switch(false), Weft::Same)
+}
+
 const fn weft_only(name: &'static str, part: Part, default: &'static str) -> Knob {
     knob(name, part, Kernel::Absent, Default::Word(default), Weft::Same)
 }
@@ -112,6 +120,10 @@ pub const OPTIONS: &[Knob] = &[
     knob("group_fwd_mask", Part::Bridge, Kernel::Attribute(9, Form::U16), Default::Number(0), Weft::Same),
     knob("fdb_max_learned", Part::Bridge, Kernel::Attribute(49, Form::U32), Default::Number(0), Weft::Same),
     weft_only("fdb_full", Part::Bridge, "refuse"),
+    knob("no_linklocal_learn", Part::Bridge, Kernel::Bool(0), Default::Switch(false), Weft::Same),
+    knob("mcast_snooping", Part::Bridge, Kernel::Attribute(23, Form::U8), Default::Switch(false), Weft::Same),
+    knob("vlan_protocol", Part::Bridge, Kernel::Attribute(8, Form::Be16), Default::Number(0x8100), Weft::Same),
+    knob("vlan_default_pvid", Part::Bridge, Kernel::Attribute(39, Form::U16), Default::Number(0), Weft::Same),
     knob("mtu", Part::Port, Kernel::Mtu, Default::Number(1500), Weft::Same),
     port_switch("hairpin", 4, false),
     port_switch("learning", 8, true),
@@ -119,6 +131,21 @@ pub const OPTIONS: &[Knob] = &[
     port_switch("mcast_flood", 27, true),
     port_switch("bcast_flood", 30, true),
     port_switch("isolated", 33, false),
+    port_switch("locked", 39, false),
+    port_switch("mab", 40, false),
+    port_switch("neigh_suppress", 32, false),
+    port_switch("proxy_arp", 10, false),
+    port_switch("proxy_arp_wifi", 12, false),
+    port_switch("vlan_tunnel", 29, false),
+    knob("group_fwd_mask", Part::Port, Kernel::Attribute(31, Form::U16), Default::Number(0), Weft::Same),
+    knob(
+        "state",
+        Part::Port,
+        Kernel::Attribute(1, Form::Words(&["disabled", "listening", "learning", "forwarding", "blocking"])),
+        Default::Word("forwarding"),
+        Weft::Same,
+    ),
+    knob("backup_port", Part::Port, Kernel::Attribute(34, Form::Port), Default::Number(0), Weft::Same),
     knob("learning", Part::Tunnel, Kernel::Learning, Default::Switch(true), Weft::OfBridge),
     knob("ttl", Part::Tunnel, Kernel::Attribute(5, Form::U8), Default::Number(0), Weft::Same),
     knob("tos", Part::Tunnel, Kernel::Attribute(6, Form::U8), Default::Number(0), Weft::Same),
@@ -138,6 +165,13 @@ pub const OPTIONS: &[Knob] = &[
     ),
     knob("port", Part::Tunnel, Kernel::Attribute(15, Form::Be16), Default::Number(4789), Weft::Same),
     knob("reserved_bits", Part::Tunnel, Kernel::Attribute(33, Form::ReservedBits), Default::Word("drop"), Weft::Same),
+    tunnel_switch("proxy", Kernel::Attribute(11, Form::U8)),
+    tunnel_switch("rsc", Kernel::Attribute(12, Form::U8)),
+    tunnel_switch("gbp", Kernel::Attribute(23, Form::Flag)),
+    tunnel_switch("gpe", Kernel::Attribute(27, Form::Flag)),
+    tunnel_switch("localbypass", Kernel::Attribute(31, Form::U8)),
+    knob("vxlan_learning", Part::Tunnel, Kernel::Attribute(7, Form::U8), Default::Switch(true), Weft::OfBridge),
+    knob("maxaddress", Part::Tunnel, Kernel::Attribute(9, Form::U32), Default::Number(0), Weft::OfBridge),
     weft_only("peers", Part::Tunnel, "any"),
     weft_only("ecn", Part::Tunnel, "kernel"),
     weft_only("inner_vlan", Part::Tunnel, "pass"),
@@ -156,6 +190,7 @@ impl Form {
             (Self::U8, Value::Number(number)) => vec![u8::try_from(*number).ok()?],
             // `tos inherit` is 1, and `ttl inherit` has an attribute of its own.
             (Self::U8, Value::Word(word)) if word == "inherit" => vec![1],
+            (Self::Flag, Value::Switch(true)) => vec![],
             (Self::U16, Value::Number(number)) => u16::try_from(*number).ok()?.to_ne_bytes().to_vec(),
             (Self::U32, Value::Number(number)) => u32::try_from(*number).ok()?.to_ne_bytes().to_vec(),
             (Self::Be16, Value::Number(number)) => u16::try_from(*number).ok()?.to_be_bytes().to_vec(),
@@ -222,7 +257,9 @@ mod tests {
         for knob in OPTIONS {
             assert_eq!(OPTIONS.iter().filter(|other| (other.part, other.name) == (knob.part, knob.name)).count(), 1);
             // A vxlan device is made anew.
-            if let (Kernel::Attribute(_, form), Part::Bridge | Part::Port) = (knob.kernel, knob.part) {
+            if let (Kernel::Attribute(_, form), Part::Bridge | Part::Port) = (knob.kernel, knob.part)
+                && form != Form::Port
+            {
                 assert!(form.octets(&knob.default.into()).is_some(), "{}", knob.name);
             }
         }

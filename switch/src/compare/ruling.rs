@@ -4,9 +4,13 @@
 //! names the setting that is the kernel's way, with which another case is the same. Random sequences use the kernel's way
 //! throughout: no ruling excuses what they find.
 
+use std::net::IpAddr;
+
 use super::{
-    case::{At, Case, Kind, Step, UNDERLAY},
+    case::{At, Case, Kind, LOCAL, Step, UNDERLAY},
+    frame::port_mac,
     verdict::Difference,
+    world::kernel::TUNNEL_PORT,
 };
 use crate::wire::MacAddr;
 
@@ -101,6 +105,81 @@ pub const RULINGS: &[Ruling] = &[
             },
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
             Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
+        id: "tunnel_mac",
+        question: "an inner source that is the address of the tunnel's own device",
+        kernel: "is dropped, for a loop",
+        weft: "is a station like any other: its tunnel is no device and has no address",
+        reason: "there is no such address that anybody else could have",
+        setting: "none",
+        explains: |case, difference| {
+            let of_tunnel = |step: &usize| {
+                let Some(Step::Arrive(datagram)) = case.steps.get(*step) else { return false };
+                datagram.payload.0.get(14..20) == Some(&port_mac(TUNNEL_PORT).octets()[..])
+            };
+            match difference {
+                Difference::Frames { step, reference, .. } => reference.is_empty() && of_tunnel(step),
+                Difference::Fdb { reference: None, weft: Some(entry) } => entry.mac == port_mac(TUNNEL_PORT),
+                Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
+                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            }
+        },
+    },
+    Ruling {
+        id: "impossible_remote",
+        question: "an FDB entry at a VTEP that is no other: 0.0.0.0, or the host itself",
+        kernel: "is taken; frames to it are dropped, or handed to a vxlan device of the same host",
+        weft: "is refused",
+        reason: "one switch is one host: what such an entry would do is a mistake, and said so where it is made",
+        setting: "none",
+        explains: |case, difference| {
+            let impossible = |vtep: &IpAddr| vtep.is_unspecified() || vtep.is_loopback() || *vtep == LOCAL;
+            let station = |step: &Step| {
+                let Step::FdbAdd(entry) = step else { return None };
+                matches!(&entry.at, At::Vtep(vtep) if impossible(vtep)).then_some(entry.mac)
+            };
+            let stations: Vec<_> = case.steps.iter().filter_map(station).collect();
+            match difference {
+                Difference::Refusal { step, reference: None, weft: Some(_) } => {
+                    let step = case.steps.get(*step);
+                    matches!(step, Some(Step::FdbAdd(entry)) if stations.contains(&entry.mac))
+                }
+                Difference::Frames { step, reference, .. } => match case.steps.get(*step) {
+                    Some(Step::Send { frame, .. }) => {
+                        let dst = frame.0.first_chunk().map(|octets| MacAddr::new(*octets));
+                        reference.is_empty() && dst.is_some_and(|dst| stations.contains(&dst))
+                    }
+                    Some(_) | None => false,
+                },
+                Difference::Fdb { reference: Some(entry), .. } => {
+                    matches!(&entry.at, At::Vtep(vtep) if impossible(vtep))
+                }
+                Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
+                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            }
+        },
+    },
+    Ruling {
+        id: "oversize",
+        question: "an inner IPv4 packet with DF that is too large for the tunnel, outer DF clear",
+        kernel: "is answered by ICMP in the name of its destination, which the bridge then believes to be in the tunnel",
+        weft: "is sent in fragments of the outer packet",
+        reason: "with df = \"unset\" the user allowed fragments; the bridge's FDB stays as it was",
+        setting: "df = \"set\" drops it, and counts underlay_mtu",
+        explains: |case, difference| {
+            let oversized = |step: &usize| {
+                let Some(Step::Send { frame, .. }) = case.steps.get(*step) else { return false };
+                frame.0.len() > 14 + 1450 && frame.0.get(20).is_some_and(|flags| flags & 0x40 != 0)
+            };
+            match difference {
+                Difference::Frames { step, place: UNDERLAY, reference, .. } => reference.is_empty() && oversized(step),
+                Difference::Frames { step, weft, .. } => weft.is_empty() && oversized(step),
+                Difference::Fdb { reference: Some(entry), weft: None } => entry.at == At::Vtep(super::observe::NO_VTEP),
+                Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
+                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            }
         },
     },
     Ruling {

@@ -64,6 +64,14 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, frame(a, b))
             .send(3, frame(a, c))
             .send(1, frame(c, a)),
+        Case::new("with fdb_full = evict a new address takes an old one's place")
+            .statement(12)
+            .ruling("fdb_full")
+            .bridge("fdb_full", "evict")
+            .bridge("fdb_max_learned", 2)
+            .send(1, frame(b, a))
+            .send(1, frame(b, station(4)))
+            .send(3, frame(b, c)),
         Case::new("a user's entries do not count against the limit")
             .statement(12)
             .bridge("fdb_max_learned", 1)

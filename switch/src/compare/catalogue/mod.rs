@@ -17,7 +17,9 @@
 
 mod flooding;
 mod learning;
+mod ports;
 mod reserved;
+mod vlan;
 mod vxlan_receive;
 mod vxlan_send;
 
@@ -47,6 +49,8 @@ const GROUPS: &[Group] = &[
     group("reserved groups", About::Bridge, reserved::cases),
     group("learning", About::Bridge, learning::cases),
     group("flooding", About::Bridge, flooding::cases),
+    group("ports", About::Bridge, ports::cases),
+    group("vlan", About::Bridge, vlan::cases),
     group("vxlan receive", About::Vxlan, vxlan_receive::cases),
     group("vxlan send", About::Vxlan, vxlan_send::cases),
 ];

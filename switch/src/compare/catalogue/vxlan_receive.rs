@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     compare::{
-        case::{At, Case, Checksum, Datagram, Kind, VNI, vtep},
+        case::{At, Case, Checksum, Datagram, Kind, UNDERLAY, VNI, vtep},
         frame::{
             ARP, DOT1Q, ICMP, IPV4, IPV6, arp_request, echo, ethernet, frame, group, ipv4, ipv6, port_mac, reserved,
             station, tagged, unpadded, vxlan, with_header,
@@ -101,6 +101,15 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, frame(far, b)),
         case("an inner source of zeros is dropped").row(3).arrive(vtep(2), vxlan(VNI, &frame(a, MacAddr::ZERO))),
         case("an inner source that is a group is dropped").row(3).arrive(vtep(2), vxlan(VNI, &frame(a, group(1)))),
+        case("an inner source that is the tunnel's own address is dropped")
+            .row(4)
+            .ruling("tunnel_mac")
+            .arrive(vtep(2), vxlan(VNI, &frame(a, port_mac(9)))),
+        case("with the tunnel's device down nothing arrives")
+            .row(13)
+            .statement(55)
+            .link(UNDERLAY, false)
+            .arrive(vtep(2), good.clone()),
         case("a source with a static entry at another VTEP is dropped")
             .row(5)
             .fdb(far, At::Vtep(vtep(3)), Kind::Static)

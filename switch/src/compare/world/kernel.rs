@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     compare::{
-        case::{At, FdbAdd, Kind, LOCAL, Options, Overlay, PORTS, Setup, Step, UNDERLAY, Value, VlanMember, vtep},
+        case::{
+            At, FdbAdd, Kind, LOCAL, Neighbour, Options, Overlay, PORTS, Setup, Step, UNDERLAY, Value, VlanMember, vtep,
+        },
         observe::{Entry, NO_VTEP, Seen},
         option::{self, Form, Kernel, Knob, Part},
     },
@@ -27,6 +29,8 @@ use crate::{
 
 const BRIDGE: &str = "br0";
 const TUNNEL: &str = "vx0";
+/// The vxlan device's own address is that of a port of this number.
+pub(in crate::compare) const TUNNEL_PORT: u8 = 9;
 /// Hops from a port to a port, by way of the tunnel at most: in, its copies; out of the tunnel, into the bridge, its copies.
 const HOPS: u32 = 3;
 const BRIDGE_FAMILY: u8 = Request::BRIDGE_FAMILY;
@@ -58,6 +62,8 @@ const IFLA_VXLAN_LOCAL: u16 = 4;
 const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
 const IFLA_VXLAN_UDP_CSUM: u16 = 18;
+/// Options of the tunnel whose default here is not the kernel's own.
+const SPOKEN: [&str; 2] = ["source_port_range", "port"];
 const IFF_UP: u32 = 1;
 const STATE_FORWARDING: u8 = 3;
 // include/uapi/linux/neighbour.h
@@ -85,6 +91,7 @@ pub struct KernelWorld {
     /// Options that are not as they were in the beginning.
     touched: Vec<(Part, u8, &'static Knob)>,
     vlans: BTreeMap<u8, Vec<VlanMember>>,
+    neighbours: Vec<Neighbour>,
     down: Vec<u8>,
     /// Options that the kernel is known to have, and VLAN filtering.
     proven: Vec<(Part, &'static str)>,
@@ -136,6 +143,7 @@ impl KernelWorld {
             tunnel: None,
             touched: Vec::new(),
             vlans: BTreeMap::new(),
+            neighbours: Vec::new(),
             down: Vec::new(),
             proven: Vec::new(),
             filters: None,
@@ -153,6 +161,11 @@ impl KernelWorld {
             return self.tunnel.as_ref().map_or(0, |tunnel| tunnel.index);
         }
         self.ports[usize::from(port) - 1]
+    }
+
+    /// The index of a port's interface; 0 of none.
+    fn index_of(&self, port: i64) -> u32 {
+        usize::try_from(port - 1).ok().and_then(|at| self.ports.get(at)).copied().unwrap_or(0)
     }
 
     /// A port that was set up takes part once the kernel has noticed its carrier (`net/core/link_watch.c`), which it does in
@@ -216,7 +229,11 @@ impl KernelWorld {
         let done = match knob.kernel {
             Kernel::Absent => return Ok(Ok(())),
             Kernel::Attribute(number, form) => {
-                let Some(octets) = form.octets(value) else {
+                let octets = match (form, value) {
+                    (Form::Port, Value::Number(port)) => Some(self.index_of(*port).to_ne_bytes().to_vec()),
+                    _ => form.octets(value),
+                };
+                let Some(octets) = octets else {
                     return Ok(Err(io::Error::from(io::ErrorKind::InvalidInput)));
                 };
                 match part {
@@ -238,7 +255,7 @@ impl KernelWorld {
             }
             Kernel::Learning => Ok(()),
         };
-        if done.is_ok() {
+        if done.is_ok() && *value != knob.default.into() {
             self.prove(part, index, knob)?;
         }
         Ok(done)
@@ -270,7 +287,8 @@ impl KernelWorld {
         for port in std::mem::take(&mut self.down) {
             self.link(port, true)?;
         }
-        for (part, port, knob) in std::mem::take(&mut self.touched) {
+        // Backwards: `mab` can be on with `locked` only.
+        for (part, port, knob) in std::mem::take(&mut self.touched).into_iter().rev() {
             let done = self.put(part, port, knob, &knob.default.into())?;
             done.map_err(CompareError::io(format!("restore {}", knob.name)))?;
         }
@@ -284,7 +302,18 @@ impl KernelWorld {
             }
             self.filters = Some(false);
         }
+        for neighbour in std::mem::take(&mut self.neighbours) {
+            self.neighbour(neighbour, Request::DELETE_NEIGHBOUR, 0).map_err(CompareError::io("remove a neighbour"))?;
+        }
         self.clear_fdb()
+    }
+
+    fn neighbour(&mut self, neighbour: Neighbour, kind: u16, flags: u16) -> io::Result<()> {
+        const AF_INET: u8 = 2;
+        let request = Request::neighbour(kind, AF_INET, self.bridge, NUD_PERMANENT, 0)
+            .with(NDA_DST, &neighbour.ip.octets())
+            .with(NDA_LLADDR, &neighbour.mac.octets());
+        self.rtnl.change(&request, flags)
     }
 
     fn clear_fdb(&mut self) -> Result<(), CompareError> {
@@ -379,20 +408,23 @@ impl KernelWorld {
                     data = data.with(IFLA_VXLAN_TTL_INHERIT, &[]);
                 }
                 Kernel::Attribute(number, form) => {
-                    if let Some(octets) = form.octets(&value) {
+                    // What a kernel may lack is only mentioned where it is asked for.
+                    let asked_for = overlay.options.contains_key(knob.name) || SPOKEN.contains(&knob.name);
+                    if let Some(octets) = form.octets(&value).filter(|_| asked_for) {
                         data = data.with(number, &octets);
                     }
                 }
-                Kernel::Learning => {
+                Kernel::Learning if !overlay.options.contains_key("vxlan_learning") => {
                     data = data.with(IFLA_VXLAN_LEARNING, &[u8::from(value == Value::Switch(true))]);
                 }
+                Kernel::Learning => {}
                 Kernel::Bool(_) | Kernel::Mtu | Kernel::Absent => {}
             }
         }
         let info = Nest::default().with(IFLA_INFO_KIND, b"vxlan\0").nest(IFLA_INFO_DATA, &data);
         let request = Request::link(Request::NEW_LINK, 0, 0, IFF_UP, IFF_UP)
             .with(IFLA_IFNAME, format!("{TUNNEL}\0").as_bytes())
-            .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(9).octets())
+            .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(TUNNEL_PORT).octets())
             .with(IFLA_MASTER, &self.bridge.to_ne_bytes())
             .nest(IFLA_LINKINFO, &info);
         let made = self.rtnl.change(&request, rtnl::CREATE | rtnl::EXCLUSIVE);
@@ -516,6 +548,11 @@ impl World for KernelWorld {
         self.options(Part::Bridge, 0, &setup.bridge)?;
         for (port, options) in &setup.port {
             self.options(Part::Port, *port, options)?;
+        }
+        for neighbour in &setup.neighbours {
+            self.neighbour(*neighbour, Request::NEW_NEIGHBOUR, rtnl::CREATE | rtnl::REPLACE)
+                .map_err(CompareError::io("add a neighbour"))?;
+            self.neighbours.push(*neighbour);
         }
         if let Some(overlay) = &setup.overlay {
             self.learning(overlay)?;

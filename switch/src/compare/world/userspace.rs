@@ -314,6 +314,9 @@ impl World for WeftWorld {
             Step::FdbAdd(entry) => self.fdb_add(entry)?,
             Step::FdbDelete { mac, vid } => self.fdb_delete(*mac, *vid),
             Step::FdbFlush { port } => self.flush(*port, false),
+            Step::Link { port: UNDERLAY, .. } => {
+                return Err(CompareError::Lacks("weft's tunnel is no interface that could be down".into()));
+            }
             Step::Link { port, up } => {
                 self.link(*port, *up)?;
                 Ok(())
@@ -339,7 +342,11 @@ impl World for WeftWorld {
                 (None, None) => continue,
             };
             let kind = match entry.origin {
+                FdbOrigin::Learned if entry.locked => Kind::Locked,
                 FdbOrigin::Learned => Kind::Learned,
+                FdbOrigin::ExternLearn => Kind::External,
+                // The kernel's side leaves its own out, too.
+                FdbOrigin::Permanent => continue,
                 FdbOrigin::Static => Kind::Static,
                 FdbOrigin::Sticky => Kind::Sticky,
             };
@@ -400,7 +407,9 @@ fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
         let _ = writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\nsource_ports = 4");
         let _ = writeln!(of_bridge, "vni = {}\nremotes = {:?}", overlay.vni, words(&overlay.remotes));
         for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
-            let value = overlay.options.get(knob.name).cloned().unwrap_or_else(|| knob.default.into());
+            let Some(value) = overlay.options.get(knob.name).cloned().or_else(|| not_wefts_default(knob)) else {
+                continue;
+            };
             // Zero is the kernel's word for "the route's own".
             if (knob.name == "ttl" && value == Value::Number(0)) || value == Value::Word("default".into()) {
                 continue;
@@ -428,20 +437,31 @@ fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
         let (name, netns) = (port_name(port), namespace.full_name());
         let _ = writeln!(text, "[[port]]\nname = \"{name}\"\nnetns = \"{netns}\"\nkind = \"packet\"\noffload = false");
         let members = setup.vlans.as_ref().map(|vlans| vlans.get(&port).map_or(&[][..], Vec::as_slice));
-        text.push_str(&membership(members)?);
+        text.push_str(&membership(members));
         for (name, value) in setup.port.get(&port).into_iter().flatten() {
             let Some(knob) = option::find(Part::Port, name) else {
                 return Err(CompareError::Lacks(format!("no option {name} is known to this comparison")));
             };
-            text.push_str(&knob.line(value));
+            match (knob.name, value) {
+                ("backup_port", Value::Number(0)) => {}
+                ("backup_port", Value::Number(port)) => {
+                    let _ = writeln!(text, "backup_port = \"{netns}/{}\"", port_name(*port as u8));
+                }
+                _ => text.push_str(&knob.line(value)),
+            }
         }
+    }
+    for (neighbour, bridge) in setup.neighbours.iter().flat_map(|n| bridges.iter().map(move |bridge| (n, bridge))) {
+        let _ =
+            writeln!(text, "[[neigh]]\nbridge = {bridge:?}\nip = \"{}\"\nmac = \"{}\"", neighbour.ip, neighbour.mac);
     }
     Ok(text)
 }
 
 /// Where weft's own default is not the kernel's, the scene has the kernel's.
 fn not_wefts_default(knob: &'static Knob) -> Option<Value> {
-    matches!(knob.name, "fdb_max_learned" | "fdb_full").then(|| knob.default.into())
+    const NAMES: [&str; 5] = ["fdb_max_learned", "fdb_full", "peers", "df", "source_port_range"];
+    NAMES.contains(&knob.name).then(|| knob.default.into())
 }
 
 fn words(addresses: &[std::net::IpAddr]) -> Vec<String> {
@@ -449,19 +469,15 @@ fn words(addresses: &[std::net::IpAddr]) -> Vec<String> {
 }
 
 /// A port's place among the bridges: with VLAN filtering a bridge for each VLAN.
-fn membership(members: Option<&[VlanMember]>) -> Result<String, CompareError> {
-    let Some(members) = members else { return Ok(format!("bridge = \"{BRIDGE}\"\n")) };
-    let native = members.iter().find(|member| member.pvid);
-    if native.is_some_and(|native| !native.untagged) || members.iter().any(|member| member.untagged && !member.pvid) {
-        return Err(CompareError::Lacks(
-            "a trunk of weft's has no PVID that leaves tagged, nor another VLAN that does not".into(),
-        ));
-    }
+fn membership(members: Option<&[VlanMember]>) -> String {
+    let Some(members) = members else { return format!("bridge = \"{BRIDGE}\"\n") };
     let vlans: Vec<_> =
         members.iter().map(|member| format!("{} = {:?}", member.vid, bridge_of_vlan(member.vid))).collect();
     let mut text = format!("trunk = {{ {} }}\n", vlans.join(", "));
-    if let Some(native) = native {
+    if let Some(native) = members.iter().find(|member| member.pvid) {
         let _ = writeln!(text, "native = {:?}", bridge_of_vlan(native.vid));
     }
-    Ok(text)
+    let untagged: Vec<_> = members.iter().filter(|member| member.untagged).map(|member| member.vid).collect();
+    let _ = writeln!(text, "untagged = {untagged:?}");
+    text
 }

@@ -1,0 +1,129 @@
+//! VLAN filtering: which VLAN a frame is of, who is a member, which tag it leaves with.
+
+use crate::{
+    compare::{
+        case::{At, Case, Kind, VlanMember, access, tagged as member},
+        frame::{DOT1AD, DOT1Q, frame, group, reserved, station, tagged, tci},
+    },
+    wire::MacAddr,
+};
+
+/// Two hosts in VLAN 10, one in VLAN 20, and a trunk of both.
+fn case(name: &str) -> Case {
+    Case::new(name)
+        .vlans(1, &[access(10)])
+        .vlans(2, &[access(10)])
+        .vlans(3, &[access(20)])
+        .vlans(4, &[member(10), member(20)])
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let (a, b, c) = (station(1), station(2), station(3));
+    let all = |src| frame(MacAddr::BROADCAST, src);
+    let vlan = |frame: &[u8], vid| tagged(frame, DOT1Q, vid);
+    vec![
+        case("an untagged frame takes the PVID").statement(27).send(1, all(a)).send(3, all(c)),
+        case("a frame leaves an access port without its tag").statement(28).send(4, vlan(&all(a), 10)),
+        case("a frame leaves a trunk with its tag").statement(28).send(1, all(a)).send(3, frame(a, c)),
+        case("an untagged frame on a trunk without PVID is dropped").statement(27).send(4, all(a)),
+        case("a priority-tagged frame on a trunk without PVID is dropped")
+            .statement(27)
+            .send(4, tagged(&all(a), DOT1Q, tci(5, 0))),
+        case("a priority-tagged frame takes the PVID").statement(27).send(1, tagged(&all(a), DOT1Q, tci(5, 0))),
+        case("a priority goes through a trunk").statement(27).send(4, tagged(&all(a), DOT1Q, tci(5, 10))),
+        case("the drop-eligible bit goes through").statement(27).send(4, tagged(&all(a), DOT1Q, tci(1, 10) | 0x1000)),
+        case("a VLAN that is not the port's is dropped")
+            .statement(27)
+            .send(4, vlan(&all(a), 30))
+            .send(1, vlan(&all(a), 20)),
+        case("a tagged frame of the PVID enters an access port").statement(27).send(1, vlan(&all(a), 10)),
+        case("VLAN 4095 is dropped").statement(27).send(4, vlan(&all(a), 4095)).send(1, vlan(&all(a), 4095)),
+        case("a port of no VLAN gets and gives nothing").statement(28).vlans(2, &[]).send(2, all(b)).send(1, all(a)),
+        case("the same address in two VLANs is two stations")
+            .statement(9)
+            .send(1, all(a))
+            .send(3, all(a))
+            .send(4, vlan(&frame(a, b), 10))
+            .send(4, vlan(&frame(a, b), 20)),
+        case("what is known in one VLAN is unknown in another")
+            .statement(9)
+            .send(4, vlan(&all(b), 10))
+            .send(3, frame(b, c)),
+        case("a provider's tag is payload to a customer bridge")
+            .statement(27)
+            .send(1, tagged(&all(a), DOT1AD, 10))
+            .send(4, tagged(&all(a), DOT1AD, 10)),
+        case("a second tag stays inside")
+            .statement(28)
+            .send(4, vlan(&vlan(&all(a), 20), 10))
+            .send(1, vlan(&vlan(&all(a), 20), 10)),
+        case("a static entry counts in its VLAN alone")
+            .statement(15)
+            .fdb_vlan(c, At::Port(1), 10, Kind::Static)
+            .send(2, frame(c, b))
+            .send(4, vlan(&frame(c, b), 10))
+            .send(4, vlan(&frame(c, b), 20)),
+        case("a station moves within its VLAN")
+            .statement(11)
+            .send(1, all(a))
+            .send(2, all(a))
+            .send(4, vlan(&frame(a, c), 10)),
+        case("a reserved frame is kept in every VLAN")
+            .statement(5)
+            .send(1, frame(reserved(0x0e), a))
+            .send(4, vlan(&frame(reserved(0x0e), a), 20))
+            .send(4, vlan(&frame(a, b), 10)),
+        case("a frame from a VLAN that is not the port's teaches nothing")
+            .statement(7)
+            .send(4, vlan(&all(a), 30))
+            .send(1, vlan(&frame(group(1), b), 20)),
+        case("a frame to its own VLAN's hairpin port comes back untagged")
+            .statement(19)
+            .port(1, "hairpin", true)
+            .send(1, all(a)),
+        case("isolated ports in one VLAN")
+            .statement(22)
+            .port(1, "isolated", true)
+            .port(2, "isolated", true)
+            .send(1, all(a)),
+        case("a trunk with a native VLAN takes untagged frames")
+            .statement(27)
+            .vlans(4, &[member(10), access(20)])
+            .send(4, all(a))
+            .send(4, vlan(&all(b), 20))
+            .send(4, vlan(&all(c), 10))
+            .send(3, all(c))
+            .send(1, all(a)),
+        case("a PVID that leaves tagged")
+            .statement(28)
+            .vlans(4, &[VlanMember { vid: 20, pvid: true, untagged: false }])
+            .send(4, all(a))
+            .send(3, all(c)),
+        case("two VLANs that leave untagged")
+            .statement(28)
+            .vlans(4, &[access(10), VlanMember { vid: 20, pvid: false, untagged: true }])
+            .send(1, all(a))
+            .send(3, all(c))
+            .send(4, all(b)),
+        case("a provider bridge takes provider tags for its own")
+            .statement(29)
+            .bridge("vlan_protocol", 0x88a8)
+            .send(4, tagged(&all(a), DOT1AD, 10))
+            .send(4, vlan(&all(a), 10))
+            .send(1, vlan(&all(b), 20)),
+        case("a provider bridge passes the customers' groups")
+            .statement(29)
+            .bridge("vlan_protocol", 0x88a8)
+            .send(1, frame(reserved(0), a))
+            .send(1, frame(reserved(8), a))
+            .send(1, frame(reserved(0x0e), a)),
+        case("the default PVID can't change while VLANs are filtered")
+            .statement(30)
+            .set_bridge("vlan_default_pvid", 10)
+            .send(1, all(a)),
+        case("a vlan_tunnel port takes a tunnel's id for its VLAN")
+            .statement(31)
+            .port(4, "vlan_tunnel", true)
+            .send(4, vlan(&all(a), 10)),
+    ]
+}
