@@ -116,6 +116,8 @@ drop_reasons! {
     EcnNotCapable = "ecn_not_capable",
 
     // to the underlay
+    /// ARP or a neighbour solicitation that `proxy` keeps off the overlay, answered or not
+    NeighProxied = "neigh_proxied",
     /// longer than what fits the underlay behind an outer header
     UnderlayMtu = "underlay_mtu",
     /// the kernel knows no way to the VTEP

@@ -1,7 +1,10 @@
 //! Who has which IP address in a bridge: what somebody needs who answers ARP and neighbour solicitations in another's
 //! name. Named by the user; nothing is learned from frames.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use crate::wire::MacAddr;
 
@@ -16,24 +19,35 @@ pub struct Neigh {
 
 /// The neighbours of one bridge. Part of the tables' snapshot: it never changes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Neighs(HashMap<IpAddr, Neigh, foldhash::fast::RandomState>);
+pub struct Neighs {
+    by_ip: HashMap<IpAddr, Neigh, foldhash::fast::RandomState>,
+    routers: HashSet<MacAddr, foldhash::fast::RandomState>,
+}
 
 impl Neighs {
     /// Who has this address.
     #[inline]
     pub fn get(&self, ip: IpAddr) -> Option<Neigh> {
-        self.0.get(&ip).copied()
+        self.by_ip.get(&ip).copied()
     }
 
     /// Whether nobody is known.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_ip.is_empty()
+    }
+
+    /// Whether a router has this Ethernet address.
+    #[inline]
+    pub fn is_router(&self, mac: MacAddr) -> bool {
+        self.routers.contains(&mac)
     }
 }
 
 impl FromIterator<(IpAddr, Neigh)> for Neighs {
     fn from_iter<I: IntoIterator<Item = (IpAddr, Neigh)>>(neighs: I) -> Self {
-        Self(neighs.into_iter().collect())
+        let by_ip: HashMap<_, Neigh, _> = neighs.into_iter().collect();
+        let routers = by_ip.values().filter(|neigh| neigh.router).map(|neigh| neigh.mac).collect();
+        Self { by_ip, routers }
     }
 }
 
@@ -47,6 +61,7 @@ mod tests {
         let neighs: Neighs = [("fd00::1".parse().unwrap(), neigh)].into_iter().collect();
         assert_eq!(neighs.get("fd00::1".parse().unwrap()), Some(neigh));
         assert_eq!(neighs.get("fd00::2".parse().unwrap()), None);
+        assert!(neighs.is_router(neigh.mac) && !neighs.is_router(MacAddr::ZERO));
         assert!(!neighs.is_empty() && Neighs::default().is_empty());
     }
 }

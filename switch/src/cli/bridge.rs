@@ -42,6 +42,18 @@ struct AddArgs {
     /// Do not learn source addresses of what comes from VTEPs
     #[arg(long)]
     no_vxlan_learning: bool,
+    /// Answer ARP and neighbour solicitations for known neighbours instead of sending them to VTEPs
+    #[arg(long)]
+    proxy: bool,
+    /// Send packets to a router straight to the station that they are for
+    #[arg(long)]
+    rsc: bool,
+    /// Tell of unicast that nobody knows a VTEP for
+    #[arg(long)]
+    l2miss: bool,
+    /// Tell of IP addresses that the neighbours do not have
+    #[arg(long)]
+    l3miss: bool,
     /// Most entries behind VTEPs; 0 for no limit
     #[arg(long, value_name = "COUNT")]
     maxaddress: Option<u32>,
@@ -88,6 +100,10 @@ fn request(args: &AddArgs) -> BridgeRequest {
         remotes: args.remotes.clone(),
         learning: args.no_learning.then_some(false),
         vxlan_learning: args.no_vxlan_learning.then_some(false),
+        proxy: args.proxy.then_some(true),
+        rsc: args.rsc.then_some(true),
+        l2miss: args.l2miss.then_some(true),
+        l3miss: args.l3miss.then_some(true),
         maxaddress: args.maxaddress,
         ageing: args.ageing.clone(),
         fdb_max_learned: args.fdb_max_learned,

@@ -10,7 +10,7 @@ use std::{
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, StatusCode,
-    body::Bytes,
+    body::{Bytes, Incoming},
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
@@ -20,8 +20,8 @@ use tokio::{net::UnixStream, time::timeout};
 use super::{BAD_USAGE, NOT_SO};
 use crate::{
     control::api::model::{
-        ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Ledger,
-        NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
+        ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Happening,
+        Ledger, NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
     },
     wire::MacAddr,
 };
@@ -191,6 +191,32 @@ impl Client {
         self.post("/v1/reload", None::<&()>).await
     }
 
+    /// What happens from now on: each line as it came, and what it says, until `more` says false or the switch ends.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn events(&self, mut more: impl FnMut(&str, &Happening) -> bool) -> Result<(), ClientError> {
+        let request = self.request(Method::GET, "/v1/events", None::<&()>)?;
+        let (status, mut body) = self.begin(request).await?;
+        if !status.is_success() {
+            let body = body.collect().await.map_err(|error| self.garbled(error))?;
+            return Err(refused(status, &body.to_bytes()));
+        }
+        let mut waiting = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.garbled(error))?;
+            waiting.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = waiting.drain(..=end).collect();
+                let happening = self.understand(&line[..end])?;
+                if !more(&String::from_utf8_lossy(&line[..end]), &happening) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
         let body = self.send(Method::GET, target, None::<&()>).await?;
         self.understand(&body)
@@ -216,13 +242,7 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        // a proxy in between, or a panic, has no body of ours
-        let refusal = serde_json::from_slice(&body).unwrap_or_else(|_| ApiError {
-            error: String::from_utf8_lossy(&body).trim().to_owned(),
-            help: None,
-            mistakes: Vec::new(),
-        });
-        Err(ClientError::Refused { status, refusal })
+        Err(refused(status, &body))
     }
 
     async fn exchange(
@@ -231,13 +251,17 @@ impl Client {
         target: &str,
         body: Option<&impl Serialize>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| ClientError::connect(&self.socket, error))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.garbled(error))?;
-        // ends by itself when `sender` is gone
-        tokio::spawn(connection);
+        let (status, body) = self.begin(self.request(method, target, body)?).await?;
+        let body = body.collect().await.map_err(|error| self.garbled(error))?;
+        Ok((status, body.to_bytes()))
+    }
 
+    fn request(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let request = Request::builder().method(method).uri(target).header(HOST, "weft");
         let request = match body {
             Some(body) => {
@@ -246,11 +270,19 @@ impl Client {
             }
             None => request.body(Full::default()),
         };
-        let request = request.map_err(|error| self.garbled(error))?;
+        request.map_err(|error| self.garbled(error))
+    }
+
+    /// Sends a request; the answer's status, and its body as it comes.
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Incoming), ClientError> {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| ClientError::connect(&self.socket, error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.garbled(error))?;
+        // ends by itself when `sender` is gone
+        tokio::spawn(connection);
         let answer = sender.send_request(request).await.map_err(|error| self.garbled(error))?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| self.garbled(error))?;
-        Ok((status, body.to_bytes()))
+        Ok((answer.status(), answer.into_body()))
     }
 
     fn understand<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
@@ -260,6 +292,16 @@ impl Client {
     fn garbled(&self, what: impl ToString) -> ClientError {
         ClientError::Garbled { socket: self.socket.clone(), what: what.to_string() }
     }
+}
+
+/// What a refusal says; a proxy in between, or a panic, has no body of ours.
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    let refusal = serde_json::from_slice(body).unwrap_or_else(|_| ApiError {
+        error: String::from_utf8_lossy(body).trim().to_owned(),
+        help: None,
+        mistakes: Vec::new(),
+    });
+    ClientError::Refused { status, refusal }
 }
 
 /// Why a request came to nothing.
@@ -383,6 +425,21 @@ mod tests {
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         (Client::new(socket), directory)
+    }
+
+    #[tokio::test]
+    async fn events_are_read_line_by_line_until_enough() {
+        let lines = "{\"event\":\"aged\",\"entries\":1}\n{\"event\":\"lost\",\"events\":2}\n{\"event\":\"aged\",";
+        let (client, _directory) = serve(Router::new().route("/v1/events", get(async move || lines)));
+        let mut told = Vec::new();
+        client
+            .events(|_, happening| {
+                told.push(happening.clone());
+                told.len() < 2
+            })
+            .await
+            .unwrap();
+        assert_eq!(told, [Happening::Aged { entries: 1 }, Happening::Lost { events: 2 }]);
     }
 
     #[tokio::test]

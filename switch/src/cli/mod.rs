@@ -8,6 +8,7 @@ mod check;
 pub mod client;
 mod compare;
 mod demo;
+mod events;
 mod fdb;
 mod neigh;
 mod output;
@@ -49,6 +50,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Show the state of the running switch
     Show(show::ShowArgs),
+    /// Tell what happens in the running switch, until it ends
+    Events(events::EventsArgs),
     /// Change the forwarding database of the running switch
     Fdb(fdb::FdbArgs),
     /// Tell the running switch who has which IP address
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Fdb(args) => fdb::run(&args),
         Command::Neigh(args) => neigh::run(&args),
         Command::Port(args) => port::run(&args),
@@ -166,6 +170,7 @@ mod tests {
             "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --port left/eth0 --sticky",
             "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --vtep 192.0.2.2:8472",
             "weft fdb del --bridge blue --mac 02:00:00:00:00:01",
+            "weft events --json",
             "weft fdb flush",
             "weft neigh add --bridge blue --ip 10.0.0.2 --mac 02:00:00:00:00:02",
             "weft neigh add --bridge blue --ip fd00::1 --mac 02:00:00:00:00:01 --router",

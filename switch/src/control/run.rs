@@ -17,6 +17,8 @@ use super::{
 
 /// How often old entries are looked for and facts are heard.
 const TICK: Duration = Duration::from_secs(1);
+/// How often facts are heard while somebody listens to what happens: a switch that nobody listens to sleeps.
+const SHORT_TICK: Duration = Duration::from_millis(50);
 
 /// Why a switch could not run.
 #[derive(Debug, thiserror::Error)]
@@ -80,15 +82,20 @@ impl Signals {
 async fn attend(api: &Api, signals: &mut Signals, mut events: mpsc::Receiver<Event>) -> Result<(), RunError> {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut short_tick = interval(SHORT_TICK);
+    short_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut listened_to = false;
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
             _ = signals.hang_up.recv() => hang_up(api).await,
             Some(event) = events.recv() => api.switch.lock().await.on_event(event).await,
+            _ = short_tick.tick(), if listened_to => api.switch.lock().await.on_short_tick(),
             _ = tick.tick() => {
                 let mut switch = api.switch.lock().await;
                 switch.on_tick();
+                listened_to = switch.is_listened_to();
                 if !switch.is_alive() {
                     error!("a worker has died");
                     return Err(RunError::Worker);

@@ -8,7 +8,7 @@ use weft_vxlan::{
     header::{HEADER_LEN, Header},
 };
 
-use super::{Slot, counters::Counters, vteps::VtepCache, walk::Staged};
+use super::{Slot, counters::Counters, tunnel::Rewritten, vteps::VtepCache, walk::Staged};
 use crate::{
     bridge::{DropReason, Overlay, Tables},
     ids::{BridgeId, Endpoint, PortId, VtepId},
@@ -57,7 +57,7 @@ impl<'w> Egress<'w> {
     pub(super) fn deliver(&mut self, staged: &Staged<'w>, to: Endpoint) {
         let result = match to {
             Endpoint::Port(port) => self.send_to_port(port, staged),
-            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged, None),
         };
         if let Err(reason) = result {
             self.counters.dropped_out(to, staged.bridge_id(), reason, u64::from(staged.frames));
@@ -68,7 +68,7 @@ impl<'w> Egress<'w> {
     pub(super) fn deliver_now(&mut self, staged: &Staged<'_>, to: Endpoint) {
         let result = match to {
             Endpoint::Port(port) => self.send_to_port_now(port, staged),
-            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged, None),
         };
         if let Err(reason) = result {
             self.counters.dropped_out(to, staged.bridge_id(), reason, u64::from(staged.frames));
@@ -133,6 +133,48 @@ impl<'w> Egress<'w> {
         Ok(())
     }
 
+    /// Sends a frame of the switch's own at a port, untagged or with the bridge's tag there. `Err`: it was not sent.
+    pub(super) fn send_own(&mut self, port: PortId, bridge: BridgeId, bytes: &[u8]) -> Result<(), DropReason> {
+        let exit = self.open_exit(port, bridge)?;
+        let tag = exit.vid.map(|vid| Tag(0).with_vid(vid));
+        let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        slot.send(&TxFrame { bytes, tag, vnet: VnetHeader::NONE }, 1)
+    }
+
+    /// As [`Egress::deliver`], with other addresses.
+    pub(super) fn deliver_rewritten(&mut self, staged: &Staged<'_>, to: Endpoint, macs: Rewritten) {
+        let result = match to {
+            Endpoint::Port(port) => self.send_rewritten(port, staged, macs),
+            Endpoint::Vtep(vtep) => self.send_to_vtep(vtep, staged, Some(macs)),
+        };
+        if let Err(reason) = result {
+            self.counters.dropped_out(to, staged.bridge_id(), reason, u64::from(staged.frames));
+        }
+    }
+
+    /// To a port segment by segment, since a frame can't be changed where it is.
+    fn send_rewritten(&mut self, port: PortId, staged: &Staged<'_>, macs: Rewritten) -> Result<(), DropReason> {
+        let exit = self.open_exit(port, staged.bridge_id())?;
+        if !self.tables.port(port).is_some_and(|entry| entry.up) {
+            return Err(DropReason::PortDown);
+        }
+        if staged.vnet.gso.is_none() && exceeds(exit.mtu, staged.bytes) {
+            return Err(DropReason::EgressMtu);
+        }
+        let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
+        let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
+        let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
+        for index in 0..segments.count() {
+            let segment = &mut self.scratch[..segments.len(index)];
+            segments.write(index, segment);
+            macs.write(segment);
+            if let Err(reason) = slot.send(&TxFrame { bytes: segment, tag, vnet: VnetHeader::NONE }, 1) {
+                self.counters.dropped_out(Endpoint::Port(port), staged.bridge_id(), reason, 1);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks up what frames of `bridge` that leave at `port` have in common.
     #[inline(never)]
     fn open_exit(&mut self, port: PortId, bridge: BridgeId) -> Result<Exit, DropReason> {
@@ -155,7 +197,7 @@ impl<'w> Egress<'w> {
 
     /// `Err`: nothing of it was queued. What was queued is counted by the flush.
     #[inline(never)]
-    fn send_to_vtep(&mut self, vtep: VtepId, staged: &Staged<'_>) -> Result<(), DropReason> {
+    fn send_to_vtep(&mut self, vtep: VtepId, staged: &Staged<'_>, macs: Option<Rewritten>) -> Result<(), DropReason> {
         let (Some(overlay), Some(vni)) = (&self.tables.overlay, staged.bridge.vni) else {
             return Err(DropReason::UnderlayAbsent);
         };
@@ -175,6 +217,9 @@ impl<'w> Egress<'w> {
         for index in 0..segments.count() {
             let datagram = underlay.reserve(&target, hash, HEADER_LEN + segments.len(index));
             encapsulate(header, &segments, index, datagram);
+            if let Some(macs) = macs {
+                macs.write(&mut datagram[HEADER_LEN..]);
+            }
         }
         Ok(())
     }

@@ -13,10 +13,11 @@ mod egress;
 mod poller;
 mod run;
 pub mod thread;
+mod tunnel;
 pub mod vteps;
 mod walk;
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
@@ -58,6 +59,20 @@ pub enum Fact {
         /// Where it is.
         to: Endpoint,
     },
+    /// A frame was for a unicast address that no VTEP is known for, in a bridge without flood list.
+    L2Miss {
+        /// Its bridge.
+        bridge: BridgeId,
+        /// The address.
+        mac: MacAddr,
+    },
+    /// `proxy` or `rsc` did not find the neighbour with an IP address.
+    L3Miss {
+        /// Its bridge.
+        bridge: BridgeId,
+        /// The address.
+        ip: IpAddr,
+    },
     /// A port can't be read and is no longer polled by this worker until it is told to ([`thread::Command::Rearm`]).
     PortFailed {
         /// The port.
@@ -84,6 +99,14 @@ impl Facts {
 
     fn tell(&mut self, fact: Fact) {
         self.lost += u64::from(self.sender.try_send(fact).is_err());
+    }
+
+    /// As [`Facts::tell`], for what any sender can cause with every frame: half of the room is kept for better news.
+    fn mention(&mut self, fact: Fact) {
+        match self.sender.capacity() {
+            Some(capacity) if self.sender.len() >= capacity.div_ceil(2) => self.lost += 1,
+            Some(_) | None => self.tell(fact),
+        }
     }
 }
 

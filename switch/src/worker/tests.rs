@@ -4,6 +4,7 @@ mod coalescing;
 mod options;
 mod overlay;
 mod ports;
+mod proxy;
 pub(super) mod scene;
 mod storm;
 mod tunnel;

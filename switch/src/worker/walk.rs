@@ -73,6 +73,11 @@ impl Staged<'_> {
     pub(super) const fn bridge_id(&self) -> BridgeId {
         self.src.bridge()
     }
+
+    /// Its destination address.
+    pub(super) fn dst(&self) -> MacAddr {
+        self.dst.mac()
+    }
 }
 
 /// A frame that does not enter.
@@ -490,6 +495,12 @@ impl<'w> Walk<'w> {
             Some(reason) => Verdict::Drop(reason),
             None => self.tables.decide(bridge, ingress, dst.mac(), known),
         };
+        if bridge.tunnel.looks_at_what_leaves()
+            && matches!(ingress, Endpoint::Port(_))
+            && self.forward_looking(staged, verdict)
+        {
+            return;
+        }
         match verdict {
             Verdict::Unicast(to) => self.egress.deliver(staged, to),
             Verdict::Flood(kind) => self.flood(staged, kind),
@@ -565,7 +576,7 @@ impl<'w> Walk<'w> {
         tally.drops_in[reason.index()] += datagrams;
     }
 
-    fn counters(&mut self) -> &mut Counters {
+    pub(super) fn counters(&mut self) -> &mut Counters {
         self.egress.counters
     }
 }

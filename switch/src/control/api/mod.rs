@@ -10,6 +10,7 @@
 //! | `GET /v1/vteps` | | list of [`model::VtepState`] |
 //! | `GET /v1/drops` | | list of [`model::DropCount`] |
 //! | `GET /v1/ledger` | | [`model::Ledger`] |
+//! | `GET /v1/events` | | one [`model::Happening`] a line, from now on, without end |
 //! | `POST /v1/bridges` | [`model::BridgeRequest`] | - |
 //! | `DELETE /v1/bridges?name=` | | - |
 //! | `POST /v1/ports` | [`model::PortRequest`] | - |

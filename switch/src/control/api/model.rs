@@ -313,6 +313,63 @@ pub struct LedgerRow {
     pub gbp_policies: Option<BTreeMap<u16, u64>>,
 }
 
+/// Something that happened in the switch. One JSON object a line of `GET /v1/events`, `event` saying which.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Happening {
+    /// An address is new.
+    Learned {
+        /// Its bridge.
+        bridge: String,
+        /// The address.
+        mac: MacAddr,
+        /// The port's full name, or the VTEP's address and port.
+        at: String,
+    },
+    /// An address was seen elsewhere than before.
+    Moved {
+        /// Its bridge.
+        bridge: String,
+        /// The address.
+        mac: MacAddr,
+        /// As `at` of `learned`.
+        from: String,
+        /// The same.
+        to: String,
+    },
+    /// Addresses were forgotten because nothing came from them.
+    Aged {
+        /// How many.
+        entries: u64,
+    },
+    /// A frame was for a unicast address that no VTEP is known for (`l2miss`).
+    L2miss {
+        /// Its bridge.
+        bridge: String,
+        /// The address.
+        mac: MacAddr,
+    },
+    /// `proxy` or `rsc` did not find a neighbour (`l3miss`).
+    L3miss {
+        /// Its bridge.
+        bridge: String,
+        /// The address.
+        ip: IpAddr,
+    },
+    /// A port's interface went up or down, or is gone.
+    Port {
+        /// Its full name.
+        port: String,
+        /// How it is now.
+        state: LinkState,
+    },
+    /// More happened than could be told.
+    Lost {
+        /// How many events.
+        events: u64,
+    },
+}
+
 /// What a flush took out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Flushed {
@@ -376,6 +433,18 @@ pub struct BridgeRequest {
     /// `vxlan_learning`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vxlan_learning: Option<bool>,
+    /// `proxy`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<bool>,
+    /// `rsc`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rsc: Option<bool>,
+    /// `l2miss`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l2miss: Option<bool>,
+    /// `l3miss`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3miss: Option<bool>,
     /// `maxaddress`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maxaddress: Option<u32>,
@@ -581,6 +650,10 @@ impl From<&BridgeConfig> for BridgeRequest {
             remotes: bridge.remotes.iter().map(SocketAddr::to_string).collect(),
             learning: Some(bridge.learning),
             vxlan_learning: Some(bridge.vxlan_learning),
+            proxy: Some(bridge.proxy),
+            rsc: Some(bridge.rsc),
+            l2miss: Some(bridge.l2miss),
+            l3miss: Some(bridge.l3miss),
             maxaddress: bridge.maxaddress,
             ageing: Some(humantime::format_duration(bridge.ageing).to_string()),
             fdb_max_learned: Some(bridge.fdb_max_learned as u64),

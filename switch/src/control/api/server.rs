@@ -10,22 +10,26 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{FromRequest, FromRequestParts, Query, Request, State},
-    http::{Method, StatusCode, Uri, request::Parts},
+    http::{Method, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::stream;
 use rustix::{fs::Mode, process::umask};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::Mutex,
+    sync::{Mutex, broadcast::error::RecvError},
 };
 use tracing::{debug, error};
 
-use super::model::{ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, NameQuery, NeighKey, Reloaded, Status};
+use super::model::{
+    ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, Happening, NameQuery, NeighKey, Reloaded, Status,
+};
 use crate::control::{
     config::{Config, ConfigErrors},
     switch::{RuntimeError, Switch},
@@ -142,6 +146,7 @@ fn router(api: Api) -> Router {
         .route("/v1/fdb/flush", post(flush))
         .route("/v1/neigh", get(neigh).post(add_neigh).delete(remove_neigh))
         .route("/v1/vteps", get(vteps))
+        .route("/v1/events", get(events))
         .route("/v1/drops", get(drops))
         .route("/v1/ledger", get(ledger))
         .route("/v1/reload", post(reload))
@@ -161,9 +166,9 @@ async fn to_the_end(request: Request, next: Next) -> Response {
 }
 
 /// The JSON that a request carries.
-struct Body<T>(T);
+struct Sent<T>(T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
@@ -252,7 +257,22 @@ async fn ledger(State(api): State<Api>) -> Response {
     Json(api.switch.lock().await.ledger()).into_response()
 }
 
-async fn add_bridge(State(api): State<Api>, Body(request): Body<Value>) -> Response {
+/// Answers at once, and then line by line.
+async fn events(State(api): State<Api>) -> Response {
+    let listener = api.switch.lock().await.listen();
+    let lines = stream::unfold(listener, async |mut listener| {
+        let happening = match listener.recv().await {
+            Ok(happening) => happening,
+            Err(RecvError::Lagged(events)) => Happening::Lost { events },
+            Err(RecvError::Closed) => return None,
+        };
+        let line = serde_json::to_string(&happening).map(|line| line + "\n");
+        Some((line, listener))
+    });
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+async fn add_bridge(State(api): State<Api>, Sent(request): Sent<Value>) -> Response {
     answer(api.switch.lock().await.add_bridge(&request).await)
 }
 
@@ -260,7 +280,7 @@ async fn remove_bridge(State(api): State<Api>, Params(query): Params<NameQuery>)
     answer(api.switch.lock().await.remove_bridge(&query.name).await)
 }
 
-async fn add_port(State(api): State<Api>, Body(request): Body<Value>) -> Response {
+async fn add_port(State(api): State<Api>, Sent(request): Sent<Value>) -> Response {
     answer(api.switch.lock().await.add_port(&request).await)
 }
 
@@ -268,7 +288,7 @@ async fn remove_port(State(api): State<Api>, Params(query): Params<NameQuery>) -
     answer(api.switch.lock().await.remove_port(&query.name).await)
 }
 
-async fn add_entry(State(api): State<Api>, Body(request): Body<Value>) -> Response {
+async fn add_entry(State(api): State<Api>, Sent(request): Sent<Value>) -> Response {
     answer(api.switch.lock().await.add_entry(&request).await)
 }
 
@@ -276,7 +296,7 @@ async fn remove_entry(State(api): State<Api>, Params(key): Params<FdbKey>) -> Re
     answer(api.switch.lock().await.remove_entry(&key.bridge, key.mac).await)
 }
 
-async fn add_neigh(State(api): State<Api>, Body(request): Body<Value>) -> Response {
+async fn add_neigh(State(api): State<Api>, Sent(request): Sent<Value>) -> Response {
     answer(api.switch.lock().await.add_neigh(&request).await)
 }
 
@@ -284,7 +304,7 @@ async fn remove_neigh(State(api): State<Api>, Params(key): Params<NeighKey>) -> 
     answer(api.switch.lock().await.remove_neigh(&key.bridge, key.ip).await)
 }
 
-async fn flush(State(api): State<Api>, Body(request): Body<FlushRequest>) -> Response {
+async fn flush(State(api): State<Api>, Sent(request): Sent<FlushRequest>) -> Response {
     let flushed = api.switch.lock().await.flush(&request).await;
     answer(flushed.map(|entries| Flushed { flushed: entries as u64 }))
 }

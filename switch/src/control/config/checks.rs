@@ -105,6 +105,18 @@ fn overlay(config: &Config, bridge: &BridgeConfig, places: &Places, mistakes: &m
         let message = format!("bridge `{}` has remotes, but no VNI to send them", bridge.name);
         mistakes.add(places.of("remotes"), message, "add vni = 42, the same number that the remotes have");
     }
+    for (key, is_set) in
+        [("proxy", bridge.proxy), ("rsc", bridge.rsc), ("l2miss", bridge.l2miss), ("l3miss", bridge.l3miss)]
+    {
+        if is_set && !has_vni {
+            let message = format!("`{key}` is about what leaves for VTEPs, and bridge `{}` has no VNI", bridge.name);
+            mistakes.add(places.of(key), message, format!("give the bridge a `vni`, or take `{key}` out"));
+        }
+    }
+    if bridge.l3miss && !bridge.proxy && !bridge.rsc {
+        let message = "nobody looks for neighbours, so none can be missing";
+        mistakes.add(places.of("l3miss"), message, "set `proxy` or `rsc` as well");
+    }
     let mut seen: HashMap<IpAddr, usize> = HashMap::new();
     for (index, remote) in bridge.remotes.iter().enumerate() {
         let place = || places.of(&format!("remotes.{index}"));

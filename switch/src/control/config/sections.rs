@@ -69,6 +69,10 @@ const BRIDGE_KEYS: &[Key] = &[
     ("remotes", "[\"192.0.2.2\"]"),
     ("learning", "true"),
     ("vxlan_learning", "true"),
+    ("proxy", "false"),
+    ("rsc", "false"),
+    ("l2miss", "false"),
+    ("l3miss", "false"),
     ("maxaddress", "1000"),
     ("ageing", "\"300s\""),
     ("fdb_max_learned", "65536"),
@@ -279,6 +283,10 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     set(&mut bridge.remotes, reader.strings("remotes", |remote| values::vtep(remote, default_port)));
     bridge.learning = reader.flag("learning", bridge.learning);
     bridge.vxlan_learning = reader.flag("vxlan_learning", bridge.vxlan_learning);
+    bridge.proxy = reader.flag("proxy", bridge.proxy);
+    bridge.rsc = reader.flag("rsc", bridge.rsc);
+    bridge.l2miss = reader.flag("l2miss", bridge.l2miss);
+    bridge.l3miss = reader.flag("l3miss", bridge.l3miss);
     bridge.maxaddress = reader.number("maxaddress", values::maxaddress).filter(|most| *most > 0);
     set(&mut bridge.ageing, reader.string("ageing", values::ageing));
     set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));

@@ -360,6 +360,14 @@ pub struct BridgeConfig {
     pub learning: bool,
     /// `vxlan_learning`: the `learning` of the kernel's vxlan device; default true.
     pub vxlan_learning: bool,
+    /// `proxy`: ARP and neighbour solicitations do not leave, and known neighbours are answered for; default false.
+    pub proxy: bool,
+    /// `rsc`: packets to a router go to the station that they are for; default false.
+    pub rsc: bool,
+    /// `l2miss`: unicast that nobody knows a VTEP for is told of; default false.
+    pub l2miss: bool,
+    /// `l3miss`: IP addresses that `proxy` or `rsc` did not find are told of; default false.
+    pub l3miss: bool,
     /// `maxaddress`: most entries behind VTEPs; `None`: no limit but `fdb_max_learned`.
     pub maxaddress: Option<u32>,
     /// `ageing`; default [`SwitchConfig::ageing`].
@@ -388,6 +396,10 @@ impl BridgeConfig {
             remotes: Vec::new(),
             learning: true,
             vxlan_learning: true,
+            proxy: false,
+            rsc: false,
+            l2miss: false,
+            l3miss: false,
             maxaddress: None,
             ageing: SwitchConfig::DEFAULT_AGEING,
             fdb_max_learned: Self::DEFAULT_MAX_LEARNED,

@@ -171,7 +171,13 @@ fn bridge(
         known_vteps,
         learning: bridge.learning && !bridge.ageing.is_zero(),
         ageing: bridge.ageing,
-        tunnel: TunnelOptions { learning: bridge.vxlan_learning },
+        tunnel: TunnelOptions {
+            learning: bridge.vxlan_learning,
+            proxy: bridge.proxy,
+            rsc: bridge.rsc,
+            l2miss: bridge.l2miss,
+            l3miss: bridge.l3miss,
+        },
         limit: Limit {
             max_learned: bridge.fdb_max_learned,
             evict: bridge.fdb_full == FdbFull::Evict,

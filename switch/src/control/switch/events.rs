@@ -5,7 +5,10 @@ use tracing::{debug, info, warn};
 
 use super::{Switch, port::OpenPort};
 use crate::{
-    control::link::{self, Link, LinkEvent, Links},
+    control::{
+        api::model::{Happening, LinkState},
+        link::{self, Link, LinkEvent, Links},
+    },
     fdb::Flush,
     ids::{Endpoint, PortId},
     sys::netns::Netns,
@@ -98,6 +101,10 @@ impl Switch {
             self.workers.barrier();
             self.forget_local_addresses();
         }
+        if was_up != is_up {
+            let state = if is_up { LinkState::Up } else { LinkState::Down };
+            self.feed.tell(|| Happening::Port { port: name.clone(), state });
+        }
         if was_up && !is_up {
             // As a bridge does when a port loses its carrier (`br_if.c`: `br_port_carrier_check`): what was learned there
             // is forgotten, what a user named stays, and with a backup port everything. Not before every worker knows that
@@ -123,8 +130,10 @@ impl Switch {
     /// opens them again or somebody removes them.
     fn let_go(&mut self, ids: &[u16], why: &str) {
         for (_, port) in self.ports.iter_mut().filter(|(id, port)| ids.contains(id) && !port.is_gone()) {
-            warn!(port = port.config.full_name(), "port gone: {why}");
+            let name = port.config.full_name();
+            warn!(port = name, "port gone: {why}");
             port.let_go();
+            self.feed.tell(|| Happening::Port { port: name, state: LinkState::Gone });
         }
         self.republish();
         self.workers.remove_ports(&ids.iter().copied().map(PortId).collect::<Vec<_>>());
@@ -176,17 +185,27 @@ impl Switch {
         }
     }
 
-    /// Logs what workers found out since the last time.
+    /// Logs and tells what workers found out since the last time.
     pub(super) fn hear_facts(&mut self) {
         let facts: Vec<_> = self.facts.try_iter().collect();
         for fact in facts {
             match fact {
                 Fact::Learned { bridge, mac, at } => {
-                    debug!(bridge = self.bridge_name(bridge), %mac, at = self.endpoint_name(at), "learned");
+                    let (bridge, at) = (self.bridge_name(bridge), self.endpoint_name(at));
+                    debug!(bridge, %mac, at, "learned");
+                    self.feed.tell(|| Happening::Learned { bridge, mac, at });
                 }
                 Fact::Moved { bridge, mac, from, to } => {
                     let (from, to) = (self.endpoint_name(from), self.endpoint_name(to));
-                    debug!(bridge = self.bridge_name(bridge), %mac, from, to, "moved");
+                    let bridge = self.bridge_name(bridge);
+                    debug!(bridge, %mac, from, to, "moved");
+                    self.feed.tell(|| Happening::Moved { bridge, mac, from, to });
+                }
+                Fact::L2Miss { bridge, mac } => {
+                    self.feed.tell(|| Happening::L2miss { bridge: self.bridge_name(bridge), mac });
+                }
+                Fact::L3Miss { bridge, ip } => {
+                    self.feed.tell(|| Happening::L3miss { bridge: self.bridge_name(bridge), ip });
                 }
                 Fact::PortFailed { port, gone, message } => self.on_port_failed(port, gone, &message),
             }

@@ -20,6 +20,7 @@
 mod build;
 mod changes;
 mod events;
+mod feed;
 mod port;
 mod report;
 mod runtime;
@@ -30,16 +31,16 @@ mod workers;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crossbeam_channel::Receiver;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tracing::{info, warn};
 use weft_vxlan::{mtu, vtep::TableFull};
 
 pub use self::{events::Event, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError};
-use self::{port::OpenPort, slots::Slots, underlay::OpenUnderlay, workers::Workers};
+use self::{feed::Feed, port::OpenPort, slots::Slots, underlay::OpenUnderlay, workers::Workers};
 use crate::{
     bridge::Tables,
     control::{
-        api::model::Reloaded,
+        api::model::{Happening, Reloaded},
         config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind},
         link::LinkError,
     },
@@ -114,6 +115,7 @@ pub struct Switch {
     facts: Receiver<Fact>,
     events: mpsc::Sender<Event>,
     watched: Vec<events::Watched>,
+    feed: Feed,
     clock: Clock,
 }
 
@@ -144,6 +146,7 @@ impl Switch {
             facts,
             events,
             watched: Vec::new(),
+            feed: Feed::default(),
             clock,
         };
         switch.apply_file(config).await?;
@@ -450,6 +453,25 @@ impl Switch {
         Some(PortId(id))
     }
 
+    /// What happens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Happening> {
+        self.feed.subscribe()
+    }
+
+    /// Whether somebody listens to what happens.
+    pub fn is_listened_to(&self) -> bool {
+        self.feed.is_heard()
+    }
+
+    /// Often, while somebody listens: what workers found out is told.
+    pub fn on_short_tick(&mut self) {
+        self.hear_facts();
+        if self.feed.is_heard() {
+            let lost = self.workers.reports().iter().map(|report| report.facts_lost).sum();
+            self.feed.note_lost(lost);
+        }
+    }
+
     /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go.
     pub fn on_tick(&mut self) {
         let ageing = |id: BridgeId| {
@@ -459,6 +481,7 @@ impl Switch {
         let aged = self.shared.fdb.age(self.clock.now(), ageing);
         if aged > 0 {
             tracing::debug!(entries = aged, "addresses aged out");
+            self.feed.tell(|| Happening::Aged { entries: aged as u64 });
         }
         self.hear_facts();
         self.let_go_of_vanished_namespaces();
