@@ -1,6 +1,6 @@
 //! What happens to a frame.
 
-use super::{Bridge, DropReason, PortEntry, Tables};
+use super::{Bridge, DropReason, PortEntry, PortOptions, Tables};
 use crate::{
     ids::{BridgeId, Endpoint},
     wire::MacAddr,
@@ -58,6 +58,18 @@ pub enum FloodKind {
     Broadcast,
 }
 
+impl FloodKind {
+    /// Whether a port's gate for this kind is open.
+    #[inline]
+    pub const fn passes(self, port: PortOptions) -> bool {
+        match self {
+            Self::UnknownUnicast => port.flood,
+            Self::Multicast => port.mcast_flood,
+            Self::Broadcast => port.bcast_flood,
+        }
+    }
+}
+
 impl Tables {
     /// What happens to a frame that entered `bridge` at `ingress`. `known` is what the FDB says of `dst`.
     ///
@@ -89,7 +101,7 @@ impl Tables {
     /// Whether a frame from `ingress` may go to `egress` (`br_forward.c`: `should_deliver`; RFC 7432 section 8.3.1 for
     /// split horizon: what came over the overlay does not go back into it).
     #[inline]
-    fn may_deliver(&self, ingress: Endpoint, egress: Endpoint) -> Result<(), DropReason> {
+    pub fn may_deliver(&self, ingress: Endpoint, egress: Endpoint) -> Result<(), DropReason> {
         let Endpoint::Port(to) = egress else {
             return match ingress {
                 Endpoint::Vtep(_) => Err(DropReason::SplitHorizon),
@@ -117,11 +129,7 @@ impl Tables {
         ingress: Endpoint,
         kind: FloodKind,
     ) -> impl Iterator<Item = Endpoint> + 't {
-        let gate_is_open = move |port: &PortEntry| match kind {
-            FloodKind::UnknownUnicast => port.options.flood,
-            FloodKind::Multicast => port.options.mcast_flood,
-            FloodKind::Broadcast => port.options.bcast_flood,
-        };
+        let gate_is_open = move |port: &PortEntry| kind.passes(port.options);
         let ports = bridge.ports.iter().filter(move |id| self.port(**id).is_some_and(gate_is_open));
         let ports = ports.map(|id| Endpoint::Port(*id)).filter(move |to| self.may_deliver(ingress, *to).is_ok());
         let remotes = match ingress {

@@ -19,9 +19,12 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{BAD_USAGE, NOT_SO};
 use crate::{
-    control::api::model::{
-        ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Happening,
-        Ledger, NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
+    control::api::{
+        explanation::{ExplainRequest, Explanation},
+        model::{
+            ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Happening,
+            Ledger, NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
+        },
     },
     wire::MacAddr,
 };
@@ -181,6 +184,14 @@ impl Client {
     /// As [`Client::status`].
     pub async fn del_bridge(&self, name: &str) -> Result<(), ClientError> {
         self.delete(&target("/v1/bridges", &[("name", name)])).await
+    }
+
+    /// What would happen to a frame.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
+        self.post("/v1/explain", Some(request)).await
     }
 
     /// Makes the switch read its configuration again.

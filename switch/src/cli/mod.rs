@@ -9,6 +9,7 @@ pub mod client;
 mod compare;
 mod demo;
 mod events;
+mod explain;
 mod fdb;
 mod neigh;
 mod output;
@@ -60,6 +61,8 @@ enum Command {
     Port(port::PortArgs),
     /// Add bridges to the running switch, or take them out
     Bridge(bridge::BridgeArgs),
+    /// Say what the running switch does with a frame, step by step, without sending it; exit code 1 if nobody gets it
+    Explain(Box<explain::ExplainArgs>),
     /// Make the running switch read its configuration again
     Reload(reload::ReloadArgs),
 }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Neigh(args) => neigh::run(&args),
         Command::Port(args) => port::run(&args),
         Command::Bridge(args) => bridge::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
     };
     done.unwrap_or_else(|error| complain(&error))
@@ -182,6 +186,11 @@ mod tests {
             "weft port del left/eth0",
             "weft bridge add blue --vni 42 --remote 192.0.2.2 --remote 192.0.2.3",
             "weft bridge del blue",
+            "weft explain --port left/eth0 --dst 02:00:00:00:00:01",
+            "weft explain --port left/eth0 ffffffffffff0200000000010806 --json",
+            "weft explain --port left/eth0 --pcap trace.pcap 7",
+            "weft explain --vtep 192.0.2.2 --vni 42 --src 02:00:00:00:00:01 --outer-tos 0x03",
+            "weft explain --vtep 192.0.2.2 --outer 0800000000002a00",
             "weft reload --socket /tmp/s",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -198,6 +207,9 @@ mod tests {
         assert_eq!(refusal("weft port add a --trunk 10"), ErrorKind::ValueValidation);
         assert_eq!(refusal("weft fdb add --bridge b --mac 02:00:00:00:00:01"), ErrorKind::MissingRequiredArgument);
         assert_eq!(refusal("weft fdb add --bridge b --mac 02:00 --port p"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft explain 00"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft explain 00 --port a --vtep 192.0.2.2"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft explain 00 --port a --vni 42"), ErrorKind::ArgumentConflict);
         assert_eq!(refusal("weft run --log-format xml"), ErrorKind::InvalidValue);
     }
 }

@@ -78,6 +78,12 @@ impl Books {
         self.bridges.get(&bridge)?.shelves.get(&at)?.first().copied()
     }
 
+    /// All entries of one holder, the one that was filed first at first.
+    pub(super) fn shelf(&self, bridge: BridgeId, at: Endpoint) -> impl Iterator<Item = (Stamp, Key)> {
+        let shelf = self.bridges.get(&bridge).and_then(|book| book.shelves.get(&at));
+        shelf.into_iter().flatten().copied()
+    }
+
     /// Everybody who holds an entry, by bridge.
     pub(super) fn holders(&self) -> Vec<(BridgeId, Endpoint)> {
         let of_bridge = |(bridge, book): (&BridgeId, &BridgeBook)| {

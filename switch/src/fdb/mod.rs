@@ -127,6 +127,10 @@ pub struct Limit {
 impl Limit {
     /// No limit.
     pub const NONE: Self = Self { max_learned: 0, evict: true, max_remote: None };
+
+    fn is_reached_by(self, learned_count: usize) -> bool {
+        self.max_learned > 0 && learned_count >= self.max_learned
+    }
 }
 
 /// What a port asks for beyond its bridge's [`Limit`].
@@ -237,6 +241,21 @@ impl Entry {
     fn updated(&self) -> Stamp {
         Stamp(self.updated.load(Ordering::Relaxed))
     }
+
+    /// What its address being seen at `at` does to it. `Full`: it goes, since it is no longer where it was and there is no
+    /// room for it where it is.
+    fn seen_at(&self, at: Endpoint, has_room: impl Fn(Endpoint) -> bool) -> Learned {
+        let from = self.at;
+        match self.origin {
+            _ if from == at => Learned::Known,
+            Origin::Static | Origin::Sticky if matches!((from, at), (Endpoint::Vtep(_), Endpoint::Vtep(_))) => {
+                Learned::StaticAtOtherVtep
+            }
+            Origin::Sticky => Learned::Sticky,
+            Origin::Learned | Origin::ExternLearn if !has_room(from) => Learned::Full,
+            Origin::Static | Origin::Learned | Origin::ExternLearn => Learned::Moved { from },
+        }
+    }
 }
 
 /// The table. Shared by all workers and the control plane.
@@ -293,6 +312,12 @@ impl Fdb {
         self.map.get(&Key::new(bridge, mac)).map(|entry| entry.at)
     }
 
+    /// The entry of an address.
+    pub fn entry(&self, bridge: BridgeId, mac: MacAddr) -> Option<EntryView> {
+        let key = Key::new(bridge, mac);
+        self.map.get(&key).map(|entry| view(key, &entry))
+    }
+
     fn get(&self, key: Key) -> Option<(Endpoint, Stamp)> {
         self.map.get(&key).map(|entry| (entry.at, entry.updated()))
     }
@@ -306,6 +331,31 @@ impl Fdb {
     #[inline]
     pub fn learn(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
         self.learn_key(Key::new(bridge, mac), at, now, limit)
+    }
+
+    /// What [`Fdb::learn_on_terms`] would answer, and do, now; nothing changes.
+    pub fn foresee(&self, place: Place, at: Endpoint, limit: Limit, terms: Terms) -> Learned {
+        let (books, key, bridge) = (self.books(), place.key(), place.bridge());
+        if let Some(entry) = self.map.get(&key) {
+            return entry.seen_at(at, |from| has_room(&books, key, Some(from), at, limit, terms));
+        }
+        if !has_room(&books, key, None, at, limit, terms) {
+            return Learned::Full;
+        }
+        if !limit.is_reached_by(books.learned_count(bridge)) {
+            return Learned::New { evicted: None };
+        }
+        match self.least_recently_used(&books, bridge).filter(|_| limit.evict) {
+            Some(victim) => Learned::New { evicted: Some(victim.mac()) },
+            None => Learned::Full,
+        }
+    }
+
+    /// Whom [`Fdb::evict`] would choose: with every entry filed under its real stamp, the first one.
+    fn least_recently_used(&self, books: &Books, bridge: BridgeId) -> Option<Key> {
+        let at = books.greediest(bridge)?;
+        let used = |(_, key)| Some((self.map.get(&key)?.updated(), key));
+        books.shelf(bridge, at).filter_map(used).min().map(|(_, key)| key)
     }
 
     #[inline]
@@ -342,31 +392,24 @@ impl Fdb {
     #[cold]
     fn learn_change(&self, key: Key, at: Endpoint, now: Stamp, limit: Limit, terms: Terms) -> Learned {
         let mut books = self.books();
-        let port_is_full = terms.max_learned > 0 && books.held_by(at) >= terms.max_learned;
         if let Some(mut entry) = self.map.get_mut(&key) {
             let from = entry.at;
-            if from == at {
-                return Learned::Known; // another worker was faster
-            }
-            match entry.origin {
-                Origin::Static | Origin::Sticky if matches!((from, at), (Endpoint::Vtep(_), Endpoint::Vtep(_))) => {
-                    return Learned::StaticAtOtherVtep;
-                }
-                Origin::Sticky => return Learned::Sticky,
-                Origin::Static => {}
-                Origin::Learned | Origin::ExternLearn
-                    if port_is_full || !matches!(from, Endpoint::Vtep(_)) && has_no_room(&books, key, at, limit) =>
-                {
-                    // It is no longer where it was, and where it is can't be remembered: nobody knows.
+            match entry.seen_at(at, |from| has_room(&books, key, Some(from), at, limit, terms)) {
+                Learned::Moved { .. } => {}
+                Learned::Full => {
                     drop(entry);
                     self.remove_key(&mut books, key);
                     return Learned::Full;
                 }
-                Origin::Learned | Origin::ExternLearn => {
-                    books.remove(key, from, entry.filed);
-                    books.insert(key, at, now);
-                    (entry.origin, entry.filed) = (Origin::Learned, now);
+                // Perhaps known: another worker was faster.
+                seen @ (Learned::Known | Learned::New { .. } | Learned::Sticky | Learned::StaticAtOtherVtep) => {
+                    return seen;
                 }
+            }
+            if matches!(entry.origin, Origin::Learned | Origin::ExternLearn) {
+                books.remove(key, from, entry.filed);
+                books.insert(key, at, now);
+                (entry.origin, entry.filed) = (Origin::Learned, now);
             }
             (entry.at, entry.locked) = (at, false);
             entry.updated.store(now.0, Ordering::Relaxed);
@@ -374,11 +417,11 @@ impl Fdb {
             self.outdate(key);
             return Learned::Moved { from };
         }
-        if port_is_full || has_no_room(&books, key, at, limit) {
+        if !has_room(&books, key, None, at, limit, terms) {
             return Learned::Full;
         }
         let mut evicted = None;
-        if limit.max_learned > 0 && books.learned_count(key.bridge()) >= limit.max_learned {
+        if limit.is_reached_by(books.learned_count(key.bridge())) {
             if !limit.evict {
                 return Learned::Full;
             }
@@ -560,10 +603,13 @@ const fn group(hash: u64) -> usize {
     (hash >> 32) as usize % GROUPS
 }
 
-/// Whether there are as many entries behind VTEPs as there may be, and this would be one more.
-fn has_no_room(books: &Books, key: Key, at: Endpoint, limit: Limit) -> bool {
-    let is_remote = matches!(at, Endpoint::Vtep(_));
-    is_remote && limit.max_remote.is_some_and(|most| books.remote_count(key.bridge()) >= most)
+/// Whether one more learned entry may be at `at`: neither the port nor all VTEPs together hold as many as they may. Among
+/// VTEPs an entry moves freely.
+fn has_room(books: &Books, key: Key, from: Option<Endpoint>, at: Endpoint, limit: Limit, terms: Terms) -> bool {
+    let port_has_room = terms.max_learned == 0 || books.held_by(at) < terms.max_learned;
+    let is_new_to_vteps = matches!(at, Endpoint::Vtep(_)) && !matches!(from, Some(Endpoint::Vtep(_)));
+    let remote_has_room = || limit.max_remote.is_none_or(|most| books.remote_count(key.bridge()) < most);
+    port_has_room && (!is_new_to_vteps || remote_has_room())
 }
 
 fn view(key: Key, entry: &Entry) -> EntryView {

@@ -351,3 +351,30 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn what_is_foreseen_is_what_happens_and_foreseeing_changes_nothing(
+        frames in prop::collection::vec((0..8_u64, 0..4_u16, any::<bool>(), 0..2000_u64), 1..60),
+        max_learned in 0..5_usize,
+        evict: bool,
+        max_remote in prop::option::of(0..3_usize),
+        at_port in 0..4_usize,
+    ) {
+        let fdb = Fdb::new();
+        let limit = Limit { max_learned, evict, max_remote };
+        let terms = Terms { max_learned: at_port, locked: false };
+        fdb.add_static(BLUE, mac(0), vtep(0), Origin::Static, at(0));
+        fdb.add_static(BLUE, mac(1), port(1), Origin::Sticky, at(0));
+        fdb.add_static(BLUE, mac(2), port(2), Origin::ExternLearn, at(0));
+        let mut now = at(0);
+        for (address, place, is_vtep, later) in frames {
+            now = Stamp(now.0 + later);
+            let place = if is_vtep { vtep(place) } else { port(place) };
+            let before = fdb.entries();
+            let foreseen = fdb.foresee(Place::new(BLUE, mac(address)), place, limit, terms);
+            prop_assert_eq!(before, fdb.entries());
+            prop_assert_eq!(foreseen, fdb.learn_on_terms(Place::new(BLUE, mac(address)), place, now, limit, terms));
+        }
+    }
+}

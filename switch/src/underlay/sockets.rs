@@ -29,7 +29,7 @@ use weft_vxlan::{entropy::SourcePorts, header::DEFAULT_PORT};
 
 use super::{
     owner::port_owner,
-    udp::{Sender, Senders, UdpUnderlay},
+    udp::{Sender, SenderChoice, Senders, UdpUnderlay},
 };
 use crate::sys::udp::{has_udp_segment, set_checksums_sent, set_udp_gro, set_zero_checksums_accepted};
 
@@ -199,6 +199,14 @@ impl UnderlaySockets {
         self.senders.sockets.iter().map(|sender| local_port(&sender.socket)).collect()
     }
 
+    /// Which of them a flow takes.
+    ///
+    /// # Errors
+    /// As [`UnderlaySockets::source_ports`].
+    pub fn outer_ports(&self) -> io::Result<OuterPorts> {
+        Ok(OuterPorts { choice: self.senders.choice, ports: self.source_ports()? })
+    }
+
     #[cfg(test)]
     pub(super) fn sender_for_test(&self, index: usize) -> &Socket {
         &self.senders.sockets[index].socket
@@ -208,6 +216,21 @@ impl UnderlaySockets {
     pub fn into_ends(self) -> Vec<UdpUnderlay> {
         let Self { receivers, senders, .. } = self;
         receivers.into_iter().map(|receiver| UdpUnderlay::new(receiver, Arc::clone(&senders))).collect()
+    }
+}
+
+/// The outer source port of each flow.
+#[derive(Clone, Debug)]
+pub struct OuterPorts {
+    choice: SenderChoice,
+    /// Of each sending socket.
+    ports: Vec<u16>,
+}
+
+impl OuterPorts {
+    /// The source port of a datagram whose inner flow has this hash.
+    pub fn port(&self, hash: u32, dont_fragment: bool) -> Option<u16> {
+        self.ports.get(usize::from(self.choice.socket(hash, dont_fragment))).copied()
     }
 }
 
@@ -278,9 +301,7 @@ fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
     let takes_runs = takes_runs(gso, knows_runs)? && settings.checksums;
     Ok(Senders {
         sockets: sockets.into_iter().map(|socket| Sender::new(socket, takes_runs)).collect(),
-        bucket_count,
-        source_ports: source_port_range,
-        dont_fragment,
+        choice: SenderChoice { bucket_count, source_ports: source_port_range, dont_fragment },
         gso,
         refusal_logged: AtomicBool::new(false),
     })

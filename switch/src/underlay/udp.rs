@@ -80,13 +80,29 @@ impl UnderlayEnd for UdpUnderlay {
 /// datagrams that may be fragmented, because DF is an option of the socket and not of the datagram.
 pub(super) struct Senders {
     pub(super) sockets: Box<[Sender]>,
+    pub(super) choice: SenderChoice,
+    pub(super) gso: Gso,
+    /// The first refusal of a run has been logged.
+    pub(super) refusal_logged: AtomicBool,
+}
+
+/// How a flow's hash chooses among the sending sockets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SenderChoice {
     /// Sockets of one set.
     pub(super) bucket_count: usize,
     pub(super) source_ports: SourcePorts,
     pub(super) dont_fragment: DontFragment,
-    pub(super) gso: Gso,
-    /// The first refusal of a run has been logged.
-    pub(super) refusal_logged: AtomicBool,
+}
+
+impl SenderChoice {
+    #[inline]
+    pub(super) fn socket(&self, hash: u32, dont_fragment: bool) -> u16 {
+        let Self { bucket_count, source_ports, dont_fragment: policy } = *self;
+        let bucket = source_ports.bucket(hash, bucket_count);
+        let is_second_set = policy == DontFragment::Inherit && !dont_fragment;
+        (bucket + if is_second_set { bucket_count } else { 0 }) as u16
+    }
 }
 
 /// A sending socket.
@@ -126,17 +142,15 @@ impl Transmit for UdpTransmit {
 
     #[inline]
     fn socket(&self, hash: u32, dont_fragment: bool) -> u16 {
-        let Senders { bucket_count, source_ports, dont_fragment: policy, .. } = *self.senders;
-        let bucket = source_ports.bucket(hash, bucket_count);
-        let is_second_set = policy == DontFragment::Inherit && !dont_fragment;
-        (bucket + if is_second_set { bucket_count } else { 0 }) as u16
+        self.senders.choice.socket(hash, dont_fragment)
     }
 
     fn may_fragment(&self, socket: u16) -> bool {
-        match self.senders.dont_fragment {
+        let choice = &self.senders.choice;
+        match choice.dont_fragment {
             DontFragment::Set => false,
             DontFragment::Unset => true,
-            DontFragment::Inherit => usize::from(socket) >= self.senders.bucket_count,
+            DontFragment::Inherit => usize::from(socket) >= choice.bucket_count,
         }
     }
 

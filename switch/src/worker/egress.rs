@@ -291,7 +291,13 @@ fn flush_port(counters: &mut Counters, port: PortId, slot: &mut Slot) {
 
 /// The outer header of a frame with this IP header inside, if it is IP.
 #[inline]
-fn outer(overlay: &Overlay, bridge: BridgeId, vtep: VtepId, address: SocketAddr, inner: Option<L3>) -> Target {
+pub(super) fn outer(
+    overlay: &Overlay,
+    bridge: BridgeId,
+    vtep: VtepId,
+    address: SocketAddr,
+    inner: Option<L3>,
+) -> Target {
     let ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
     let dscp = overlay.tos.unwrap_or_else(|| inner.map_or(0, |l3| l3.tos));
     Target {
@@ -305,7 +311,7 @@ fn outer(overlay: &Overlay, bridge: BridgeId, vtep: VtepId, address: SocketAddr,
 }
 
 /// The header of a frame that entered here, with the group policy of its port.
-fn policy_header(tables: &Tables, vni: Vni, ingress: Endpoint) -> Header {
+pub(super) fn policy_header(tables: &Tables, vni: Vni, ingress: Endpoint) -> Header {
     let port = match ingress {
         Endpoint::Port(port) => tables.port(port),
         Endpoint::Vtep(_) => None,
@@ -346,7 +352,7 @@ fn takes_super_frames(offloads: Offloads, gso: Gso) -> bool {
 /// the tag is there or not (`include/linux/netdevice.h`: `__is_skb_forwardable`; a tag that is payload does not count, since
 /// the kernel has taken it off by then).
 #[inline]
-fn exceeds(mtu: u16, frame: &[u8]) -> bool {
+pub(super) fn exceeds(mtu: u16, frame: &[u8]) -> bool {
     let max_len = usize::from(mtu) + ETHER_HEADER_LEN + TAG_LEN;
     let begins_with_tag = || match frame[ETHER_TYPE_OFFSET..] {
         [a, b, ..] => matches!(u16::from_be_bytes([a, b]), TPID_8021Q | TPID_8021AD),

@@ -10,6 +10,7 @@
 mod busy_poll;
 pub mod counters;
 mod egress;
+pub mod explain;
 mod poller;
 mod run;
 pub mod thread;

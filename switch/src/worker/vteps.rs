@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use weft_vxlan::vtep::{TableFull, VtepTable};
+use weft_vxlan::vtep::{MAX_VTEPS, TableFull, VtepTable};
 
 use crate::ids::VtepId;
 
@@ -24,6 +24,16 @@ impl SharedVteps {
     /// [`TableFull`] after [`weft_vxlan::vtep::MAX_VTEPS`] of them.
     pub fn intern(&self, address: SocketAddr) -> Result<VtepId, TableFull> {
         self.table().intern(address).map(VtepId)
+    }
+
+    /// The number that [`SharedVteps::intern`] would give; nothing changes.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn foresee(&self, address: SocketAddr) -> Result<VtepId, TableFull> {
+        let table = self.table();
+        let next = || if table.len() < MAX_VTEPS { Ok(table.len() as u16) } else { Err(TableFull) };
+        table.lookup(&address).map_or_else(next, Ok).map(VtepId)
     }
 
     /// The VTEP with this number.

@@ -19,6 +19,7 @@ use weft_vxlan::{
     Vni,
     ecn::{self, Ecn},
     header::{Header, HeaderError},
+    vtep::TableFull,
 };
 
 use super::{
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict, admit},
     fdb::{Fdb, FdbCache, Learned, Place, Stamp, Standing, Terms},
-    ids::{BridgeId, Endpoint, PortId},
+    ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{self, VnetHeader},
     port::RxBatch,
     underlay::Arrival,
@@ -298,10 +299,7 @@ impl<'w> Walk<'w> {
         source: IpAddr,
         datagram: &'b mut [u8],
     ) -> Result<(Tunnel<'w>, &'b mut [u8]), DropReason> {
-        let (header, inner) = Header::parse_mut(datagram).map_err(|error| match error {
-            HeaderError::Truncated { .. } => DropReason::VxlanTruncated,
-            HeaderError::NoVniFlag => DropReason::VxlanNoVniFlag,
-        })?;
+        let (header, inner) = read_header(datagram)?;
         let reserved = header.has_any_of(overlay.refused_bits);
         let tunnel = match self.last_tunnel {
             Some(last) if (last.source, last.vni) == (source, header.vni()) && !reserved => last,
@@ -322,18 +320,9 @@ impl<'w> Walk<'w> {
         vni: Vni,
         reserved: bool,
     ) -> Result<Tunnel<'w>, DropReason> {
-        let id = *self.tables.by_vni.get(&vni).ok_or(DropReason::VniUnknown)?;
-        let bridge = self.tables.bridge(id).ok_or(DropReason::VniUnknown)?;
-        if reserved {
-            return Err(DropReason::VxlanReservedBits);
-        }
-        let vtep = match bridge.known_vteps.get(&source) {
-            Some(vtep) => *vtep,
-            None if overlay.any_peer => {
-                self.egress.vteps.of_source(source, overlay.local.port()).map_err(|_| DropReason::VtepTableFull)?
-            }
-            None => return Err(DropReason::VtepUnknown),
-        };
+        let vteps = &mut *self.egress.vteps;
+        let number = || vteps.of_source(source, overlay.local.port());
+        let (id, bridge, vtep) = entrance(self.tables, overlay, source, vni, reserved, number)?;
         let tunnel = Tunnel { source, vni, id, bridge, ingress: Endpoint::Vtep(vtep) };
         self.last_tunnel = Some(tunnel);
         Ok(tunnel)
@@ -352,20 +341,8 @@ impl<'w> Walk<'w> {
         'w: 'b,
     {
         let Tunnel { id, bridge, ingress, .. } = tunnel;
-        let header = ethernet::parse(inner).map_err(|error| match error {
-            Malformed::Runt => DropReason::InnerTruncated,
-            Malformed::TruncatedTag => DropReason::Malformed,
-        })?;
-        // The tunnel looks first whether the source can be learned, if it learns at all, then at the packet. The bridge behind
-        // it sees the rest.
-        let admitted = admitted(bridge, 0, header.dst, header.src);
-        if bridge.tunnel.learning {
-            admitted?;
-        }
-        let (vnet, frames, kept) = match self.inspect(overlay, bridge, outer_tos, inner) {
-            Ok((vnet, frames)) => (vnet, frames, admitted?),
-            Err(reason) => (VnetHeader::NONE, 1, Some(reason)),
-        };
+        let header = ethernet::parse(inner).map_err(malformed_inside)?;
+        let (vnet, frames, kept) = come_out(self.tables, overlay, bridge, &header, outer_tos, inner)?;
         Ok(Staged {
             bytes: inner,
             bridge,
@@ -377,37 +354,6 @@ impl<'w> Walk<'w> {
             priority: Tag(0),
             teaches: Teaches::source_if(bridge.tunnel.learning && bridge.learns(header.src)),
             kept,
-        })
-    }
-
-    /// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends.
-    #[inline]
-    fn inspect(
-        &self,
-        overlay: &Overlay,
-        bridge: &Bridge,
-        outer_tos: u8,
-        inner: &mut [u8],
-    ) -> Result<(VnetHeader, u32), DropReason> {
-        let dissected = dissect(inner);
-        if dissected.ip_truncated {
-            return Err(DropReason::InnerIpTruncated);
-        }
-        if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
-            return Err(DropReason::InnerVlan);
-        }
-        if let (Some(l3), 0) = (&dissected.l3, dissected.tag_count) {
-            let before = Ecn::of_tos(l3.tos);
-            let after = ecn::decapsulate(before, Ecn::of_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
-            if after != before {
-                dissect::set_ecn(inner, l3, after.in_tos(0));
-            }
-        }
-        let mtus = || bridge.ports.iter().filter_map(|id| self.tables.port(*id)).map(|port| port.mtu);
-        let vnet = offload::unfinished(inner, &dissected, || mtus().min().unwrap_or(u16::MAX));
-        Ok(match offload::wire_frames(inner, &vnet) {
-            Ok(frames) => (vnet, frames),
-            Err(_) => (VnetHeader::NONE, 1),
         })
     }
 
@@ -437,38 +383,18 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Learning at a port that is locked, or holds no more than some addresses, or only learns (`br_input.c`:
-    /// `br_handle_frame_finish`). What the bridge keeps because it is for a reserved group passes the lock, as in
-    /// `__br_handle_local_finish`: that is what `no_linklocal_learn` is for.
+    /// Learning at a port that is locked, or holds no more than some addresses, or only learns.
     #[cold]
     fn learn_guarded(&mut self, staged: &mut Staged<'_>) {
         let Staged { ingress, bridge, src, .. } = *staged;
         let Endpoint::Port(id) = ingress else { return };
         let Some(port) = self.tables.port(id) else { return };
-        let terms = Terms { max_learned: port.options.fdb_max_learned as usize, locked: false };
-        if port.options.locked && staged.kept != Some(DropReason::ReservedGroup) {
-            let is_local = bridge.local_macs.contains(&src.mac());
-            match self.fdb.standing(src, ingress) {
-                Standing::Known if !is_local => {}
-                Standing::Unknown | Standing::Locked
-                    if port.options.mab && port.learns() && bridge.learns(src.mac()) =>
-                {
-                    let terms = Terms { locked: true, ..terms };
-                    let learned = self.fdb.learn_on_terms(src, ingress, self.now, bridge.limit, terms);
-                    self.note(staged, learned);
-                    staged.kept = Some(DropReason::Locked);
-                    return;
-                }
-                Standing::Unknown | Standing::Elsewhere | Standing::Locked | Standing::Known => {
-                    staged.kept = Some(DropReason::Locked);
-                    return;
-                }
-            }
-        }
-        if port.learns() && bridge.learns(src.mac()) {
+        let (terms, kept) = on_guard(port, bridge, src.mac(), staged.kept, || self.fdb.standing(src, ingress));
+        if let Some(terms) = terms {
             let learned = self.fdb.learn_on_terms(src, ingress, self.now, bridge.limit, terms);
             self.note(staged, learned);
         }
+        staged.kept = kept.or(staged.kept);
     }
 
     /// Something is new about a frame's source.
@@ -583,7 +509,7 @@ impl<'w> Walk<'w> {
 
 /// A frame without its outermost tag.
 #[inline(never)]
-fn untagged<'b>(bytes: &'b mut [u8], vnet: &VnetHeader) -> Result<(&'b [u8], VnetHeader), DropReason> {
+pub(super) fn untagged<'b>(bytes: &'b mut [u8], vnet: &VnetHeader) -> Result<(&'b [u8], VnetHeader), DropReason> {
     let (_, bytes) = vlan::pop(bytes).ok_or(DropReason::Malformed)?;
     let vnet = vnet.shifted(-(vlan::TAG_LEN as i16));
     // A checksum may begin in the tag, and now in the addresses.
@@ -591,9 +517,132 @@ fn untagged<'b>(bytes: &'b mut [u8], vnet: &VnetHeader) -> Result<(&'b [u8], Vne
     Ok((bytes, vnet))
 }
 
+#[inline]
+pub(super) fn read_header(datagram: &mut [u8]) -> Result<(Header, &mut [u8]), DropReason> {
+    Header::parse_mut(datagram).map_err(|error| match error {
+        HeaderError::Truncated { .. } => DropReason::VxlanTruncated,
+        HeaderError::NoVniFlag => DropReason::VxlanNoVniFlag,
+    })
+}
+
+/// On which terms a guarded port teaches the source of a frame, if it does, and whether it keeps the frame (`br_input.c`:
+/// `br_handle_frame_finish`). `kept` is why it goes no further already. What the bridge keeps because it is for a reserved
+/// group passes the lock, as in `__br_handle_local_finish`: that is what `no_linklocal_learn` is for.
+pub(super) fn on_guard(
+    port: &PortEntry,
+    bridge: &Bridge,
+    src: MacAddr,
+    kept: Option<DropReason>,
+    standing: impl FnOnce() -> Standing,
+) -> (Option<Terms>, Option<DropReason>) {
+    let learns = port.learns() && bridge.learns(src);
+    let terms = Terms { max_learned: port.options.fdb_max_learned as usize, locked: false };
+    if !port.options.locked || kept == Some(DropReason::ReservedGroup) {
+        return (learns.then_some(terms), None);
+    }
+    match standing() {
+        Standing::Known if !bridge.local_macs.contains(&src) => (learns.then_some(terms), None),
+        Standing::Unknown | Standing::Locked if port.options.mab && learns => {
+            (Some(Terms { locked: true, ..terms }), Some(DropReason::Locked))
+        }
+        Standing::Unknown | Standing::Elsewhere | Standing::Locked | Standing::Known => {
+            (None, Some(DropReason::Locked))
+        }
+    }
+}
+
+/// What a frame that comes out of the tunnel is, and why it goes no further, if so.
+///
+/// The tunnel looks first whether the source can be learned, if it learns at all, then at the packet. The bridge behind it
+/// sees the rest.
+#[inline]
+pub(super) fn come_out(
+    tables: &Tables,
+    overlay: &Overlay,
+    bridge: &Bridge,
+    header: &EtherHeader,
+    outer_tos: u8,
+    inner: &mut [u8],
+) -> Result<(VnetHeader, u32, Option<DropReason>), DropReason> {
+    let admitted = admitted(bridge, 0, header.dst, header.src);
+    if bridge.tunnel.learning {
+        admitted?;
+    }
+    match inspect(tables, overlay, bridge, outer_tos, inner) {
+        Ok((vnet, frames)) => Ok((vnet, frames, admitted?)),
+        Err(reason) => Ok((VnetHeader::NONE, 1, Some(reason))),
+    }
+}
+
+#[inline]
+pub(super) fn malformed_inside(error: Malformed) -> DropReason {
+    match error {
+        Malformed::Runt => DropReason::InnerTruncated,
+        Malformed::TruncatedTag => DropReason::Malformed,
+    }
+}
+
+/// Where datagrams of a VNI from this source enter; `number` gives a VTEP that nobody named one.
+pub(super) fn entrance<'t>(
+    tables: &'t Tables,
+    overlay: &Overlay,
+    source: IpAddr,
+    vni: Vni,
+    reserved: bool,
+    number: impl FnOnce() -> Result<VtepId, TableFull>,
+) -> Result<(BridgeId, &'t Bridge, VtepId), DropReason> {
+    let id = *tables.by_vni.get(&vni).ok_or(DropReason::VniUnknown)?;
+    let bridge = tables.bridge(id).ok_or(DropReason::VniUnknown)?;
+    if reserved {
+        return Err(DropReason::VxlanReservedBits);
+    }
+    let vtep = match bridge.known_vteps.get(&source) {
+        Some(vtep) => *vtep,
+        None if overlay.any_peer => number().map_err(|_| DropReason::VtepTableFull)?,
+        None => return Err(DropReason::VtepUnknown),
+    };
+    Ok((id, bridge, vtep))
+}
+
+/// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends.
+#[inline]
+pub(super) fn inspect(
+    tables: &Tables,
+    overlay: &Overlay,
+    bridge: &Bridge,
+    outer_tos: u8,
+    inner: &mut [u8],
+) -> Result<(VnetHeader, u32), DropReason> {
+    let dissected = dissect(inner);
+    if dissected.ip_truncated {
+        return Err(DropReason::InnerIpTruncated);
+    }
+    if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
+        return Err(DropReason::InnerVlan);
+    }
+    if let (Some(l3), 0) = (&dissected.l3, dissected.tag_count) {
+        let before = Ecn::of_tos(l3.tos);
+        let after = ecn::decapsulate(before, Ecn::of_tos(outer_tos)).map_err(|_| DropReason::EcnNotCapable)?;
+        if after != before {
+            dissect::set_ecn(inner, l3, after.in_tos(0));
+        }
+    }
+    let mtus = || bridge.ports.iter().filter_map(|id| tables.port(*id)).map(|port| port.mtu);
+    let vnet = offload::unfinished(inner, &dissected, || mtus().min().unwrap_or(u16::MAX));
+    Ok(match offload::wire_frames(inner, &vnet) {
+        Ok(frames) => (vnet, frames),
+        Err(_) => (VnetHeader::NONE, 1),
+    })
+}
+
 /// Whether a frame may enter: `Ok(Some)` if the bridge keeps it, but learns from it.
 #[inline]
-fn admitted(bridge: &Bridge, port_mask: u16, dst: MacAddr, src: MacAddr) -> Result<Option<DropReason>, DropReason> {
+pub(super) fn admitted(
+    bridge: &Bridge,
+    port_mask: u16,
+    dst: MacAddr,
+    src: MacAddr,
+) -> Result<Option<DropReason>, DropReason> {
     match admit(bridge, port_mask, dst, src) {
         Admission::Enter => Ok(None),
         Admission::KeepAndLearn(reason) => Ok(Some(reason)),

@@ -20,10 +20,12 @@
 //! | `POST /v1/fdb/flush` | [`model::FlushRequest`] | [`model::Flushed`] |
 //! | `POST /v1/neigh` | [`model::NeighRequest`] | - |
 //! | `DELETE /v1/neigh?bridge=&ip=` | | - |
+//! | `POST /v1/explain` | [`explanation::ExplainRequest`] | [`explanation::Explanation`] |
 //! | `POST /v1/reload` | | [`model::Reloaded`] |
 //!
 //! A status of 400 or above comes with a [`model::ApiError`]; 400 is for requests that can't be right, 404 for things that
 //! are not there.
 
+pub mod explanation;
 pub mod model;
 pub mod server;

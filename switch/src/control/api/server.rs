@@ -27,12 +27,13 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use super::model::{
-    ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, Happening, NameQuery, NeighKey, Reloaded, Status,
+use super::{
+    explanation::ExplainRequest,
+    model::{ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, Happening, NameQuery, NeighKey, Reloaded, Status},
 };
 use crate::control::{
     config::{Config, ConfigErrors},
-    switch::{RuntimeError, Switch},
+    switch::{ExplainError, RuntimeError, Switch},
 };
 
 /// What every request can reach.
@@ -149,6 +150,7 @@ fn router(api: Api) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/drops", get(drops))
         .route("/v1/ledger", get(ledger))
+        .route("/v1/explain", post(explain))
         .route("/v1/reload", post(reload))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
@@ -307,6 +309,21 @@ async fn remove_neigh(State(api): State<Api>, Params(key): Params<NeighKey>) -> 
 async fn flush(State(api): State<Api>, Sent(request): Sent<FlushRequest>) -> Response {
     let flushed = api.switch.lock().await.flush(&request).await;
     answer(flushed.map(|entries| Flushed { flushed: entries as u64 }))
+}
+
+async fn explain(State(api): State<Api>, Sent(request): Sent<ExplainRequest>) -> Response {
+    match api.switch.lock().await.explain(&request).await {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => unexplained(error),
+    }
+}
+
+fn unexplained(error: ExplainError) -> Response {
+    let (status, help) = match &error {
+        ExplainError::NotFound { .. } => (StatusCode::NOT_FOUND, None),
+        ExplainError::Request { help, .. } => (StatusCode::BAD_REQUEST, Some(help.clone())),
+    };
+    (status, Json(ApiError { error: error.to_string(), help, mistakes: vec![] })).into_response()
 }
 
 async fn reload(State(api): State<Api>) -> Response {

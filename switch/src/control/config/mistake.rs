@@ -9,7 +9,7 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Na
 use serde::{Deserialize, Serialize};
 
 /// What requests are called in messages, instead of a file.
-pub(super) const REQUEST: &str = "request";
+pub const REQUEST: &str = "request";
 
 /// Everything that is wrong with a configuration, in the order of the file; never empty.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Place {
     }
 
     /// Line and column of the first byte, both from 1, the column in characters.
-    fn position(&self) -> (usize, usize) {
+    pub(super) fn position(&self) -> (usize, usize) {
         let before = String::from_utf8_lossy(&self.source.inner().as_bytes()[..self.span.start]);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;

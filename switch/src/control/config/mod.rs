@@ -30,8 +30,8 @@ mod mistakes_shown;
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
 use miette::NamedSource;
-pub use mistake::{ConfigErrors, Mistake, Report};
-pub use origin::Origin;
+pub use mistake::{ConfigErrors, Mistake, REQUEST, Report};
+pub use origin::{Origin, Part, Written};
 use toml::de::DeTable;
 pub use types::*;
 

@@ -8,7 +8,8 @@ use std::{
 
 use miette::NamedSource;
 
-use super::mistake::Place;
+use super::{mistake::Place, types::Config};
+use crate::wire::MacAddr;
 
 /// The places of a whole configuration. Opaque: it only serves messages.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +49,52 @@ impl Origin {
     }
 }
 
+/// A part of a configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part<'n> {
+    /// `[switch]`
+    Switch,
+    /// `[vtep]`
+    Vtep,
+    /// The `[[bridge]]` of this name.
+    Bridge(&'n str),
+    /// The `[[port]]` of this full name.
+    Port(&'n str),
+    /// The `[[fdb]]` of this bridge and address.
+    Fdb(&'n str, MacAddr),
+}
+
+/// Where a key stands, and what it says there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// The file; [`REQUEST`](super::REQUEST) if it came over the API.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The value as it is written.
+    pub text: String,
+}
+
+impl Config {
+    /// Where a key of a part is written, elements of a list as `remotes.0`; `None` if it is not, so that its default
+    /// holds.
+    pub fn written(&self, part: Part<'_>, key: &str) -> Option<Written> {
+        let places = match part {
+            Part::Switch => &self.origin.switch,
+            Part::Vtep => &self.origin.vtep,
+            Part::Bridge(name) => self.origin.bridge(self.bridges.iter().position(|bridge| bridge.name == name)?),
+            Part::Port(name) => self.origin.port(self.ports.iter().position(|port| port.full_name() == name)?),
+            Part::Fdb(bridge, mac) => {
+                self.origin.fdb(self.fdb.iter().position(|entry| entry.bridge == bridge && entry.mac == mac)?)
+            }
+        };
+        let place = places.of(key).filter(|_| places.is_written(key))?;
+        let (line, _) = place.position();
+        let text = place.source.inner()[place.span.clone()].to_owned();
+        Some(Written { file: place.source.name().to_owned(), line, text })
+    }
+}
+
 /// The origin does not change what a configuration means.
 impl PartialEq for Origin {
     fn eq(&self, _: &Self) -> bool {
@@ -65,11 +112,11 @@ pub(super) struct Places {
     source: Option<Arc<NamedSource<String>>>,
     header: Range<usize>,
     /// By key, elements as `remotes.0`.
-    keys: BTreeMap<String, Written>,
+    keys: BTreeMap<String, Mark>,
 }
 
 #[derive(Clone, Debug)]
-struct Written {
+struct Mark {
     span: Range<usize>,
     /// A mistake was found there already; what depends on the value is no mistake of its own.
     broken: bool,
@@ -81,12 +128,12 @@ impl Places {
     }
 
     pub(super) fn write(&mut self, key: impl Into<String>, span: Range<usize>) {
-        self.keys.insert(key.into(), Written { span, broken: false });
+        self.keys.insert(key.into(), Mark { span, broken: false });
     }
 
     pub(super) fn mark_broken(&mut self, key: &str) {
         let span = self.header.clone();
-        self.keys.entry(key.to_owned()).or_insert(Written { span, broken: true }).broken = true;
+        self.keys.entry(key.to_owned()).or_insert(Mark { span, broken: true }).broken = true;
     }
 
     /// Whether the text has this key, right or wrong.

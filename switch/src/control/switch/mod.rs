@@ -20,6 +20,7 @@
 mod build;
 mod changes;
 mod events;
+mod explain;
 mod feed;
 mod port;
 mod report;
@@ -35,7 +36,9 @@ use tokio::sync::{broadcast, mpsc};
 use tracing::{info, warn};
 use weft_vxlan::{mtu, vtep::TableFull};
 
-pub use self::{events::Event, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError};
+pub use self::{
+    events::Event, explain::ExplainError, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError,
+};
 use self::{feed::Feed, port::OpenPort, slots::Slots, underlay::OpenUnderlay, workers::Workers};
 use crate::{
     bridge::Tables,

@@ -18,7 +18,7 @@ use crate::{
     sys::netns::Netns,
     underlay::{
         Underlay,
-        sockets::{DontFragment, Gso, UnderlayError, UnderlaySettings, UnderlaySockets},
+        sockets::{DontFragment, Gso, OuterPorts, UnderlayError, UnderlaySettings, UnderlaySockets},
     },
     worker::thread::Command,
 };
@@ -53,6 +53,7 @@ pub(super) struct OpenUnderlay {
     pub(super) link: Link,
     /// The largest outer packet that leaves by it.
     pub(super) mtu: u32,
+    pub(super) outer_ports: OuterPorts,
 }
 
 /// What the first half of a change found out about the underlay.
@@ -229,7 +230,9 @@ async fn open(
         return Err(UnderlayOpenError::NoAddress { address: vtep.address, netns: netns.to_string() });
     };
     let sockets = open_sockets(&netns, &settings(vtep, workers)).await?;
+    let outer_ports =
+        sockets.outer_ports().map_err(|source| UnderlayError::Io { doing: "read a socket's address", source })?;
     let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
     let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
-    Ok((OpenUnderlay { config: vtep.clone(), netns, link, mtu }, ends))
+    Ok((OpenUnderlay { config: vtep.clone(), netns, link, mtu, outer_ports }, ends))
 }

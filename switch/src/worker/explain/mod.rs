@@ -1,0 +1,574 @@
+//! What the walk would do with a frame, step by step, without doing it.
+//!
+//! Nothing is sent, learned, counted or refreshed. Each step is the answer of the very function that the walk asks
+//! ([`PortEntry::classify`](crate::bridge::PortEntry::classify), [`admit`], [`Tables::decide`], [`Tables::flood`], and what
+//! the walk and its egress have besides), so what is said here is what would happen; a property test holds both together.
+//! What nobody can know before a frame is sent, such as a queue that is full at that moment, is not foreseen.
+//!
+//! Here are facts; their words, and which line of the configuration they come from, are the control plane's.
+
+mod egress;
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use weft_vxlan::{Vni, header::Header};
+
+pub use self::egress::{Departure, Exit, Path};
+use super::{
+    SharedVteps,
+    walk::{admitted, come_out, entrance, inspect, malformed_inside, on_guard, read_header, untagged},
+};
+use crate::{
+    bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict, admit},
+    fdb::{EntryView, Fdb, Learned, Origin, Place, Stamp, Standing, Terms},
+    ids::{BridgeId, Endpoint, PortId, VtepId},
+    offload::{self, VnetHeader},
+    wire::{
+        MacAddr, Tag,
+        dissect::dissect,
+        ethernet::{self, EtherHeader},
+    },
+};
+
+/// What a walk decides by, as it is now.
+pub struct Scene<'s> {
+    /// The tables' snapshot.
+    pub tables: &'s Tables,
+    /// The forwarding database; only read.
+    pub fdb: &'s Fdb,
+    /// The numbers of VTEPs; none is given out.
+    pub vteps: &'s SharedVteps,
+    /// See [`Shared::flow_seed`](super::Shared::flow_seed).
+    pub flow_seed: u64,
+    /// The time.
+    pub now: Stamp,
+    /// What is known of the way to a VTEP.
+    pub path: &'s dyn Fn(SocketAddr) -> Path,
+}
+
+/// A frame and where it comes in.
+#[derive(Clone, Copy, Debug)]
+pub enum Arriving<'f> {
+    /// By a port.
+    Frame {
+        /// The port.
+        port: PortId,
+        /// The frame, from its Ethernet header on.
+        bytes: &'f [u8],
+        /// What its sender left undone.
+        vnet: VnetHeader,
+    },
+    /// Over the underlay.
+    Datagram {
+        /// The outer source address.
+        source: IpAddr,
+        /// The outer TOS or traffic class.
+        tos: u8,
+        /// The UDP payload: VXLAN header and inner frame.
+        payload: &'f [u8],
+    },
+}
+
+/// One step of the walk.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The VXLAN header was read.
+    Vxlan {
+        /// Bytes of the datagram.
+        len: usize,
+        /// The header, or why there is none.
+        header: Result<Header, DropReason>,
+        /// Whether it has bits that it is refused for.
+        refused: bool,
+        /// The group policy, if policies are read and it has one.
+        policy: Option<u16>,
+    },
+    /// The VNI was looked up, and then whether its bridge takes frames from this VTEP.
+    Tunnel {
+        /// The VNI.
+        vni: Vni,
+        /// The outer source.
+        source: IpAddr,
+        /// The bridge of the VNI, if there is one.
+        bridge: Option<BridgeId>,
+        /// Whether somebody named the VTEP for this bridge.
+        named: bool,
+        /// The VTEP, or why the frame ends.
+        vtep: Result<VtepId, DropReason>,
+    },
+    /// The Ethernet header was read.
+    Parse(Result<EtherHeader, DropReason>),
+    /// The frame came to a bridge by its port.
+    Classify {
+        /// The port.
+        port: PortId,
+        /// The frame's tag, if it has one of 802.1Q.
+        tag: Option<Tag>,
+        /// The bridge, and the tag that belonged to the port; or why it came to none.
+        bridge: Result<(BridgeId, Option<Tag>), DropReason>,
+    },
+    /// The addresses were looked at.
+    Admit {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The source.
+        src: MacAddr,
+        /// The destination.
+        dst: MacAddr,
+        /// Whether it may enter.
+        admission: Admission,
+    },
+    /// The port that it came in by looked at it closer than most do.
+    Guard {
+        /// The port.
+        port: PortId,
+        /// The source.
+        src: MacAddr,
+        /// How the source stands there, if the port is locked and asked.
+        standing: Option<Standing>,
+        /// Why the frame goes no further.
+        reason: Option<DropReason>,
+    },
+    /// The inner packet of a datagram was looked at.
+    Inspect {
+        /// Tags of its own.
+        tag_count: u8,
+        /// The outer TOS.
+        outer_tos: u8,
+        /// The inner TOS before and after; `None` if the frame is not IP.
+        tos: Option<(u8, u8)>,
+        /// Why it ends.
+        result: Result<(), DropReason>,
+    },
+    /// The source was looked up.
+    Learn {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The source.
+        src: MacAddr,
+        /// Where it came in.
+        at: Endpoint,
+        /// What the walk makes of it.
+        learning: Learning,
+    },
+    /// The bridge answers questions in others' names, and looked whether this is one.
+    Answer {
+        /// The bridge.
+        bridge: BridgeId,
+        /// Whether it is answered.
+        answered: bool,
+        /// Whether those that are spared answered questions do not get it.
+        spares: bool,
+    },
+    /// The destination was looked up.
+    LookUp {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The destination.
+        dst: MacAddr,
+        /// Its entry.
+        entry: Option<EntryView>,
+    },
+    /// The verdict.
+    Decide {
+        /// The bridge.
+        bridge: BridgeId,
+        /// Where it came in.
+        ingress: Endpoint,
+        /// The destination.
+        dst: MacAddr,
+        /// The verdict.
+        verdict: Verdict,
+        /// Ports of the bridge that a flood leaves out, each with the reason; `None`: its gate is closed.
+        passed_over: Vec<(PortId, Option<DropReason>)>,
+        /// What leaves for VTEPs is looked at by the bridge's `proxy` or `rsc`, which is not foreseen.
+        looked_at: bool,
+        /// Members of the flood list that a flood leaves out: it came from a VTEP, or they are spared it.
+        vteps_passed_over: Vec<VtepId>,
+    },
+    /// A copy left, or did not.
+    Egress(Departure),
+}
+
+/// What the walk makes of a frame's source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Learning {
+    /// The FDB is told, and this is what it would answer.
+    Foreseen(Learned),
+    /// The port has `learning = false`.
+    PortOff,
+    /// The port is down: what it still says is to be forgotten.
+    PortDown,
+    /// The port's `state` does not learn.
+    PortState,
+    /// The port is locked, and the source is not let in.
+    Locked,
+    /// The bridge has `vxlan_learning = false`: it learns nothing from VTEPs.
+    TunnelOff,
+    /// The bridge has `learning = false`, or its ageing time is 0.
+    BridgeOff,
+    /// It is the address of an interface under a packet port of the bridge.
+    LocalAddress,
+}
+
+/// A walk that was not walked.
+#[derive(Clone, Debug)]
+pub struct Walkthrough {
+    /// What was done, in order.
+    pub steps: Vec<Step>,
+    /// How many wire frames it is.
+    pub frames: u32,
+    /// Where it came in; `None` for a datagram that belongs to no VTEP.
+    pub ingress: Option<Endpoint>,
+    /// The bridge that it reached.
+    pub bridge: Option<BridgeId>,
+    /// Why it ended before it had an egress.
+    pub dropped: Option<DropReason>,
+}
+
+impl Walkthrough {
+    /// Every copy, sent or not.
+    pub fn departures(&self) -> impl Iterator<Item = &Departure> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Egress(departure) => Some(departure),
+            Step::Vxlan { .. }
+            | Step::Tunnel { .. }
+            | Step::Parse(_)
+            | Step::Classify { .. }
+            | Step::Admit { .. }
+            | Step::Guard { .. }
+            | Step::Inspect { .. }
+            | Step::Learn { .. }
+            | Step::Answer { .. }
+            | Step::LookUp { .. }
+            | Step::Decide { .. } => None,
+        })
+    }
+}
+
+impl fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scene").field("tables", self.tables).finish_non_exhaustive()
+    }
+}
+
+/// Walks a frame through `scene`.
+pub fn explain(scene: &Scene<'_>, arriving: Arriving<'_>) -> Walkthrough {
+    let walk = Walkthrough { steps: vec![], frames: 1, ingress: None, bridge: None, dropped: None };
+    let mut explainer = Explainer { scene, walk };
+    let taken = match arriving {
+        Arriving::Frame { port, bytes, vnet } => explainer.frame(port, bytes, vnet),
+        Arriving::Datagram { source, tos, payload } => explainer.datagram(source, tos, payload),
+    };
+    let carried = taken.and_then(|entered| explainer.carry(&entered));
+    explainer.walk.dropped = carried.err();
+    explainer.walk
+}
+
+/// A frame that has entered its bridge.
+pub(super) struct Entered<'s> {
+    bytes: Vec<u8>,
+    vnet: VnetHeader,
+    ingress: Endpoint,
+    id: BridgeId,
+    bridge: &'s Bridge,
+    src: MacAddr,
+    dst: MacAddr,
+    priority: Tag,
+    /// On which terms it is to be learned from, or why not.
+    teaching: Result<Terms, Learning>,
+    kept: Option<DropReason>,
+}
+
+struct Explainer<'s> {
+    scene: &'s Scene<'s>,
+    walk: Walkthrough,
+}
+
+impl<'s> Explainer<'s> {
+    fn frame(&mut self, port: PortId, bytes: &[u8], mut vnet: VnetHeader) -> Result<Entered<'s>, DropReason> {
+        self.walk.ingress = Some(Endpoint::Port(port));
+        let tables = self.scene.tables;
+        let header = offload::wire_frames(bytes, &vnet)
+            .map_err(|_| DropReason::BadOffload)
+            .inspect(|frames| self.walk.frames = *frames)
+            .and_then(|_| ethernet::parse(bytes).map_err(|_| DropReason::Malformed));
+        self.walk.steps.push(Step::Parse(header));
+        let header = header?;
+
+        let entry = tables.port(port);
+        let classified = entry.ok_or(DropReason::PortRemoved).and_then(|entry| entry.classify(&header));
+        let found = classified.and_then(|(id, tag)| Ok((id, tag, tables.bridge(id).ok_or(DropReason::PortRemoved)?)));
+        self.walk.steps.push(Step::Classify { port, tag: header.tag, bridge: found.map(|(id, tag, _)| (id, tag)) });
+        // The walk counts a frame for the bridge that its port named, even if that is gone.
+        self.walk.bridge = classified.ok().map(|(id, _)| id);
+        let (id, port_tag, bridge) = found?;
+        let mut bytes = bytes.to_vec();
+        if port_tag.is_some() {
+            let (popped, shifted) = untagged(&mut bytes, &vnet)?;
+            (bytes, vnet) = (popped.to_vec(), shifted);
+        }
+
+        let entry = entry.ok_or(DropReason::PortRemoved)?;
+        let mask = entry.options.group_fwd_mask;
+        self.admit(id, bridge, mask, &header);
+        let mut kept = admitted(bridge, mask, header.dst, header.src)?;
+        let mut teaching = match entry {
+            _ if !entry.options.learning => Err(Learning::PortOff),
+            _ if !entry.up => Err(Learning::PortDown),
+            _ if !entry.learns() => Err(Learning::PortState),
+            _ => taught_by(bridge, header.src),
+        };
+        if entry.is_guarded() {
+            let terms;
+            (terms, kept) = self.guard(port, entry, id, bridge, header.src, kept)?;
+            teaching = teaching.and_then(|_| terms.ok_or(Learning::Locked));
+        }
+        let (priority, ingress) = (port_tag.unwrap_or(Tag(0)), Endpoint::Port(port));
+        Ok(Entered { bytes, vnet, ingress, id, bridge, src: header.src, dst: header.dst, priority, teaching, kept })
+    }
+
+    /// What a guarded port makes of a frame: the terms on which it is learned from, if it is, and why it goes no further.
+    fn guard(
+        &mut self,
+        id: PortId,
+        port: &PortEntry,
+        bridge_id: BridgeId,
+        bridge: &Bridge,
+        src: MacAddr,
+        kept: Option<DropReason>,
+    ) -> Result<(Option<Terms>, Option<DropReason>), DropReason> {
+        let by_state = if kept.is_none() { port.guard() } else { Ok(None) };
+        let kept = by_state.map(|reason| kept.or(reason));
+        let mut standing = None;
+        let guarded = kept.map(|kept| {
+            let fdb = self.scene.fdb;
+            let ask = || *standing.insert(fdb.standing(Place::new(bridge_id, src), Endpoint::Port(id)));
+            let (terms, by_lock) = on_guard(port, bridge, src, kept, ask);
+            (terms, by_lock.or(kept), by_lock)
+        });
+        let reason = match guarded {
+            Ok((_, _, by_lock)) => by_lock.or_else(|| by_state.ok().flatten()),
+            Err(reason) => Some(reason),
+        };
+        self.walk.steps.push(Step::Guard { port: id, src, standing, reason });
+        guarded.map(|(terms, kept, _)| (terms, kept))
+    }
+
+    fn datagram(&mut self, source: IpAddr, tos: u8, payload: &[u8]) -> Result<Entered<'s>, DropReason> {
+        let tables = self.scene.tables;
+        let overlay = tables.overlay.as_ref().ok_or(DropReason::UnderlayAbsent)?;
+        let mut bytes = payload.to_vec();
+        let opened = read_header(&mut bytes).map(|(header, inner)| (header, inner.to_vec()));
+        let header = opened.as_ref().map(|(header, _)| *header).map_err(|reason| *reason);
+        let refused = header.is_ok_and(|header| header.has_any_of(overlay.refused_bits));
+        let policy = header.ok().filter(|_| overlay.gbp).and_then(Header::policy).map(|policy| policy.id);
+        self.walk.steps.push(Step::Vxlan { len: payload.len(), header, refused, policy });
+        let (header, inner) = opened?;
+        let (id, bridge, vtep) = self.tunnel(overlay, source, header)?;
+
+        let ingress = Endpoint::Vtep(vtep);
+        (self.walk.ingress, self.walk.bridge) = (Some(ingress), Some(id));
+        let parsed = ethernet::parse(&inner).map_err(malformed_inside);
+        self.walk.steps.push(Step::Parse(parsed));
+        let header = parsed?;
+        let (mut bytes, untouched) = (inner.clone(), inner);
+        let came_out = come_out(tables, overlay, bridge, &header, tos, &mut bytes);
+        // In the order of the walk: a tunnel that learns looks at the source before it looks at the packet.
+        if bridge.tunnel.learning {
+            self.admit(id, bridge, 0, &header);
+            admitted(bridge, 0, header.dst, header.src)?;
+        }
+        let passes = self.inspect(overlay, bridge, tos, untouched);
+        if !bridge.tunnel.learning && passes {
+            self.admit(id, bridge, 0, &header);
+        }
+        let (vnet, frames, kept) = came_out?;
+        self.walk.frames = frames;
+        let learns = bridge.tunnel.learning;
+        let teaching = if learns { taught_by(bridge, header.src) } else { Err(Learning::TunnelOff) };
+        let EtherHeader { src, dst, .. } = header;
+        Ok(Entered { bytes, vnet, ingress, id, bridge, src, dst, priority: Tag(0), teaching, kept })
+    }
+
+    fn tunnel(
+        &mut self,
+        overlay: &Overlay,
+        source: IpAddr,
+        header: Header,
+    ) -> Result<(BridgeId, &'s Bridge, VtepId), DropReason> {
+        let (tables, vni) = (self.scene.tables, header.vni());
+        let reserved = header.has_any_of(overlay.refused_bits);
+        let number = || self.scene.vteps.foresee(SocketAddr::new(source, overlay.local.port()));
+        let entered = entrance(tables, overlay, source, vni, reserved, number);
+        let bridge = tables.by_vni.get(&vni).copied().filter(|id| tables.bridge(*id).is_some());
+        let named = bridge.and_then(|id| tables.bridge(id)).is_some_and(|it| it.known_vteps.contains_key(&source));
+        let vtep = entered.as_ref().map(|(_, _, vtep)| *vtep).map_err(|reason| *reason);
+        self.walk.steps.push(Step::Tunnel { vni, source, bridge, named, vtep });
+        entered
+    }
+
+    fn admit(&mut self, id: BridgeId, bridge: &Bridge, port_mask: u16, header: &EtherHeader) {
+        let (src, dst) = (header.src, header.dst);
+        self.walk.steps.push(Step::Admit { bridge: id, src, dst, admission: admit(bridge, port_mask, dst, src) });
+    }
+
+    /// Whether the packet passes.
+    fn inspect(&mut self, overlay: &Overlay, bridge: &Bridge, outer_tos: u8, mut inner: Vec<u8>) -> bool {
+        let tos = |bytes: &[u8]| dissect(bytes).l3.map(|l3| l3.tos);
+        let (before, tag_count) = (tos(&inner), dissect(&inner).tag_count);
+        let result = inspect(self.scene.tables, overlay, bridge, outer_tos, &mut inner).map(|_| ());
+        let tos = before.zip(tos(&inner));
+        self.walk.steps.push(Step::Inspect { tag_count, outer_tos, tos, result });
+        result.is_ok()
+    }
+
+    /// The second half of the walk.
+    fn carry(&mut self, entered: &Entered<'s>) -> Result<(), DropReason> {
+        let Scene { tables, fdb, .. } = *self.scene;
+        let Entered { id, bridge, ingress, src, dst, .. } = *entered;
+        let foresee = |terms| fdb.foresee(Place::new(id, src), ingress, bridge.limit, terms);
+        let learning = entered.teaching.map_or_else(|why| why, |terms| Learning::Foreseen(foresee(terms)));
+        self.walk.steps.push(Step::Learn { bridge: id, src, at: ingress, learning });
+        let kept = match learning {
+            Learning::Foreseen(Learned::StaticAtOtherVtep) => Some(DropReason::SourceStatic),
+            Learning::Foreseen(_)
+            | Learning::PortOff
+            | Learning::PortDown
+            | Learning::PortState
+            | Learning::Locked
+            | Learning::TunnelOff
+            | Learning::BridgeOff
+            | Learning::LocalAddress => entered.kept,
+        };
+        if let Some(reason) = kept {
+            return Err(reason);
+        }
+        let spares = bridge.answers && self.answer(entered, learning);
+        let known = self.look_up(entered, learning);
+        let verdict = tables.decide(bridge, ingress, dst, known);
+        let looked_at = is_looked_at(entered, verdict);
+        let step = |passed_over, vteps_passed_over| Step::Decide {
+            bridge: id,
+            ingress,
+            dst,
+            verdict,
+            passed_over,
+            looked_at,
+            vteps_passed_over,
+        };
+        match verdict {
+            Verdict::Drop(reason) => {
+                self.walk.steps.push(step(vec![], vec![]));
+                Err(reason)
+            }
+            Verdict::Unicast(to) => {
+                self.walk.steps.push(step(vec![], vec![]));
+                self.depart(entered, to);
+                Ok(())
+            }
+            Verdict::Flood(kind) => {
+                let is_spared = |to: &Endpoint| spares && tables.is_spared(bridge, *to);
+                let targets: Vec<_> = tables.flood(bridge, ingress, kind).filter(|to| !is_spared(to)).collect();
+                let (passed_over, left_out) = self.left_out(entered, kind, &targets);
+                self.walk.steps.push(step(passed_over, left_out));
+                targets.iter().for_each(|to| self.depart(entered, *to));
+                let nobody = if spares { DropReason::NeighSuppressed } else { DropReason::NoFloodTarget };
+                if targets.is_empty() { Err(nobody) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// What a bridge that answers in others' names makes of a frame: whether some are spared it. Its answer leaves.
+    fn answer(&mut self, entered: &Entered<'s>, learning: Learning) -> bool {
+        let Entered { id, bridge, ingress, .. } = *entered;
+        let find = |mac| self.entry(entered, learning, mac).map(|entry| entry.at);
+        let done = self.scene.tables.suppress(bridge, ingress, &entered.bytes, find);
+        let (answered, spares) = (done.answer.is_some(), done.spares);
+        self.walk.steps.push(Step::Answer { bridge: id, answered, spares });
+        if let Some(answer) = &done.answer {
+            let departure = egress::answer(self.scene, entered, answer.bytes(), ingress);
+            self.walk.steps.push(Step::Egress(departure));
+        }
+        spares
+    }
+
+    /// Where the destination is, once the source was learned.
+    fn look_up(&mut self, entered: &Entered<'_>, learning: Learning) -> Option<Endpoint> {
+        let Entered { id, dst, .. } = *entered;
+        if dst.is_multicast() {
+            return None;
+        }
+        let entry = self.entry(entered, learning, dst);
+        self.walk.steps.push(Step::LookUp { bridge: id, dst, entry });
+        entry.map(|entry| entry.at)
+    }
+
+    /// What the FDB says of an address once the source was learned.
+    fn entry(&self, entered: &Entered<'_>, learning: Learning, mac: MacAddr) -> Option<EntryView> {
+        let Entered { id, src, ingress, .. } = *entered;
+        let entry = self.scene.fdb.entry(id, mac);
+        let Learning::Foreseen(learned) = learning else { return entry };
+        match learned {
+            Learned::New { evicted: Some(victim) } if victim == mac => None,
+            // It is no longer where it was, and there is no room to say where it is.
+            Learned::Full if src == mac => None,
+            Learned::New { .. } | Learned::Moved { .. } if src == mac => {
+                let origin = entry.map_or(Origin::Learned, |entry| entry.origin);
+                let updated = self.scene.now;
+                Some(EntryView { bridge: id, mac, at: ingress, origin, updated, locked: false })
+            }
+            Learned::Known
+            | Learned::New { .. }
+            | Learned::Moved { .. }
+            | Learned::Sticky
+            | Learned::StaticAtOtherVtep
+            | Learned::Full => entry,
+        }
+    }
+
+    fn left_out(
+        &self,
+        entered: &Entered<'_>,
+        kind: FloodKind,
+        targets: &[Endpoint],
+    ) -> (Vec<(PortId, Option<DropReason>)>, Vec<VtepId>) {
+        let Entered { bridge, ingress, .. } = *entered;
+        let tables = self.scene.tables;
+        let why = |port: PortId| {
+            let gate_is_closed = tables.port(port).is_some_and(|entry| !kind.passes(entry.options));
+            let refused = || tables.may_deliver(ingress, Endpoint::Port(port)).err();
+            // Who would get it, but does not, is spared.
+            if gate_is_closed { None } else { Some(refused().unwrap_or(DropReason::NeighSuppressed)) }
+        };
+        let is_left_out = |port: &&PortId| !targets.contains(&Endpoint::Port(**port));
+        let ports = bridge.ports.iter().filter(is_left_out).map(|port| (*port, why(*port))).collect();
+        let vteps = bridge.flood_list.iter().filter(|vtep| !targets.contains(&Endpoint::Vtep(**vtep)));
+        (ports, vteps.copied().collect())
+    }
+
+    fn depart(&mut self, entered: &Entered<'_>, to: Endpoint) {
+        self.walk.steps.push(Step::Egress(egress::depart(self.scene, entered, self.walk.frames, to)));
+    }
+}
+
+/// Whether `proxy` or `rsc` may do otherwise with what leaves for VTEPs.
+fn is_looked_at(entered: &Entered<'_>, verdict: Verdict) -> bool {
+    let tunnel = &entered.bridge.tunnel;
+    let may_leave = matches!(verdict, Verdict::Flood(_) | Verdict::Unicast(Endpoint::Vtep(_)));
+    (tunnel.proxy || tunnel.rsc) && may_leave && matches!(entered.ingress, Endpoint::Port(_))
+}
+
+fn taught_by(bridge: &Bridge, src: MacAddr) -> Result<Terms, Learning> {
+    match (bridge.learns(src), bridge.learning) {
+        (true, _) => Ok(Terms::default()),
+        (false, true) => Err(Learning::LocalAddress),
+        (false, false) => Err(Learning::BridgeOff),
+    }
+}
+
+#[cfg(test)]
+mod tests;

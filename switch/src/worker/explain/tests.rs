@@ -1,0 +1,355 @@
+//! The explanation beside the walk itself.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use weft_vxlan::{ecn::EcnMode, header::ReservedBits};
+
+use super::*;
+use crate::{
+    bridge::{Membership, Neigh, PortOptions, StpState},
+    fdb::Limit,
+    underlay::memory::Conditions,
+    worker::{
+        counters::Tally,
+        tests::scene::{
+            A, ALL_OFFLOADS, B, BLUE, C, GREEN, NO_OFFLOADS, P0, P1, P2, Peer, Scene as Lab, frame, tagged, trunk,
+            udp4, udp6, unfinished_tcp4, vxlan,
+        },
+    },
+};
+
+/// Of the underlay: smaller than a tap's, so that some frames that come in don't fit.
+const MTU: u32 = 1400;
+const PORTS: usize = 4;
+const PEERS: [u8; 3] = [2, 3, 4];
+/// Nobody named it.
+const STRANGER: u8 = 9;
+
+/// Whom the random questions are about.
+const NEIGHS: [([u8; 4], MacAddr); 2] = [([10, 0, 0, 1], A), ([10, 0, 0, 2], B)];
+const ORIGINS: [Origin; 3] = [Origin::Static, Origin::Sticky, Origin::ExternLearn];
+const STATES: [StpState; 4] = [StpState::Disabled, StpState::Listening, StpState::Learning, StpState::Blocking];
+
+/// What the random frames must have met for the comparison to say much.
+const FORESEEABLE: &[DropReason] = &[
+    DropReason::Malformed,
+    DropReason::SourceInvalid,
+    DropReason::ReservedGroup,
+    DropReason::VlanUntagged,
+    DropReason::VlanNotMember,
+    DropReason::VlanInvalid,
+    DropReason::InnerVlan,
+    DropReason::SameEndpoint,
+    DropReason::LocalDestination,
+    DropReason::NoFloodTarget,
+    DropReason::SplitHorizon,
+    DropReason::Isolated,
+    DropReason::PortDown,
+    DropReason::PortState,
+    DropReason::Locked,
+    DropReason::NeighSuppressed,
+    DropReason::EgressMtu,
+    DropReason::VxlanTruncated,
+    DropReason::VxlanNoVniFlag,
+    DropReason::VniUnknown,
+    DropReason::VxlanReservedBits,
+    DropReason::VtepUnknown,
+    DropReason::SourceStatic,
+    DropReason::InnerTruncated,
+    DropReason::EcnNotCapable,
+    DropReason::UnderlayMtu,
+];
+
+/// Explains, and makes sure that this changed nothing.
+fn explained(lab: &Lab, arriving: Arriving<'_>) -> Walkthrough {
+    let state = || {
+        let mut entries: Vec<_> = lab.shared.fdb.entries();
+        entries.sort_by_key(|entry| (entry.bridge, entry.mac));
+        (entries, lab.shared.vteps.all(), lab.counters().total())
+    };
+    let before = state();
+    let scene = Scene {
+        tables: &lab.tables,
+        fdb: &lab.shared.fdb,
+        vteps: &lab.shared.vteps,
+        flow_seed: lab.shared.flow_seed,
+        now: lab.now,
+        path: &|_| Path::Mtu(MTU),
+    };
+    let walk = explain(&scene, arriving);
+    assert_eq!(state(), before);
+    walk
+}
+
+/// What really happened to one frame.
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Outcome {
+    at_ports: Vec<(PortId, Vec<u8>)>,
+    /// Peer, outer TOS, UDP payload.
+    at_peers: Vec<(VtepId, u8, Vec<u8>)>,
+    drops_in: Vec<DropReason>,
+    drops_out: Vec<DropReason>,
+}
+
+impl Outcome {
+    fn of(walk: &Walkthrough) -> Self {
+        let mut outcome = Self { drops_in: walk.dropped.into_iter().collect(), ..Self::default() };
+        for departure in walk.departures() {
+            match (departure.result, departure.to, departure.exit) {
+                (Err(reason), ..) => outcome.drops_out.push(reason),
+                (Ok(()), Endpoint::Port(port), _) => outcome.at_ports.push((port, departure.bytes.clone())),
+                (Ok(()), Endpoint::Vtep(vtep), Some(Exit::Vtep { target, header, .. })) => {
+                    let payload = [&header.to_bytes()[..], &departure.bytes].concat();
+                    outcome.at_peers.push((vtep, target.tos, payload));
+                }
+                (Ok(()), Endpoint::Vtep(_), _) => panic!("a datagram without an outer header"),
+            }
+        }
+        outcome.sorted()
+    }
+
+    fn sorted(mut self) -> Self {
+        self.at_ports.sort();
+        self.at_peers.sort();
+        self.drops_out.sort();
+        self
+    }
+}
+
+fn drops(now: &[u64; DropReason::COUNT], before: &[u64; DropReason::COUNT]) -> Vec<DropReason> {
+    let times = |reason: &DropReason| (now[reason.index()] - before[reason.index()]) as usize;
+    DropReason::ALL.iter().flat_map(|reason| std::iter::repeat_n(*reason, times(reason))).collect()
+}
+
+/// Carries what was sent, and reads what came out everywhere.
+fn happened(lab: &mut Lab, peers: &mut [Peer], before: &Tally) -> Outcome {
+    lab.turn();
+    let now = lab.counters().total();
+    let mut outcome = Outcome {
+        drops_in: drops(&now.drops_in, &before.drops_in),
+        drops_out: drops(&now.drops_out, &before.drops_out),
+        ..Outcome::default()
+    };
+    for port in (0..PORTS as u16).map(PortId) {
+        outcome.at_ports.extend(lab.received(port).into_iter().map(|bytes| (port, bytes)));
+    }
+    for peer in peers {
+        let received = peer.received().into_iter();
+        outcome.at_peers.extend(received.map(|(arrival, bytes)| (peer.vtep, arrival.tos, bytes)));
+    }
+    outcome.sorted()
+}
+
+fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
+    let mut lab = Lab::new();
+    lab.net.set_conditions(Conditions { mtu: MTU as usize, ..Conditions::default() });
+    for _ in 0..PORTS {
+        let membership = match random.u8(..4) {
+            0 => Membership::Access(GREEN),
+            1 => trunk(&[(10, BLUE), (20, GREEN)], None),
+            2 => trunk(&[(20, GREEN)], Some(BLUE)),
+            _ => Membership::Access(BLUE),
+        };
+        let port = lab.add_port(membership, NO_OFFLOADS);
+        let state = STATES[random.usize(..STATES.len())];
+        let [locked, mab] = [random.u8(..6) == 0, random.bool()];
+        let (group_fwd_mask, fdb_max_learned) = (random.u16(..) & random.u16(..) & 0xfff8, random.u32(..4));
+        let backup_port = Some(PortId(random.u16(..PORTS as u16)));
+        let mut seldom = || random.u8(..6) == 0;
+        lab.port(port).options = PortOptions {
+            learning: !seldom(),
+            flood: !seldom(),
+            mcast_flood: !seldom(),
+            bcast_flood: !seldom(),
+            hairpin: seldom(),
+            isolated: seldom() || seldom(),
+            state: if seldom() { state } else { StpState::Forwarding },
+            locked,
+            mab,
+            group_fwd_mask,
+            fdb_max_learned,
+            gbp_policy: if seldom() { 7 } else { 0 },
+            neigh_suppress: seldom(),
+            proxy_arp: seldom(),
+            proxy_arp_wifi: seldom(),
+            backup_port: backup_port.filter(|_| seldom()),
+        };
+        lab.port(port).up = !seldom();
+        lab.port(port).mtu = if seldom() { 1200 } else { 1500 };
+    }
+    let mut peers = Vec::new();
+    if random.u8(..5) > 0 {
+        lab.join_overlay();
+        peers.extend(PEERS.map(|last| lab.add_peer(last)));
+        let overlay = lab.overlay();
+        overlay.any_peer = random.bool();
+        overlay.refused_bits = if random.bool() { ReservedBits::Drop.mask() } else { 0 };
+        overlay.gbp = random.bool();
+        overlay.ecn = if random.bool() { EcnMode::Kernel } else { EcnMode::Rfc6040 };
+        overlay.inner_vlan_passes = random.bool();
+        overlay.tos = random.bool().then_some(0xb8);
+        overlay.dont_fragment = [Some(true), Some(false), None][random.usize(..3)];
+    }
+    for id in [BLUE, GREEN] {
+        let bridge = lab.bridge(id);
+        bridge.learning = random.u8(..6) > 0;
+        bridge.group_fwd_mask = random.u16(..) & 0xfff8;
+        bridge.no_linklocal_learn = random.bool();
+        (bridge.answers, bridge.neigh_suppress) = (random.bool(), random.bool());
+        bridge.neighs = NEIGHS.map(|(ip, mac)| (IpAddr::from(ip), Neigh { mac, router: false })).into_iter().collect();
+        bridge.tunnel.learning = random.u8(..5) > 0;
+        let max_remote = random.bool().then(|| random.usize(..3));
+        bridge.limit = Limit { max_learned: random.usize(..4), evict: random.bool(), max_remote };
+        if random.u8(..4) == 0 {
+            bridge.local_macs.push(C);
+        }
+        if random.u8(..4) == 0 {
+            bridge.vni = None;
+        }
+        for mac in [A, B, C] {
+            let at = match random.usize(..8) {
+                port @ 0..PORTS => Endpoint::Port(PortId(port as u16)),
+                _ if peers.is_empty() => continue,
+                other => Endpoint::Vtep(peers[other % peers.len()].vtep),
+            };
+            match random.u8(..4) {
+                0 => lab.shared.fdb.add_static(id, mac, at, ORIGINS[random.usize(..3)], lab.now),
+                1 => drop(lab.shared.fdb.learn(id, mac, at, lab.now, Limit::NONE)),
+                _ => {}
+            }
+        }
+    }
+    (lab, peers)
+}
+
+fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
+    let groups =
+        [MacAddr::BROADCAST, MacAddr::new([1, 0, 0x5e, 0, 0, 1]), MacAddr::new([1, 0x80, 0xc2, 0, 0, random.u8(..17)])];
+    let stations = [A, B, C, MacAddr::new([2, 0, 0, 0, 0, random.u8(..)])];
+    let dst = if random.u8(..3) == 0 { groups[random.usize(..groups.len())] } else { stations[random.usize(..4)] };
+    let src = match random.u8(..20) {
+        0 => MacAddr::ZERO,
+        1 => groups[1],
+        _ => stations[random.usize(..4)],
+    };
+    let len = [20, 500, 1150, 1210, 1330, 1345, 1360, 1490, 1520, 1600][random.usize(..10)];
+    let mut bytes = match random.u8(..4) {
+        3 => {
+            let ip = |random: &mut fastrand::Rng| [10, 0, 0, random.u8(1..4)];
+            let (from, to) = (ip(random), ip(random));
+            let fixed = [0, 1, 8, 0, 6, 4, 0, 1];
+            let ends = [&dst.octets()[..], &src.octets(), &[8, 6]].concat();
+            [&ends[..], &fixed, &src.octets(), &from, &[0; 6], &to].concat()
+        }
+        0 => frame(dst, src, len),
+        1 => udp4(dst, src, random.u8(..), len),
+        _ => udp6(dst, src, random.u8(..), len),
+    };
+    if random.bool() {
+        let vids = [0, 10, 20, 30, 4095];
+        bytes = tagged(&bytes, vids[random.usize(..5)] | random.u16(..8) << 13);
+    }
+    if random.u8(..15) == 0 {
+        bytes.truncate(random.usize(1..40));
+    }
+    bytes
+}
+
+fn random_payload(random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut payload = vxlan([42, 43, 44][random.usize(..3)], &random_frame(random));
+    match random.u8(..12) {
+        0 => payload.truncate(random.usize(1..30)),
+        1 => payload[0] = 0,
+        2 => payload[7] = 1,
+        _ => {}
+    }
+    payload
+}
+
+#[test]
+fn what_is_explained_is_what_happens() {
+    let mut reasons = BTreeSet::new();
+    for seed in 0..150 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut lab, mut peers) = random_lab(&mut random);
+        let has_overlay = !peers.is_empty();
+        if has_overlay {
+            peers.push(lab.add_stranger(STRANGER));
+        }
+        for round in 0..60 {
+            lab.now = Stamp(lab.now.0 + 100);
+            let before = lab.counters().total();
+            let walk = if has_overlay && random.bool() {
+                let (last, tos, payload) = (random.usize(..peers.len()), random.u8(..), random_payload(&mut random));
+                let source = IpAddr::from([192, 0, 2, [PEERS[0], PEERS[1], PEERS[2], STRANGER][last]]);
+                let walk = explained(&lab, Arriving::Datagram { source, tos, payload: &payload });
+                peers[last].send(tos, &payload);
+                walk
+            } else {
+                let (port, bytes) = (PortId(random.u16(..PORTS as u16)), random_frame(&mut random));
+                let walk = explained(&lab, Arriving::Frame { port, bytes: &bytes, vnet: VnetHeader::NONE });
+                lab.host(port).send(&bytes, VnetHeader::NONE).unwrap();
+                walk
+            };
+            let expected = Outcome::of(&walk);
+            assert_eq!(expected, happened(&mut lab, &mut peers, &before), "seed {seed}, round {round}: {walk:#?}");
+            learned_as_foreseen(&lab, &walk);
+            reasons.extend(expected.drops_in.iter().chain(&expected.drops_out).map(|reason| reason.name()));
+        }
+    }
+    for reason in FORESEEABLE {
+        assert!(reasons.contains(reason.name()), "{} was never met: {reasons:?}", reason.name());
+    }
+}
+
+fn learned_as_foreseen(lab: &Lab, walk: &Walkthrough) {
+    for step in &walk.steps {
+        let Step::Learn { bridge, src, at, learning } = *step else { continue };
+        let found = lab.shared.fdb.lookup(bridge, src);
+        let is_there =
+            matches!(learning, Learning::Foreseen(Learned::Known | Learned::New { .. } | Learned::Moved { .. }));
+        let refused =
+            matches!(learning, Learning::Foreseen(Learned::Sticky | Learned::StaticAtOtherVtep | Learned::Full));
+        assert!(!is_there || found == Some(at), "{learning:?} and {found:?}");
+        assert!(!refused || found != Some(at), "{learning:?} and {found:?}");
+    }
+}
+
+#[test]
+fn a_super_frame_is_counted_and_measured_by_its_segments() {
+    let mut lab = Lab::access(&[ALL_OFFLOADS]);
+    lab.join_overlay();
+    lab.add_peer(2);
+    let (bytes, vnet) = unfinished_tcp4(MacAddr::BROADCAST, A, 3000, Some(1000));
+    let walk = explained(&lab, Arriving::Frame { port: P0, bytes: &bytes, vnet });
+    assert_eq!(walk.frames, 3);
+    let exits: Vec<_> = walk.departures().map(|departure| departure.exit.unwrap()).collect();
+    let [exit @ Exit::Vtep { payload_len, .. }] = exits.as_slice() else { panic!("{exits:?}") };
+    assert_eq!((*payload_len, exit.outer_len()), (8 + 54 + 1000, Some(8 + 54 + 1000 + 28)));
+}
+
+#[test]
+fn whoever_is_left_out_of_a_flood_is_named_with_the_reason() {
+    let mut lab = Lab::access(&[NO_OFFLOADS; 4]);
+    lab.join_overlay();
+    let peer = lab.add_peer(2);
+    lab.port(P0).options.bcast_flood = false;
+    lab.port(P1).up = false;
+    let passed_over = |walk: &Walkthrough| {
+        let decide = walk.steps.iter().find_map(|step| {
+            let Step::Decide { passed_over, vteps_passed_over, .. } = step else { return None };
+            Some((passed_over.clone(), vteps_passed_over.clone()))
+        });
+        decide.unwrap()
+    };
+    let bytes = frame(MacAddr::BROADCAST, A, 60);
+    let walk = explained(&lab, Arriving::Frame { port: P2, bytes: &bytes, vnet: VnetHeader::NONE });
+    let ports = vec![(P0, None), (P1, Some(DropReason::PortDown)), (P2, Some(DropReason::SameEndpoint))];
+    assert_eq!(passed_over(&walk), (ports, vec![]));
+
+    let payload = vxlan(42, &bytes);
+    let source = IpAddr::from([192, 0, 2, 2]);
+    let walk = explained(&lab, Arriving::Datagram { source, tos: 0, payload: &payload });
+    let ports = vec![(P0, None), (P1, Some(DropReason::PortDown))];
+    assert_eq!(passed_over(&walk), (ports, vec![peer.vtep]));
+}
