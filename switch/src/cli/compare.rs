@@ -213,7 +213,7 @@ fn report(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     };
     let results = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    output::print(conformance(&results).trim())?;
+    output::print(conformance(&results).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

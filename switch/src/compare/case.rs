@@ -123,6 +123,10 @@ pub struct Overlay {
     /// Options of the tunnel.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub options: Options,
+    /// The kernel's vxlan device forgets at once what its bridge does not know to be there, so that its two tables are as
+    /// one ([`super::ruling`], `one_fdb`). Random sequences want that.
+    #[serde(default)]
+    pub in_step: bool,
 }
 
 /// Octets that a file holds as hexadecimal digits.
@@ -327,7 +331,8 @@ impl Case {
     /// The bridge reaches these VTEPs by an overlay.
     #[must_use]
     pub fn overlay(mut self, remotes: &[IpAddr]) -> Self {
-        self.setup.overlay = Some(Overlay { vni: VNI, remotes: remotes.to_vec(), options: Options::new() });
+        self.setup.overlay =
+            Some(Overlay { vni: VNI, remotes: remotes.to_vec(), options: Options::new(), in_step: false });
         self
     }
 

@@ -131,7 +131,10 @@ impl Comparison {
             seen.fdb = side.fdb()?;
             seen.counters = side.counters()?.into_iter().collect();
         }
-        let [one, other] = seen;
+        let [mut one, mut other] = seen;
+        // Kernels differ in what they count.
+        one.counters.retain(|name, _| other.counters.contains_key(name));
+        other.counters.retain(|name, _| one.counters.contains_key(name));
         Ok((one, other))
     }
 }

@@ -47,6 +47,7 @@ impl Draw {
         if self.about == About::Vxlan {
             let remotes: Vec<_> = (2..2 + self.rng.u8(0..=VTEPS)).map(vtep).collect();
             case = case.overlay(&remotes);
+            case.setup.overlay.iter_mut().for_each(|overlay| overlay.in_step = true);
             if self.one_in(4) {
                 let df = self.pick(&["unset", "set", "inherit"]);
                 case = case.tunnel("df", df);
@@ -82,7 +83,9 @@ impl Draw {
                 Step::SetBridge { option, value }
             }
             9..13 => {
-                let kind = if self.rng.bool() { Kind::Static } else { Kind::Sticky };
+                // A static entry of a port that has moved to a VTEP is static there for weft, and learned for the vxlan device.
+                let moves = self.rng.bool() && self.about == About::Bridge;
+                let kind = if moves { Kind::Static } else { Kind::Sticky };
                 Step::FdbAdd(FdbAdd { mac: self.station(), at: At::Port(self.port()), vid: None, kind })
             }
             13..15 => Step::FdbDelete { mac: self.station(), vid: None },
@@ -151,6 +154,10 @@ impl Draw {
             }
             _ => frame(dst, src),
         };
+        if bytes.len() < 20 {
+            // A tag with nothing behind it: ruling bare_tag.
+            return bytes;
+        }
         match self.rng.u32(0..12) {
             0 | 1 => tagged(&bytes, DOT1Q, tci(self.rng.u16(0..8), self.rng.u16(0..=4095))),
             2 => tagged(&bytes, DOT1AD, self.rng.u16(..)),

@@ -7,8 +7,9 @@
 use std::net::IpAddr;
 
 use super::{
-    case::{At, Case, Kind, LOCAL, Step, UNDERLAY},
+    case::{At, Case, Kind, LOCAL, Step, UNDERLAY, Value},
     frame::port_mac,
+    observe::Entry,
     verdict::Difference,
     world::kernel::TUNNEL_PORT,
 };
@@ -56,7 +57,7 @@ pub const RULINGS: &[Ruling] = &[
         explains: |_, difference| match difference {
             // A learned entry that made room, or that room was made for; no other kind.
             Difference::Fdb { reference, weft } => {
-                let learned = |entry: &super::observe::Entry| entry.kind == Kind::Learned;
+                let learned = |entry: &Entry| entry.kind == Kind::Learned;
                 reference.is_none_or(|entry| learned(&entry)) && weft.is_none_or(|entry| learned(&entry))
             }
             Difference::Frames { .. } | Difference::Refusal { .. } | Difference::Counter { .. } => false,
@@ -180,6 +181,60 @@ pub const RULINGS: &[Ruling] = &[
                 Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
                 Difference::Fdb { .. } | Difference::Refusal { .. } => false,
             }
+        },
+    },
+    Ruling {
+        id: "blocking",
+        question: "a port that is set to blocking while there is no spanning tree",
+        kernel: "is forwarding again at once (br_stp.c:br_make_forwarding)",
+        weft: "stays blocking",
+        reason: "what a user sets stays set; there is no protocol here that would set it otherwise",
+        setting: "state = \"listening\", which passes and learns nothing on both",
+        explains: |_, difference| match difference {
+            Difference::Frames { weft, .. } => weft.is_empty(),
+            Difference::Fdb { reference, weft } => {
+                let learned = |entry: &Entry| entry.kind == Kind::Learned;
+                reference.is_some_and(|entry| learned(&entry)) && weft.is_none_or(|entry| learned(&entry))
+            }
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
+            Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
+        id: "packet_mtu",
+        question: "a frame that, its tag not counted, is one to four octets longer than the MTU of a packet port",
+        kernel: "passes: a bridge leaves room for a tag beside the one that it has taken off",
+        weft: "is dropped, under egress_mtu",
+        reason: "a packet socket takes no such frame (af_packet.c:packet_snd); a tap does",
+        setting: "kind = \"tap\"",
+        explains: |case, difference| match difference {
+            Difference::Frames { step, place, weft, .. } => {
+                let mtu = case.setup.port.get(place).and_then(|options| options.get("mtu"));
+                let Some(Value::Number(mtu)) = mtu else { return false };
+                let Some(Step::Send { frame, .. }) = case.steps.get(*step) else { return false };
+                let tag = if matches!(frame.0.get(12..14), Some([0x81, 0] | [0x88, 0xa8])) { 4 } else { 0 };
+                let over = frame.0.len() as i64 - tag - 14 - mtu;
+                weft.is_empty() && (1..=4).contains(&over)
+            }
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
+            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
+        id: "bare_tag",
+        question: "an inner frame that ends with a tag and a type, without an octet behind them",
+        kernel: "is dropped on its way to the bridge (skbuff.c:skb_vlan_untag)",
+        weft: "passes, as a frame without a tag and without an octet behind its type does",
+        reason: "nothing of it is missing",
+        setting: "none",
+        explains: |case, difference| match difference {
+            Difference::Frames { step, reference, .. } => {
+                let Some(Step::Arrive(datagram)) = case.steps.get(*step) else { return false };
+                reference.is_empty() && datagram.payload.0.len() == 8 + 18
+            }
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
+            Difference::Fdb { reference: None, weft: Some(entry) } => entry.kind == Kind::Learned,
+            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
         },
     },
     Ruling {

@@ -126,7 +126,11 @@ pub const STATEMENTS: &[Statement] = &[
         "br_vlan.c:recalculate_group_addr",
         "an 802.1ad bridge has its own group address and passes the customers' groups",
     ),
-    of(30, "br_vlan.c:br_vlan_set_default_pvid", "default_pvid can't change while filtering is on; 0 is none"),
+    of(
+        30,
+        "br_vlan.c:br_vlan_set_default_pvid",
+        "default_pvid 0 is none; by sysfs it can't change while filtering is on, by netlink it can",
+    ),
     of(31, "br_vlan_tunnel.c", "vlan_tunnel maps tunnel ids to VLANs for untagged frames, and back"),
     of(
         32,

@@ -57,6 +57,12 @@ pub(super) fn cases() -> Vec<Case> {
             .bridge("ageing", 0)
             .send(1, frame(b, a))
             .send(2, frame(a, b)),
+        Case::new("what is too old for a shorter ageing time goes at once")
+            .statement(13)
+            .send(1, frame(b, a))
+            .set_bridge("ageing", 0)
+            .wait(100)
+            .send(2, frame(a, b)),
         Case::new("at the limit nothing more is learned, and frames still pass")
             .statement(12)
             .bridge("fdb_max_learned", 2)

@@ -80,9 +80,9 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, frame(a, b)),
         Case::new("a port that is blocking neither learns nor passes")
             .statement(6)
+            .ruling("blocking")
             .port(1, "state", "blocking")
-            .send(1, frame(b, a))
-            .send(2, frame(a, b)),
+            .send(1, frame(b, a)),
         Case::new("a port that is listening neither learns nor passes")
             .statement(6)
             .port(1, "state", "listening")
@@ -97,7 +97,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("a known station behind a port that does not forward is not flooded")
             .statement(18)
             .send(1, frame(b, a))
-            .set_port(1, "state", "blocking")
+            .set_port(1, "state", "listening")
             .send(2, frame(a, b)),
         Case::new("a reserved frame at a learning port teaches")
             .statement(5)
@@ -161,22 +161,32 @@ pub(super) fn cases() -> Vec<Case> {
             .statement(26)
             .bridge("mcast_snooping", true)
             .send(1, frame(group(1), a)),
-        Case::new("the longest frame for the egress MTU passes, the next does not")
+        Case::new("a frame of the egress MTU passes, one of five octets more does not")
             .statement(24)
             .port(2, "mtu", 1400)
-            .send(1, long(b, a, 1404))
+            .send(1, long(b, a, 1400))
             .send(1, long(b, a, 1405)),
+        Case::new("up to four octets more than the egress MTU pass without a tag")
+            .statement(24)
+            .ruling("packet_mtu")
+            .port(2, "mtu", 1400)
+            .send(1, long(b, a, 1404)),
         Case::new("a known destination behind a smaller MTU")
             .statement(24)
             .port(2, "mtu", 1400)
             .send(2, frame(a, b))
-            .send(1, long(b, a, 1404))
+            .send(1, long(b, a, 1400))
             .send(1, long(b, a, 1405)),
-        Case::new("a tag counts for the egress MTU")
+        Case::new("a tag does not count for the egress MTU")
             .statement(24)
             .port(2, "mtu", 1400)
             .send(1, tagged(&long(b, a, 1400), 0x8100, 5))
-            .send(1, tagged(&long(b, a, 1401), 0x8100, 5)),
+            .send(1, tagged(&long(b, a, 1405), 0x8100, 5)),
+        Case::new("up to four octets more than the egress MTU pass behind a tag")
+            .statement(24)
+            .ruling("packet_mtu")
+            .port(2, "mtu", 1400)
+            .send(1, tagged(&long(b, a, 1404), 0x8100, 5)),
         Case::new("an IPv4 packet that is too long is dropped without ICMP")
             .statement(24)
             .port(2, "mtu", 1400)

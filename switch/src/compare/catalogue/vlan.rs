@@ -117,7 +117,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(reserved(0), a))
             .send(1, frame(reserved(8), a))
             .send(1, frame(reserved(0x0e), a)),
-        case("the default PVID can't change while VLANs are filtered")
+        case("the default PVID changes while VLANs are filtered")
             .statement(30)
             .set_bridge("vlan_default_pvid", 10)
             .send(1, all(a)),

@@ -160,6 +160,10 @@ pub(super) fn cases() -> Vec<Case> {
         case("a tagged inner frame passes")
             .source("RFC 7348 section 6.1")
             .arrive(vtep(2), vxlan(VNI, &tagged(&frame(a, far), DOT1Q, 5))),
+        case("an inner frame that ends with its tag")
+            .source("skbuff.c:skb_vlan_untag")
+            .ruling("bare_tag")
+            .arrive(vtep(2), vxlan(VNI, &tagged(&unpadded(a, far, 0x88b5, &[]), DOT1Q, 5))),
         case("inner pause frames are dropped").statement(3).arrive(vtep(2), vxlan(VNI, &frame(reserved(1), far))),
         case("inner LLDP is kept, and teaches")
             .statement(5)

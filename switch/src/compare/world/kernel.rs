@@ -62,6 +62,7 @@ const IFLA_VXLAN_LOCAL: u16 = 4;
 const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
 const IFLA_VXLAN_UDP_CSUM: u16 = 18;
+const IFLA_VXLAN_RESERVED_BITS: u16 = 33;
 /// Options of the tunnel whose default here is not the kernel's own.
 const SPOKEN: [&str; 2] = ["source_port_range", "port"];
 const IFF_UP: u32 = 1;
@@ -93,9 +94,9 @@ pub struct KernelWorld {
     vlans: BTreeMap<u8, Vec<VlanMember>>,
     neighbours: Vec<Neighbour>,
     down: Vec<u8>,
-    /// Options that the kernel is known to have, and VLAN filtering.
+    /// Options that the kernel is known to have.
     proven: Vec<(Part, &'static str)>,
-    filters: Option<bool>,
+    filters: bool,
     base: Vec<(String, u64)>,
     namespace: Namespace,
 }
@@ -125,31 +126,34 @@ impl KernelWorld {
     pub fn new(lab: &Lab) -> Result<Self, CompareError> {
         let namespace = lab.namespace("kernel")?.without_ipv6()?;
         let ends = Ends::new(lab, &namespace, "kernel")?;
+        // A bridge that snoops joins a group of its own, and would say so.
+        namespace.sysctl("net.ipv4.igmp_link_local_mcast_reports", "0")?;
         let mac = Some(crate::compare::frame::port_mac(1));
         namespace.bridge(BRIDGE, &BridgeOptions { mac, ..BridgeOptions::default() })?;
         underlay(&namespace)?;
-        let mut ports = Vec::new();
-        for port in 1..=PORTS {
-            namespace.enslave(&port_name(port), BRIDGE)?;
-            ports.push(namespace.link(&port_name(port))?.index);
-        }
         let bridge = namespace.link(BRIDGE)?.index;
         let rtnl = Rtnl::open(namespace.netns()).map_err(CompareError::io("open a netlink socket"))?;
         let mut world = Self {
             ends,
             rtnl,
             bridge,
-            ports,
+            ports: Vec::new(),
             tunnel: None,
             touched: Vec::new(),
             vlans: BTreeMap::new(),
             neighbours: Vec::new(),
             down: Vec::new(),
             proven: Vec::new(),
-            filters: None,
+            filters: false,
             base: Vec::new(),
             namespace,
         };
+        // Ports are members of nothing but what a scene says. A kernel without VLANs may refuse to hear of them.
+        let _ = world.set_bridge_attribute(IFLA_BR_VLAN_DEFAULT_PVID, &[0, 0]);
+        for port in 1..=PORTS {
+            world.namespace.enslave(&port_name(port), BRIDGE)?;
+            world.ports.push(world.namespace.link(&port_name(port))?.index);
+        }
         for port in 1..=PORTS {
             world.until_forwarding(port)?;
         }
@@ -292,7 +296,9 @@ impl KernelWorld {
             let done = self.put(part, port, knob, &knob.default.into())?;
             done.map_err(CompareError::io(format!("restore {}", knob.name)))?;
         }
-        if !self.vlans.is_empty() || self.filters == Some(true) {
+        // While the VLANs of its entries are there.
+        self.clear_fdb()?;
+        if self.filters {
             self.set_bridge_attribute(IFLA_BR_VLAN_FILTERING, &[0])
                 .map_err(CompareError::io("turn VLAN filtering off"))?;
             for (port, members) in std::mem::take(&mut self.vlans) {
@@ -300,12 +306,12 @@ impl KernelWorld {
                     self.vlan(port, member, false).map_err(CompareError::io("remove a VLAN"))?;
                 }
             }
-            self.filters = Some(false);
+            self.filters = false;
         }
         for neighbour in std::mem::take(&mut self.neighbours) {
             self.neighbour(neighbour, Request::DELETE_NEIGHBOUR, 0).map_err(CompareError::io("remove a neighbour"))?;
         }
-        self.clear_fdb()
+        Ok(())
     }
 
     fn neighbour(&mut self, neighbour: Neighbour, kind: u16, flags: u16) -> io::Result<()> {
@@ -344,6 +350,22 @@ impl KernelWorld {
         }
     }
 
+    /// What the vxlan device learned and the bridge does not know to be in the tunnel is forgotten, if the scene wants that.
+    fn keep_in_step(&mut self) -> Result<(), CompareError> {
+        let Some(tunnel) = self.tunnel.as_ref().filter(|tunnel| tunnel.overlay.in_step).map(|tunnel| tunnel.index)
+        else {
+            return Ok(());
+        };
+        let dumped = self.dump()?;
+        let is_there = |mac| dumped.iter().any(|e| e.mac == mac && e.master == self.bridge && e.index == tunnel);
+        let is_learned = |e: &&Dumped| e.dst.is_some() && e.state & (NUD_NOARP | NUD_PERMANENT) == 0;
+        let lost: Vec<_> = dumped.iter().filter(is_learned).filter(|e| !is_there(e.mac)).collect();
+        for entry in lost {
+            self.remove(entry, NTF_SELF).map_err(CompareError::io("keep the tables in step"))?;
+        }
+        Ok(())
+    }
+
     fn dump(&mut self) -> Result<Vec<Dumped>, CompareError> {
         let mut entries = Vec::new();
         let request = Request::neighbour(Request::GET_NEIGHBOUR, BRIDGE_FAMILY, 0, 0, 0);
@@ -371,12 +393,9 @@ impl KernelWorld {
     }
 
     fn filter_vlans(&mut self, vlans: &BTreeMap<u8, Vec<VlanMember>>) -> Result<(), CompareError> {
-        if self.filters.is_none() && self.set_bridge_attribute(IFLA_BR_VLAN_DEFAULT_PVID, &[0, 0]).is_err() {
-            return Err(CompareError::Lacks("this kernel's bridge has no VLAN filtering".into()));
-        }
-        self.filters = Some(true);
-        self.set_bridge_attribute(IFLA_BR_VLAN_FILTERING, &[1])
-            .map_err(|_| CompareError::Lacks("this kernel's bridge has no VLAN filtering".into()))?;
+        let lacks = |_| CompareError::Lacks("this kernel's bridge has no VLAN filtering".into());
+        self.set_bridge_attribute(IFLA_BR_VLAN_FILTERING, &[1]).map_err(lacks)?;
+        self.filters = true;
         for (port, members) in vlans {
             for member in members {
                 self.vlan(*port, *member, true).map_err(CompareError::io("add a VLAN"))?;
@@ -431,6 +450,13 @@ impl KernelWorld {
         made.map_err(|error| CompareError::Lacks(format!("the kernel can't make such a vxlan device: {error}")))?;
         let index = self.namespace.link(TUNNEL)?.index;
         self.tunnel = Some(Tunnel { index, overlay: overlay.clone() });
+        for name in overlay.options.keys() {
+            if let Some(Knob { kernel: Kernel::Attribute(number, _), .. }) = option::find(Part::Tunnel, name)
+                && self.info(index, IFLA_INFO_DATA, *number)?.is_none()
+            {
+                return Err(CompareError::Lacks(format!("this kernel's vxlan device has no {name}")));
+            }
+        }
         for remote in &overlay.remotes {
             self.tunnel_entry(MacAddr::ZERO, *remote, rtnl::CREATE | rtnl::APPEND)
                 .map_err(CompareError::io("fill the flood list"))?;
@@ -528,7 +554,11 @@ impl KernelWorld {
             let stats = self.stats(self.port_index(UNDERLAY))?;
             let of = |at: usize| stats.get(at).copied().unwrap_or(0);
             counters.push(("tunnel length errors".into(), of(10)));
-            counters.push(("tunnel frame errors".into(), of(13)));
+            // Since the kernel that can be told what is reserved (6.14), reserved bits count here; before, nowhere.
+            let index = self.port_index(UNDERLAY);
+            if self.info(index, IFLA_INFO_DATA, IFLA_VXLAN_RESERVED_BITS)?.is_some() {
+                counters.push(("tunnel frame errors".into(), of(13)));
+            }
         }
         Ok(counters)
     }
@@ -593,6 +623,7 @@ impl World for KernelWorld {
             Step::Wait { .. } => Ok(()),
         };
         self.ends.settle(HOPS)?;
+        self.keep_in_step()?;
         Ok(Seen { refused: done.err().map(|error| error.to_string()), frames: self.ends.collect() })
     }
 

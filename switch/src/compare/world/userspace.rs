@@ -85,6 +85,7 @@ impl WeftWorld {
     fn reload(&mut self, setup: &Setup) -> Result<Result<(), String>, CompareError> {
         let config = match parse(&text(setup, &self.namespace)?) {
             Ok(config) => config,
+            Err(errors) if is_unknown(&errors) => return Err(CompareError::Lacks(said(&errors))),
             Err(errors) => return Ok(Err(said(&errors))),
         };
         match self.runtime.block_on(self.switch.reload(config)) {
@@ -238,8 +239,13 @@ impl WeftWorld {
     /// What the kernel's devices count as well, by the same names.
     fn read_counters(&mut self) -> BTreeMap<String, u64> {
         let ledger = self.runtime.block_on(async { self.switch.ledger() });
-        let mut counters = BTreeMap::new();
         let names: Vec<_> = (1..=PORTS).map(|port| (port, self.full_name(port))).collect();
+        // What never counted anything has no row.
+        let mut counters: BTreeMap<_, _> =
+            (1..=PORTS).flat_map(|port| [(counter_in(port), 0), (format!("port {port} out"), 0)]).collect();
+        if self.setup.overlay.is_some() {
+            counters.extend(["tunnel frame errors", "tunnel length errors"].map(|name| (name.to_owned(), 0)));
+        }
         for row in &ledger.rows {
             match row.kind {
                 Place::Port => {
@@ -373,7 +379,10 @@ fn parse(text: &str) -> Result<Config, ConfigErrors> {
 
 /// What is wrong with a configuration, in a line.
 fn said(errors: &ConfigErrors) -> String {
-    errors.reports().iter().map(|report| report.message.clone()).collect::<Vec<_>>().join("; ")
+    let mut messages: Vec<_> = errors.reports().into_iter().map(|report| report.message).collect();
+    // A bridge for each VLAN says the same.
+    messages.dedup();
+    messages.join("; ")
 }
 
 /// Whether weft does not even know the key.

@@ -308,6 +308,8 @@ impl Switch {
         self.refresh_links(&touched).await;
         self.unwatch_unused();
         self.forget_what_is_not(&old);
+        // A shorter ageing time counts from now on, not from the next tick (`br_stp_if.c`: `br_set_ageing_time`).
+        self.forget_what_is_old();
         self.forget_local_addresses();
         self.set_static_entries(&old)?;
         failed.map_or(Ok(()), Err)
@@ -395,6 +397,18 @@ impl Switch {
         }
     }
 
+    fn forget_what_is_old(&self) {
+        let ageing = |id: BridgeId| {
+            let bridge = self.bridges.get(id.0).and_then(|name| self.config.bridge(name));
+            bridge.map_or(Duration::ZERO, |bridge: &BridgeConfig| bridge.ageing)
+        };
+        let aged = self.shared.fdb.age(self.clock.now(), ageing);
+        if aged > 0 {
+            tracing::debug!(entries = aged, "addresses aged out");
+            self.feed.tell(|| Happening::Aged { entries: aged as u64 });
+        }
+    }
+
     fn flush_foreign_bridges(&self, tables: &Tables, port: PortId) {
         for (bridge, _) in tables.bridge_ids() {
             if !tables.port(port).is_some_and(|entry| entry.membership.carries(bridge)) {
@@ -477,15 +491,7 @@ impl Switch {
 
     /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go.
     pub fn on_tick(&mut self) {
-        let ageing = |id: BridgeId| {
-            let bridge = self.bridges.get(id.0).and_then(|name| self.config.bridge(name));
-            bridge.map_or(Duration::ZERO, |bridge: &BridgeConfig| bridge.ageing)
-        };
-        let aged = self.shared.fdb.age(self.clock.now(), ageing);
-        if aged > 0 {
-            tracing::debug!(entries = aged, "addresses aged out");
-            self.feed.tell(|| Happening::Aged { entries: aged as u64 });
-        }
+        self.forget_what_is_old();
         self.hear_facts();
         self.let_go_of_vanished_namespaces();
     }
