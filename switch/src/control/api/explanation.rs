@@ -45,8 +45,6 @@ pub struct Explanation {
     pub stages: Vec<Stage>,
     /// How it ends.
     pub verdict: VerdictSaid,
-    /// What really happened; null unless the frame really passed (`POST /v1/explain/live`).
-    pub really: Option<Really>,
 }
 
 /// A frame as it came.
@@ -199,32 +197,4 @@ pub enum Fate {
     Answered,
     /// None does.
     Dropped,
-}
-
-/// What really happened to a frame, from the worker's counters before and after it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Really {
-    /// Whether that is what the stages say.
-    pub as_explained: bool,
-    /// Why it ended before it had an egress: the drop reason's name.
-    pub dropped: Option<String>,
-    /// Each place that was to get a copy.
-    pub copies: Vec<CopySeen>,
-    /// Milliseconds since weft started.
-    pub at_ms: u64,
-}
-
-/// What became of one copy.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct CopySeen {
-    /// The port's full name; null for a VTEP.
-    pub port: Option<String>,
-    /// The VTEP; null for a port.
-    pub vtep: Option<SocketAddr>,
-    /// Wire frames that left.
-    pub sent: u64,
-    /// Wire frames that did not.
-    pub dropped: u64,
-    /// Why not: the drop reason's name.
-    pub reason: Option<String>,
 }

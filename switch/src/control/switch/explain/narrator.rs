@@ -51,7 +51,6 @@ impl Narrator<'_> {
             bridge: walk.bridge.map(self.bridge_name),
             stages: walk.steps.iter().map(|step| self.stage(step)).collect(),
             verdict: self.verdict(walk),
-            really: None,
         }
     }
 
