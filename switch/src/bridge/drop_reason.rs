@@ -98,7 +98,7 @@ drop_reasons! {
     VxlanTruncated = "vxlan_truncated",
     /// the I flag of the VXLAN header is clear
     VxlanNoVniFlag = "vxlan_no_vni_flag",
-    /// no bridge has this VNI
+    /// no bridge has this VNI, and `unknown_vni` names none
     VniUnknown = "vni_unknown",
     /// the VXLAN header has bits set that `reserved_bits` refuses
     VxlanReservedBits = "vxlan_reserved_bits",

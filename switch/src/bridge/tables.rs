@@ -341,6 +341,8 @@ pub struct Overlay {
     pub local: SocketAddr,
     /// Whether frames are taken from VTEPs that nobody named.
     pub any_peer: bool,
+    /// The bridge of VNIs that no bridge has; `None`: they are refused.
+    pub unknown_vni: Option<BridgeId>,
     /// A VXLAN header with any of these bits is refused; the highest is its first.
     pub refused_bits: u64,
     /// Group policies are sent and read.
@@ -366,6 +368,7 @@ impl Overlay {
         Self {
             local,
             any_peer: false,
+            unknown_vni: None,
             refused_bits: ReservedBits::Drop.mask(),
             gbp: false,
             ecn: EcnMode::Kernel,
@@ -382,6 +385,11 @@ impl Tables {
     #[inline]
     pub fn port(&self, id: PortId) -> Option<&PortEntry> {
         self.ports.get(id.index())?.as_ref()
+    }
+
+    /// The bridge that a VXLAN header means.
+    pub fn bridge_of(&self, overlay: &Overlay, vni: Vni) -> Option<BridgeId> {
+        self.by_vni.get(&vni).copied().or(overlay.unknown_vni)
     }
 
     /// The bridge, if there is one.

@@ -87,9 +87,15 @@ fn vtep(vtep: &VtepConfig) -> String {
         NetnsName::Own => String::new(),
         netns @ (NetnsName::Named(_) | NetnsName::Path(_) | NetnsName::Pid(_)) => format!(" in {netns}"),
     };
+    let unknown_vni = vtep.unknown_vni.as_ref().map_or_else(String::new, |bridge| format!(", unknown_vni {bridge}"));
     let (ttl, tos) = (ttl(vtep.ttl), tos(vtep.tos));
     [
-        format!("vtep    {} port {}{netns}, peers {}", vtep.address, vtep.port, word_of(Peers::WORDS, &vtep.peers)),
+        format!(
+            "vtep    {} port {}{netns}, peers {}{unknown_vni}",
+            vtep.address,
+            vtep.port,
+            word_of(Peers::WORDS, &vtep.peers)
+        ),
         format!(
             "        {} source ports of {min} to {max}, gso {}",
             vtep.source_ports,
@@ -192,6 +198,7 @@ fn plan_json(config: &Config) -> Value {
             "netns": vtep.netns.to_string(),
             "port": vtep.port,
             "peers": word_of(Peers::WORDS, &vtep.peers),
+            "unknown_vni": vtep.unknown_vni,
             "reserved_bits": reserved_bits_text(vtep.reserved_bits),
             "gbp": vtep.gbp,
             "udpcsum": vtep.udpcsum,

@@ -591,7 +591,7 @@ pub(super) fn entrance<'t>(
     reserved: bool,
     number: impl FnOnce() -> Result<VtepId, TableFull>,
 ) -> Result<(BridgeId, &'t Bridge, VtepId), DropReason> {
-    let id = *tables.by_vni.get(&vni).ok_or(DropReason::VniUnknown)?;
+    let id = tables.bridge_of(overlay, vni).ok_or(DropReason::VniUnknown)?;
     let bridge = tables.bridge(id).ok_or(DropReason::VniUnknown)?;
     if reserved {
         return Err(DropReason::VxlanReservedBits);

@@ -73,7 +73,7 @@ impl Config {
     /// This configuration without a bridge, its static entries and its neighbours.
     ///
     /// # Errors
-    /// There is no such bridge, or ports belong to it.
+    /// There is no such bridge, ports belong to it, or it is `unknown_vni`.
     pub fn without_bridge(&self, name: &str) -> Result<Self, ConfigErrors> {
         let Some(index) = self.bridges.iter().position(|bridge| bridge.name == name) else {
             return Err(absent("bridge", name, self.bridges.iter().map(|bridge| bridge.name.clone())));
@@ -83,6 +83,10 @@ impl Config {
         if !ports.is_empty() {
             let message = format!("bridge `{name}` has ports: {}", list(ports.iter().map(String::as_str)));
             return Err(refusal(message, "take its ports out first: weft port del NAME"));
+        }
+        if self.vtep.as_ref().is_some_and(|vtep| vtep.unknown_vni.as_deref() == Some(name)) {
+            let message = format!("bridge `{name}` takes the frames of unknown VNIs");
+            return Err(refusal(message, "take `unknown_vni` out of [vtep] first, and reload"));
         }
         let mut config = self.clone();
         remove(&mut config.bridges, &mut config.origin.bridges, index);

@@ -84,6 +84,14 @@ fn vtep(config: &Config, mistakes: &mut Mistakes) {
         let help = format!("without them, {}", reserved_bits_text_without(vtep.reserved_bits, USED_BITS));
         mistakes.add(places.of("reserved_bits"), message, help);
     }
+    if let Some(name) = &vtep.unknown_vni {
+        known_bridge(config, name, places, "unknown_vni", mistakes);
+        let at = config.bridges.iter().position(|bridge| bridge.name == *name && bridge.vni.is_none());
+        if at.is_some_and(|at| !config.origin.bridge(at).is_written("vni")) {
+            let message = format!("bridge `{name}` has no VNI: nobody there could answer");
+            mistakes.add(places.of("unknown_vni"), message, "a bridge with a `vni`: answers leave with that one");
+        }
+    }
     for (index, port) in config.ports.iter().enumerate().filter(|(_, port)| port.gbp_policy != 0 && !vtep.gbp) {
         let message = format!("port `{}` has a group policy, and `[vtep]` does not send it", port.full_name());
         mistakes.add(config.origin.port(index).of("gbp_policy"), message, "gbp = true below [vtep]");
@@ -94,7 +102,7 @@ fn reserved_bits_text_without(bits: ReservedBits, used: u64) -> String {
     ReservedBits::of_mask(bits.mask() & !used).map(reserved_bits_text).unwrap_or_default()
 }
 
-/// A bridge's VNI and flood list.
+/// A bridge's VNI, and what only has a meaning with one.
 fn overlay(config: &Config, bridge: &BridgeConfig, places: &Places, mistakes: &mut Mistakes) {
     let has_vni = bridge.vni.is_some() || places.is_written("vni");
     if has_vni && config.vtep.is_none() && !config.origin.unclear.contains("vtep") {
@@ -105,13 +113,18 @@ fn overlay(config: &Config, bridge: &BridgeConfig, places: &Places, mistakes: &m
         let message = format!("bridge `{}` has remotes, but no VNI to send them", bridge.name);
         mistakes.add(places.of("remotes"), message, "add vni = 42, the same number that the remotes have");
     }
-    for (key, is_set) in
-        [("proxy", bridge.proxy), ("rsc", bridge.rsc), ("l2miss", bridge.l2miss), ("l3miss", bridge.l3miss)]
-    {
-        if is_set && !has_vni {
-            let message = format!("`{key}` is about what leaves for VTEPs, and bridge `{}` has no VNI", bridge.name);
-            mistakes.add(places.of(key), message, format!("give the bridge a `vni`, or take `{key}` out"));
-        }
+    let about_vteps = [
+        ("vxlan_learning", !bridge.vxlan_learning),
+        ("proxy", bridge.proxy),
+        ("rsc", bridge.rsc),
+        ("l2miss", bridge.l2miss),
+        ("l3miss", bridge.l3miss),
+        ("maxaddress", bridge.maxaddress.is_some()),
+        ("neigh_suppress", bridge.neigh_suppress),
+    ];
+    for (key, _) in about_vteps.into_iter().filter(|(_, is_set)| *is_set && !has_vni) {
+        let message = format!("`{key}` is about VTEPs, and bridge `{}` has no VNI", bridge.name);
+        mistakes.add(places.of(key), message, format!("give the bridge a `vni`, or take `{key}` out"));
     }
     if bridge.l3miss && !bridge.proxy && !bridge.rsc {
         let message = "nobody looks for neighbours, so none can be missing";
@@ -217,6 +230,9 @@ fn untagged(port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
         }
         Membership::Trunk { vlans, .. } => vlans,
     };
+    for (_, _, vid) in repeated(untagged.iter().enumerate(), |vid| *vid) {
+        mistakes.add(places.of("untagged"), format!("VLAN {vid} is twice in the list"), "each VLAN once");
+    }
     for vid in untagged.iter().filter(|vid| vlans.iter().all(|(other, _)| other != *vid)) {
         let carried: Vec<_> = vlans.iter().map(|(vid, _)| vid.to_string()).collect();
         let help = format!("it carries {}", list(carried.iter().map(String::as_str)));

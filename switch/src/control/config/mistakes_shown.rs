@@ -660,3 +660,54 @@ fn untagged_vlans_and_backup_ports_must_be_there() {
         ],
     );
 }
+
+#[test]
+fn a_vlan_leaves_untagged_once() {
+    expect_after_base(
+        "[[port]]\nname = \"p\"\ntrunk = { 10 = \"blue\" }\nuntagged = [10, 10, 10]\n",
+        &[
+            (10, "VLAN 10 is twice in the list", "each VLAN once"),
+            (10, "VLAN 10 is twice in the list", "each VLAN once"),
+        ],
+    );
+}
+
+#[test]
+fn the_bridge_of_unknown_vnis_is_there_and_can_answer() {
+    expect(
+        "[vtep]\naddress = \"192.0.2.1\"\nunknown_vni = \"bleu\"\n[[bridge]]\nname = \"blue\"\n",
+        &[(3, "there is no bridge `bleu`", "did you mean `blue`?")],
+    );
+    expect(
+        "[vtep]\naddress = \"192.0.2.1\"\nunknown_vni = \"blue\"\n[[bridge]]\nname = \"blue\"\n",
+        &[(
+            3,
+            "bridge `blue` has no VNI: nobody there could answer",
+            "a bridge with a `vni`: answers leave with that one",
+        )],
+    );
+}
+
+#[test]
+fn a_bridge_without_vni_has_nothing_behind_vteps() {
+    expect_after_base(
+        "[[bridge]]\nname = \"green\"\nvxlan_learning = false\nmaxaddress = 5\nneigh_suppress = true\n",
+        &[
+            (
+                9,
+                "`vxlan_learning` is about VTEPs, and bridge `green` has no VNI",
+                "give the bridge a `vni`, or take `vxlan_learning` out",
+            ),
+            (
+                10,
+                "`maxaddress` is about VTEPs, and bridge `green` has no VNI",
+                "give the bridge a `vni`, or take `maxaddress` out",
+            ),
+            (
+                11,
+                "`neigh_suppress` is about VTEPs, and bridge `green` has no VNI",
+                "give the bridge a `vni`, or take `neigh_suppress` out",
+            ),
+        ],
+    );
+}

@@ -46,6 +46,7 @@ const VTEP_KEYS: &[Key] = &[
     ("port", "4789"),
     ("profile", "\"kernel\""),
     ("peers", "\"known\""),
+    ("unknown_vni", "\"blue\""),
     ("reserved_bits", "\"drop\""),
     ("ecn", "\"kernel\""),
     ("inner_vlan", "\"pass\""),
@@ -221,6 +222,7 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     set(&mut vtep.netns, reader.string("netns", values::netns));
     set(&mut vtep.port, reader.number("port", udp_port));
     set(&mut vtep.peers, reader.word("peers", Peers::WORDS));
+    vtep.unknown_vni = reader.string("unknown_vni", |name| Ok(name.to_owned()));
     set(&mut vtep.reserved_bits, reader.string("reserved_bits", values::reserved_bits));
     vtep.gbp = reader.flag("gbp", vtep.gbp);
     vtep.udpcsum = reader.flag("udpcsum", vtep.udpcsum);

@@ -152,6 +152,8 @@ pub struct VtepConfig {
     pub port: u16,
     /// `peers`: from whom frames are taken.
     pub peers: Peers,
+    /// `unknown_vni`: the bridge of frames with a VNI that no bridge has; `None`: they are dropped.
+    pub unknown_vni: Option<String>,
     /// `reserved_bits`: what happens to a VXLAN header with reserved bits set.
     pub reserved_bits: ReservedBits,
     /// `gbp`: group policies are sent and read; default false.
@@ -201,6 +203,7 @@ impl VtepConfig {
             netns: NetnsName::Own,
             port: Self::DEFAULT_PORT,
             peers: Peers::Known,
+            unknown_vni: None,
             reserved_bits: ReservedBits::Drop,
             gbp: false,
             udpcsum: true,

@@ -29,7 +29,7 @@ pub(super) fn tables(
     bridges: &Slots<String>,
     vteps: &SharedVteps,
 ) -> Result<Tables, TableFull> {
-    let mut tables = Tables { overlay: config.vtep.as_ref().map(overlay), ..Tables::default() };
+    let mut tables = Tables { overlay: config.vtep.as_ref().map(|vtep| overlay(vtep, bridges)), ..Tables::default() };
     for (id, port) in ports.iter().filter(|(_, port)| !port.is_gone()) {
         let entry = port_entry(port, ports, bridges);
         put(&mut tables.ports, id, entry);
@@ -53,10 +53,11 @@ fn put<T>(row: &mut Vec<Option<T>>, id: u16, thing: T) {
     row[index] = Some(thing);
 }
 
-fn overlay(vtep: &VtepConfig) -> Overlay {
+fn overlay(vtep: &VtepConfig, bridges: &Slots<String>) -> Overlay {
     Overlay {
         local: SocketAddr::new(vtep.address, vtep.port),
         any_peer: vtep.peers == Peers::Any,
+        unknown_vni: vtep.unknown_vni.as_ref().and_then(|name| bridge_id(name, bridges)),
         refused_bits: vtep.reserved_bits.mask() & if vtep.gbp { !policy::USED_BITS } else { u64::MAX },
         gbp: vtep.gbp,
         ecn: vtep.ecn,
@@ -112,9 +113,13 @@ fn options(config: &PortConfig, ports: &Slots<OpenPort>) -> PortOptions {
     }
 }
 
-/// A bridge that a checked configuration names has a number before its ports are built.
+/// A bridge that a checked configuration names has a number before anything is built.
+fn bridge_id(name: &String, bridges: &Slots<String>) -> Option<BridgeId> {
+    bridges.find(|other| other == name).map(|(id, _)| BridgeId(id))
+}
+
 fn membership(config: &PortConfig, bridges: &Slots<String>) -> Membership {
-    let id = |name: &String| bridges.find(|other| other == name).map(|(id, _)| BridgeId(id));
+    let id = |name: &String| bridge_id(name, bridges);
     match &config.membership {
         config::Membership::Access(bridge) => match id(bridge) {
             Some(bridge) => Membership::Access(bridge),

@@ -404,7 +404,7 @@ impl<'s> Explainer<'s> {
         let reserved = header.has_any_of(overlay.refused_bits);
         let number = || self.scene.vteps.foresee(SocketAddr::new(source, overlay.local.port()));
         let entered = entrance(tables, overlay, source, vni, reserved, number);
-        let bridge = tables.by_vni.get(&vni).copied().filter(|id| tables.bridge(*id).is_some());
+        let bridge = tables.bridge_of(overlay, vni).filter(|id| tables.bridge(*id).is_some());
         let named = bridge.and_then(|id| tables.bridge(id)).is_some_and(|it| it.known_vteps.contains_key(&source));
         let vtep = entered.as_ref().map(|(_, _, vtep)| *vtep).map_err(|reason| *reason);
         self.walk.steps.push(Step::Tunnel { vni, source, bridge, named, vtep });

@@ -42,6 +42,33 @@ fn of_the_reserved_bits_those_outside_the_mask_pass() {
     }
 }
 
+/// Statement 31: the kernel's bridge takes the frame of an unknown tunnel id as an untagged one, for its PVID.
+#[test]
+fn a_bridge_may_take_the_frames_of_unknown_vnis_and_answers_with_its_own() {
+    let (mut scene, mut peer) = scene();
+    let unknown = vxlan(44, &frame(MacAddr::BROADCAST, C, 60));
+    peer.send(0, &unknown);
+    scene.turn();
+    assert_eq!(scene.drops(), [(DropReason::VniUnknown, 1)]);
+    scene.overlay().unknown_vni = Some(BLUE);
+    peer.send(0, &unknown);
+    scene.turn();
+    assert_eq!((scene.received(P0).len(), scene.received(P1).len()), (1, 1));
+    scene.send(P0, &frame(C, A, 60));
+    let [(_, datagram)] = &peer.received()[..] else { panic!("one answer") };
+    assert_eq!(datagram[..8], [8, 0, 0, 0, 0, 0, 42, 0]);
+}
+
+#[test]
+fn an_unknown_vni_opens_the_door_to_no_unknown_peer() {
+    let (mut scene, mut peer) = scene();
+    scene.overlay().unknown_vni = Some(BLUE);
+    scene.bridge(BLUE).known_vteps.clear();
+    peer.send(0, &vxlan(44, &frame(MacAddr::BROADCAST, C, 60)));
+    scene.turn();
+    assert_eq!(scene.drops(), [(DropReason::VtepUnknown, 1)]);
+}
+
 #[test]
 fn a_tunnel_that_does_not_learn_leaves_the_ports_learning() {
     let (mut scene, mut peer) = scene();
