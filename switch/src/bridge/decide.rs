@@ -6,6 +6,10 @@ use crate::{
     wire::MacAddr,
 };
 
+/// The reserved groups that a provider's bridge passes on, a bit each: they are for the bridges of its customers (IEEE 802.1Q
+/// tables 8-1 and 8-2; `br_private.h`: `BR_GROUPFWD_8021AD`).
+pub const PROVIDER_GROUPS: u16 = 0xb801;
+
 /// Whether a frame may enter a bridge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {

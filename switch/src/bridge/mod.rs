@@ -16,7 +16,7 @@ mod suppress;
 mod tables;
 mod tunnel;
 
-pub use decide::{Admission, FloodKind, Verdict, admit};
+pub use decide::{Admission, FloodKind, PROVIDER_GROUPS, Verdict, admit};
 pub use drop_reason::DropReason;
 pub use neigh::{Neigh, Neighs};
 pub use suppress::{Answer, Suppression};

@@ -12,7 +12,7 @@ use super::{DropReason, Neighs, TunnelOptions};
 use crate::{
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
-    wire::{MacAddr, Tag, VlanId, ethernet::EtherHeader},
+    wire::{MacAddr, Tag, Tpid, VlanId, ethernet::EtherHeader},
 };
 
 /// One snapshot of the switch's tables. Workers load it once a batch.
@@ -86,6 +86,8 @@ pub struct PortOptions {
     pub proxy_arp_wifi: bool,
     /// Takes frames to stations behind this port while it is down.
     pub backup_port: Option<PortId>,
+    /// Whose tags a trunk reads and writes; all others are payload.
+    pub vlan_protocol: Tpid,
     /// Learns source addresses.
     pub learning: bool,
     /// Gets frames to unknown unicast addresses.
@@ -114,6 +116,7 @@ impl Default for PortOptions {
             proxy_arp: false,
             proxy_arp_wifi: false,
             backup_port: None,
+            vlan_protocol: Tpid::Customer,
             learning: true,
             flood: true,
             mcast_flood: true,
@@ -189,12 +192,12 @@ impl PortEntry {
     /// be taken off) rather than to the frame.
     ///
     /// As a bridge with VLAN filtering (`net/bridge/br_vlan.c`: `__allowed_ingress`): VLAN 0 is a priority without a
-    /// VLAN, and tags of other protocols (802.1ad) are payload.
+    /// VLAN, and tags of another protocol than the port's are payload.
     #[inline]
     pub fn classify(&self, header: &EtherHeader) -> Result<(BridgeId, Option<Tag>), DropReason> {
         match &self.membership {
             Membership::Access(bridge) => Ok((*bridge, None)),
-            Membership::Trunk { by_vid, native, .. } => match header.tag {
+            Membership::Trunk { by_vid, native, .. } => match self.own_tag(header) {
                 None => native.map(|bridge| (bridge, None)).ok_or(DropReason::VlanUntagged),
                 Some(tag) => match tag.vid() {
                     0 => native.map(|bridge| (bridge, Some(tag))).ok_or(DropReason::VlanUntagged),
@@ -203,6 +206,12 @@ impl PortEntry {
                 },
             },
         }
+    }
+
+    /// The outermost tag of a frame, if it is of the protocol that a trunk here reads.
+    #[inline]
+    pub fn own_tag(&self, header: &EtherHeader) -> Option<Tag> {
+        header.tag.filter(|_| header.ether_type == self.options.vlan_protocol as u16)
     }
 
     /// Whether frames that come in here teach the FDB. A port that is down may still have frames waiting; what they say is to

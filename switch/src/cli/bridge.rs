@@ -69,6 +69,9 @@ struct AddArgs {
     /// Reserved groups 01-80-C2-00-00-0X that are forwarded, a bit each
     #[arg(long, value_name = "MASK", value_parser = mask)]
     group_fwd_mask: Option<u16>,
+    /// A customers' bridge, or one of their provider, which passes on what is for theirs
+    #[arg(long, value_parser = ["802.1Q", "802.1ad"])]
+    vlan_protocol: Option<String>,
     /// Frames to reserved groups that stay in the bridge teach nothing
     #[arg(long)]
     no_linklocal_learn: bool,
@@ -109,6 +112,7 @@ fn request(args: &AddArgs) -> BridgeRequest {
         fdb_max_learned: args.fdb_max_learned,
         fdb_full: args.fdb_full.clone(),
         group_fwd_mask: args.group_fwd_mask,
+        vlan_protocol: args.vlan_protocol.clone(),
         no_linklocal_learn: args.no_linklocal_learn.then_some(true),
         neigh_suppress: args.neigh_suppress.then_some(true),
     }

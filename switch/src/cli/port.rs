@@ -111,6 +111,9 @@ struct AddArgs {
     /// Trunk: VLANs whose frames leave untagged, such as 10,20
     #[arg(long, value_name = "VLAN", value_delimiter = ',', conflicts_with = "bridge")]
     untagged: Option<Vec<u16>>,
+    /// Trunk: whose tags it reads and writes
+    #[arg(long, value_parser = ["802.1Q", "802.1ad"], conflicts_with = "bridge")]
+    vlan_protocol: Option<String>,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -170,6 +173,7 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         proxy_arp_wifi: on(args.proxy_arp_wifi),
         backup_port: args.backup_port.clone(),
         untagged: args.untagged.clone(),
+        vlan_protocol: args.vlan_protocol.clone(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! is enough for one whose key and values are the same on both sides, which they are by weft's own rule.
 
 use super::case::Value;
+use crate::control::config::VLAN_PROTOCOL_WORDS;
 
 /// An option that cases can use.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,8 @@ pub enum Form {
     Flag,
     /// A port's number in cases, its interface's index here.
     Port,
+    /// The word `802.1Q` or `802.1ad`: two octets in network order.
+    Tpid,
     /// Milliseconds in cases, hundredths of a second here, four octets.
     Centiseconds,
     /// Milliseconds in cases, seconds here, four octets.
@@ -122,7 +125,7 @@ pub const OPTIONS: &[Knob] = &[
     weft_only("fdb_full", Part::Bridge, "refuse"),
     knob("no_linklocal_learn", Part::Bridge, Kernel::Bool(0), Default::Switch(false), Weft::Same),
     knob("mcast_snooping", Part::Bridge, Kernel::Attribute(23, Form::U8), Default::Switch(false), Weft::Same),
-    knob("vlan_protocol", Part::Bridge, Kernel::Attribute(8, Form::Be16), Default::Number(0x8100), Weft::Same),
+    knob("vlan_protocol", Part::Bridge, Kernel::Attribute(8, Form::Tpid), Default::Word("802.1Q"), Weft::Same),
     knob("vlan_default_pvid", Part::Bridge, Kernel::Attribute(39, Form::U16), Default::Number(0), Weft::Same),
     knob("mtu", Part::Port, Kernel::Mtu, Default::Number(1500), Weft::Same),
     port_switch("hairpin", 4, false),
@@ -202,6 +205,10 @@ impl Form {
             (Self::Range, Value::Word(word)) => {
                 let (min, max) = range(word)?;
                 [min.to_be_bytes(), max.to_be_bytes()].concat()
+            }
+            (Self::Tpid, Value::Word(word)) => {
+                let (_, tpid) = VLAN_PROTOCOL_WORDS.iter().find(|(known, _)| known == word)?;
+                (*tpid as u16).to_be_bytes().to_vec()
             }
             // The bits that the device takes for reserved: none.
             (Self::ReservedBits, Value::Word(word)) if word == "ignore" => vec![0; 8],

@@ -238,6 +238,27 @@ pub const RULINGS: &[Ruling] = &[
         },
     },
     Ruling {
+        id: "tagged_question",
+        question: "ARP in a tag, where VLANs are not filtered",
+        kernel: "is answered without the tag",
+        weft: "is flooded like all that has a tag",
+        reason: "tags are payload there, and who asked in a VLAN does not hear an answer outside of it",
+        setting: "none",
+        explains: |case, difference| {
+            let tagged = |step: &usize| match case.steps.get(*step) {
+                Some(Step::Send { frame, .. }) => {
+                    frame.0.get(12..18).is_some_and(|at| at[..2] == [0x81, 0] && at[4..] == [8, 6])
+                }
+                Some(_) | None => false,
+            };
+            match difference {
+                Difference::Frames { step, .. } => tagged(step),
+                Difference::Counter { name, .. } => name.ends_with(" out"),
+                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            }
+        },
+    },
+    Ruling {
         id: "ecn",
         question: "the outer ECN field of a packet that says CE inside",
         kernel: "is ECT(0)",

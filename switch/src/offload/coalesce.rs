@@ -31,7 +31,7 @@ use crate::{
     buffer::MAX_FRAME_LEN,
     ids::PortId,
     wire::{
-        Tag,
+        TagBytes,
         checksum::sum,
         dissect::{Dissected, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpVersion, L3, L4, L4Kind, dissect},
     },
@@ -51,7 +51,7 @@ pub struct Departure<'a> {
     /// The port.
     pub port: PortId,
     /// The tag that the port is to put on.
-    pub tag: Option<Tag>,
+    pub tag: Option<TagBytes>,
     /// The frame without that tag.
     pub bytes: &'a [u8],
     /// What its receiver has to finish; offsets count in `bytes`.

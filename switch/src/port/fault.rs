@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{Flushed, Offloads, Port, PortError, PortQueue, RxBatch, TxFrame, losses::LinkLosses};
-use crate::{bridge::DropReason, offload::VnetHeader, wire::Tag};
+use crate::{bridge::DropReason, offload::VnetHeader, wire::TagBytes};
 
 /// How likely each fault is for each frame: 0 never, 1 always.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -99,7 +99,7 @@ type Received = (Vec<u8>, Option<VnetHeader>);
 
 struct Sent {
     bytes: Vec<u8>,
-    tag: Option<Tag>,
+    tag: Option<TagBytes>,
     vnet: VnetHeader,
 }
 

@@ -122,8 +122,7 @@ fn write_with_header(fd: BorrowedFd<'_>, frame: &TxFrame<'_>) -> Result<(), Errn
 }
 
 fn write_pieces(fd: BorrowedFd<'_>, header: &[u8], frame: &TxFrame<'_>) -> Result<(), Errno> {
-    let tag = frame.tag.map(crate::wire::Tag::to_bytes);
-    let pieces = match &tag {
+    let pieces = match &frame.tag {
         // The kernel takes longer over more pieces, even empty ones.
         None => &[header, frame.bytes].map(IoSlice::new)[..],
         Some(tag) => {
@@ -142,15 +141,15 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
-    use crate::wire::Tag;
+    use crate::wire::{Tag, Tpid};
 
     #[test]
     fn a_tag_lies_behind_the_addresses_and_the_header_before_everything() {
         let (read, write) = pipe();
         let bytes: Vec<u8> = (0..60).collect();
-        let frame = TxFrame { bytes: &bytes, tag: Some(Tag(0x0123)), vnet: VnetHeader::NONE };
+        let frame = TxFrame { bytes: &bytes, tag: Some(Tag(0x0123).to_bytes(Tpid::Service)), vnet: VnetHeader::NONE };
         VnetWriter::new().write(&write, &frame, |_| DropReason::PortRefused).unwrap();
-        let expected = [&[0; 10], &bytes[..12], &[0x81, 0, 1, 0x23], &bytes[12..]].concat();
+        let expected = [&[0; 10], &bytes[..12], &[0x88, 0xa8, 1, 0x23], &bytes[12..]].concat();
         assert_eq!(content(&read), expected);
 
         write_plain(&write, &TxFrame { tag: None, ..frame }, |_| DropReason::PortRefused).unwrap();

@@ -258,7 +258,7 @@ impl Outgoing {
             return self.put(&[frame.bytes], frame.vnet);
         };
         let (addresses, rest) = frame.bytes.split_at(ADDRESSES_LEN);
-        self.put(&[addresses, &tag.to_bytes(), rest], frame.vnet.shifted(TAG_LEN as i16))
+        self.put(&[addresses, &tag, rest], frame.vnet.shifted(TAG_LEN as i16))
     }
 
     fn put(&mut self, parts: &[&[u8]], vnet: VnetHeader) -> Result<(), DropReason> {
@@ -329,10 +329,7 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
-    use crate::{
-        offload::{Gso, PartialCsum},
-        wire::Tag,
-    };
+    use crate::offload::{Gso, PartialCsum};
 
     const CSUM: VnetHeader =
         VnetHeader { csum: Some(PartialCsum { start: 34, offset: 16 }), gso: Some((Gso::Tcp4, 1448)), gso_ecn: false };
@@ -353,7 +350,7 @@ mod tests {
     fn a_tag_is_written_behind_the_addresses_and_moves_the_checksum() {
         let (mut port, mut host) = MemoryPort::pair(8, Offloads::default());
         let bytes = frame(3, 100);
-        port.send(&TxFrame { bytes: &bytes, tag: Some(Tag(0x6005)), vnet: CSUM }).unwrap();
+        port.send(&TxFrame { bytes: &bytes, tag: Some([0x81, 0x00, 0x60, 0x05]), vnet: CSUM }).unwrap();
         let (got, vnet) = host.try_recv().unwrap();
         assert_eq!(got[..12], bytes[..12]);
         assert_eq!(got[12..16], [0x81, 0x00, 0x60, 0x05]);
@@ -455,7 +452,7 @@ mod tests {
         assert_eq!(port.recv(&mut batch).unwrap(), RxBatch::CAPACITY);
         for (n, (bytes, _)) in batch.iter_mut().enumerate() {
             assert_eq!(bytes, frame((n % 3) as u8, 64));
-            port.send(&TxFrame { bytes, tag: Some(Tag(1)), vnet: VnetHeader::NONE }).unwrap();
+            port.send(&TxFrame { bytes, tag: Some([0x81, 0, 0, 1]), vnet: VnetHeader::NONE }).unwrap();
         }
         assert_eq!((counters.frames(), counters.bytes()), (32, 32 * 68));
     }

@@ -19,7 +19,7 @@ use crate::{
     bridge::DropReason,
     buffer::Buffer,
     offload::VnetHeader,
-    wire::{Tag, vlan::TAG_LEN},
+    wire::{TagBytes, vlan::TAG_LEN},
 };
 
 /// One worker's end of a port.
@@ -109,7 +109,7 @@ pub struct TxFrame<'a> {
     /// The frame without the tag, from the Ethernet header on.
     pub bytes: &'a [u8],
     /// The tag to insert behind the addresses.
-    pub tag: Option<Tag>,
+    pub tag: Option<TagBytes>,
     /// Offsets count in `bytes`, as if there were no tag: a port that writes the tag adds [`TAG_LEN`] to `csum.start`.
     pub vnet: VnetHeader,
 }

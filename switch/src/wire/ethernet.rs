@@ -29,8 +29,8 @@ pub struct EtherHeader {
     pub src: MacAddr,
     /// What stands at offset 12: the EtherType, the length of an 802.3 frame, or a tag's protocol identifier.
     pub ether_type: u16,
-    /// The outermost tag if its protocol identifier is 0x8100; any other tag counts as payload, as for a
-    /// VLAN-aware bridge of the kernel (`net/bridge/br_vlan.c`, `__allowed_ingress`).
+    /// The outermost tag if `ether_type` is the protocol identifier of one, a customer's or a provider's. Whose tags count, a
+    /// port knows.
     pub tag: Option<Tag>,
 }
 
@@ -61,7 +61,7 @@ pub fn parse(frame: &[u8]) -> Result<EtherHeader, Malformed> {
         let Some(&[tci0, tci1, _, _]) = frame[HEADER_LEN..].first_chunk::<TAG_LEN>() else {
             return Err(Malformed::TruncatedTag);
         };
-        (ether_type == TPID_8021Q).then(|| Tag(u16::from_be_bytes([tci0, tci1])))
+        Some(Tag(u16::from_be_bytes([tci0, tci1])))
     } else {
         None
     };
@@ -104,10 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_customer_tag_is_a_tag() {
+    fn a_customers_tag_is_a_tag_and_so_is_a_providers() {
         let behind = [0x60, 0x2a, 0x08, 0x00];
         assert_eq!(parse(&frame(TPID_8021Q, &behind)).unwrap().tag, Some(Tag(0x602a)));
-        assert_eq!(parse(&frame(TPID_8021AD, &behind)).unwrap().tag, None);
+        assert_eq!(parse(&frame(TPID_8021AD, &behind)).unwrap().tag, Some(Tag(0x602a)));
         assert_eq!(parse(&frame(ETHER_TYPE_IPV4, &behind)).unwrap().tag, None);
     }
 

@@ -12,4 +12,4 @@ pub mod ndisc;
 pub mod vlan;
 
 pub use mac::MacAddr;
-pub use vlan::{Tag, VlanId};
+pub use vlan::{Tag, TagBytes, Tpid, VlanId};

@@ -9,6 +9,20 @@ pub const TPID_8021AD: u16 = 0x88a8;
 /// Bytes of one tag on the wire.
 pub const TAG_LEN: usize = 4;
 
+/// A tag as it stands in a frame: protocol identifier and control information.
+pub type TagBytes = [u8; TAG_LEN];
+
+/// Whose tags they are, by their protocol identifier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u16)]
+pub enum Tpid {
+    /// A customer's: [`TPID_8021Q`].
+    #[default]
+    Customer = TPID_8021Q,
+    /// A provider's: [`TPID_8021AD`].
+    Service = TPID_8021AD,
+}
+
 /// A VLAN identifier that a frame can be a member of: 1 to 4094 (0 means "priority only", 4095 is reserved).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct VlanId(u16);
@@ -55,10 +69,10 @@ impl Tag {
         Self(self.priority_bits() | vid.get())
     }
 
-    /// The four bytes on the wire with the 802.1Q protocol identifier.
+    /// The four bytes on the wire with this protocol identifier.
     #[inline]
-    pub const fn to_bytes(self) -> [u8; TAG_LEN] {
-        let [a, b] = TPID_8021Q.to_be_bytes();
+    pub const fn to_bytes(self, tpid: Tpid) -> TagBytes {
+        let [a, b] = (tpid as u16).to_be_bytes();
         let [c, d] = self.0.to_be_bytes();
         [a, b, c, d]
     }
@@ -67,19 +81,18 @@ impl Tag {
 /// Bytes of the two addresses that stand before a tag.
 const ADDRESSES_LEN: usize = 12;
 
-/// Takes the outermost 802.1Q tag (protocol identifier 0x8100) off `frame`, in place: the addresses move towards the
-/// end, and the returned frame begins [`TAG_LEN`] bytes later. `None`, and `frame` as it was, if there is no such tag
-/// or if it is cut off.
+/// Takes the outermost tag of either kind off `frame`, in place: the addresses move towards the end, and the returned
+/// frame begins [`TAG_LEN`] bytes later. `None`, and `frame` as it was, if there is no tag or if it is cut off.
 ///
 /// ```text
-/// before  | dst | src | 8100 tci | type | ...
+/// before  | dst | src | tpid tci | type | ...
 /// after   | unused    | dst | src | type | ...
 /// ```
 #[inline]
 pub fn pop(frame: &mut [u8]) -> Option<(Tag, &mut [u8])> {
     let head = frame.first_chunk::<{ ADDRESSES_LEN + TAG_LEN + 2 }>()?;
     let [.., p0, p1, t0, t1, _, _] = *head;
-    if u16::from_be_bytes([p0, p1]) != TPID_8021Q {
+    if !matches!(u16::from_be_bytes([p0, p1]), TPID_8021Q | TPID_8021AD) {
         return None;
     }
     frame.copy_within(..ADDRESSES_LEN, TAG_LEN);
@@ -91,12 +104,12 @@ pub fn pop(frame: &mut [u8]) -> Option<(Tag, &mut [u8])> {
 ///
 /// `None`, and `room` as it was, if it is too short to hold a tag's room, two addresses and a type.
 #[inline]
-pub fn push(room: &mut [u8], tag: Tag) -> Option<&mut [u8]> {
+pub fn push(room: &mut [u8], tag: TagBytes) -> Option<&mut [u8]> {
     if room.len() < ADDRESSES_LEN + TAG_LEN + 2 {
         return None;
     }
     room.copy_within(TAG_LEN..TAG_LEN + ADDRESSES_LEN, 0);
-    room[ADDRESSES_LEN..ADDRESSES_LEN + TAG_LEN].copy_from_slice(&tag.to_bytes());
+    room[ADDRESSES_LEN..ADDRESSES_LEN + TAG_LEN].copy_from_slice(&tag);
     Some(room)
 }
 
@@ -121,24 +134,31 @@ mod tests {
     }
 
     #[test]
-    fn a_service_tag_and_a_cut_off_tag_stay_on() {
-        let mut service = [0; 22];
-        service[12..14].copy_from_slice(&TPID_8021AD.to_be_bytes());
-        assert_eq!(pop(&mut service), None);
-        let mut short = [0; 17];
-        short[12..14].copy_from_slice(&TPID_8021Q.to_be_bytes());
-        assert_eq!(pop(&mut short), None);
-        assert_eq!(push(&mut short, Tag(1)), None);
+    fn a_cut_off_tag_and_what_is_no_tag_stay_on() {
+        let mut untagged = [0; 22];
+        untagged[12..14].copy_from_slice(&0x9100_u16.to_be_bytes());
+        assert_eq!(pop(&mut untagged), None);
+        for tpid in [Tpid::Customer, Tpid::Service] {
+            let mut short = [0; 17];
+            short[12..16].copy_from_slice(&Tag(1).to_bytes(tpid));
+            assert_eq!(pop(&mut short), None);
+            assert_eq!(push(&mut short, Tag(1).to_bytes(tpid)), None);
+        }
     }
 
     proptest! {
         #[test]
-        fn pop_is_the_inverse_of_push(tci in any::<u16>(), frame in vec(any::<u8>(), 14..200)) {
+        fn pop_is_the_inverse_of_push(
+            tci in any::<u16>(),
+            tpid in prop_oneof![Just(Tpid::Customer), Just(Tpid::Service)],
+            frame in vec(any::<u8>(), 14..200),
+        ) {
             let mut room = vec![0xee; TAG_LEN];
             room.extend(&frame);
 
-            let tagged = push(&mut room, Tag(tci)).unwrap();
+            let tagged = push(&mut room, Tag(tci).to_bytes(tpid)).unwrap();
             let ethernet = Ethernet2Slice::from_slice_without_fcs(tagged).unwrap();
+            prop_assert_eq!(ethernet.ether_type().0, tpid as u16);
             let vlan = SingleVlanSlice::from_slice(ethernet.payload_slice()).unwrap();
             prop_assert_eq!(vlan.vlan_identifier().value(), tci & 0x0fff);
             prop_assert_eq!(vlan.ether_type().0.to_be_bytes(), [frame[12], frame[13]]);

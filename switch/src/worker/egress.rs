@@ -19,7 +19,7 @@ use crate::{
         dissect::{L3, dissect},
         ethernet::{ETHER_TYPE_OFFSET, HEADER_LEN as ETHER_HEADER_LEN},
         flow,
-        vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q, Tag, VlanId},
+        vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q, Tag, TagBytes, Tpid, VlanId},
     },
 };
 
@@ -48,7 +48,15 @@ pub(super) struct Exit {
     bridge: BridgeId,
     mtu: u16,
     /// The tag that they carry there.
-    vid: Option<VlanId>,
+    tag: Option<(Tpid, VlanId)>,
+}
+
+impl Exit {
+    /// The tag that a frame with this priority gets.
+    #[inline(always)]
+    fn tag(&self, priority: Tag) -> Option<TagBytes> {
+        self.tag.map(|(tpid, vid)| priority.with_vid(vid).to_bytes(tpid))
+    }
 }
 
 impl<'w> Egress<'w> {
@@ -77,7 +85,7 @@ impl<'w> Egress<'w> {
 
     fn send_to_port_now(&mut self, port: PortId, staged: &Staged<'_>) -> Result<(), DropReason> {
         let exit = self.open_exit(port, staged.bridge_id())?;
-        let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
+        let tag = exit.tag(staged.priority);
         let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         slot.send(&TxFrame { bytes: staged.bytes, tag, vnet: VnetHeader::NONE }, 1)
     }
@@ -89,7 +97,7 @@ impl<'w> Egress<'w> {
             Some(exit) if (exit.port, exit.bridge) == (port, staged.bridge_id()) => exit,
             Some(_) | None => self.open_exit(port, staged.bridge_id())?,
         };
-        let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
+        let tag = exit.tag(staged.priority);
         if exceeds(exit.mtu, staged.bytes) && staged.vnet.gso.is_none() {
             return Err(DropReason::EgressMtu);
         }
@@ -102,7 +110,7 @@ impl<'w> Egress<'w> {
 
     /// Sends a frame of which something is left to do, or that may be put together with others.
     #[inline(never)]
-    fn send_offloaded(&mut self, port: PortId, tag: Option<Tag>, staged: &Staged<'w>) -> Result<(), DropReason> {
+    fn send_offloaded(&mut self, port: PortId, tag: Option<TagBytes>, staged: &Staged<'w>) -> Result<(), DropReason> {
         let mut slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         let offloads = slot.queue.offloads();
         if slot.takes_super_frames
@@ -136,7 +144,7 @@ impl<'w> Egress<'w> {
     /// Sends a frame of the switch's own at a port, untagged or with the bridge's tag there. `Err`: it was not sent.
     pub(super) fn send_own(&mut self, port: PortId, bridge: BridgeId, bytes: &[u8]) -> Result<(), DropReason> {
         let exit = self.open_exit(port, bridge)?;
-        let tag = exit.vid.map(|vid| Tag(0).with_vid(vid));
+        let tag = exit.tag(Tag(0));
         let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         slot.send(&TxFrame { bytes, tag, vnet: VnetHeader::NONE }, 1)
     }
@@ -161,7 +169,7 @@ impl<'w> Egress<'w> {
         if staged.vnet.gso.is_none() && exceeds(exit.mtu, staged.bytes) {
             return Err(DropReason::EgressMtu);
         }
-        let tag = exit.vid.map(|vid| staged.priority.with_vid(vid));
+        let tag = exit.tag(staged.priority);
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         for index in 0..segments.count() {
@@ -179,7 +187,8 @@ impl<'w> Egress<'w> {
     #[inline(never)]
     fn open_exit(&mut self, port: PortId, bridge: BridgeId) -> Result<Exit, DropReason> {
         let entry = self.tables.port(port).ok_or(DropReason::PortRemoved)?;
-        let exit = Exit { port, bridge, mtu: entry.mtu, vid: entry.egress_vid(bridge)? };
+        let tag = entry.egress_vid(bridge)?.map(|vid| (entry.options.vlan_protocol, vid));
+        let exit = Exit { port, bridge, mtu: entry.mtu, tag };
         let mut slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
         if slot.sent_for != Some(bridge) {
             if slot.sent_for.is_none() {

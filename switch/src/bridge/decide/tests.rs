@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     bridge::{Membership, PortOptions, StpState},
     ids::{PortId, VtepId},
-    wire::{Tag, VlanId, ethernet::EtherHeader},
+    wire::{Tag, Tpid, VlanId, ethernet::EtherHeader},
 };
 
 const BLUE: BridgeId = BridgeId(0);
@@ -72,6 +72,15 @@ fn reserved_groups_are_kept_unless_the_mask_opens_them() {
     bridge.group_fwd_mask = 1 << 0xe | 1 << 1;
     assert_eq!(admit(&bridge, 0, group(0xe), A), Admission::Enter);
     assert_eq!(admit(&bridge, 0, group(1), A), Admission::Refuse(DropReason::ReservedGroup), "pause never passes");
+}
+
+#[test]
+fn a_provider_passes_on_what_is_for_its_customers_bridges() {
+    let mut tables = tables();
+    let bridge = tables.bridges[0].as_mut().unwrap();
+    bridge.group_fwd_mask = PROVIDER_GROUPS;
+    let passes = |group: &u8| admit(bridge, 0, MacAddr::new([1, 0x80, 0xc2, 0, 0, *group]), A) == Admission::Enter;
+    assert_eq!((0..16).filter(passes).collect::<Vec<_>>(), [0, 0xb, 0xc, 0xd, 0xf]);
 }
 
 #[test]
@@ -224,6 +233,18 @@ fn a_trunk_untags_what_it_is_told_to_and_its_native_vlan_need_not_be_among_it() 
     let untagged = EtherHeader { dst: A, src: B, ether_type: 0x0800, tag: None };
     assert_eq!(trunk.classify(&untagged), Ok((BLUE, None)));
     assert_eq!((trunk.egress_vid(BLUE), trunk.egress_vid(GREEN)), (Ok(Some(vid(10))), Ok(None)));
+}
+
+#[test]
+fn of_two_kinds_of_tags_a_trunk_reads_its_own() {
+    let vid = |n| VlanId::new(n).unwrap();
+    let mut trunk = PortEntry { membership: Membership::trunk(&[(vid(10), GREEN)], Some(BLUE)), ..access(BLUE) };
+    let header = |ether_type| EtherHeader { dst: A, src: B, ether_type, tag: Some(Tag(10)) };
+    assert_eq!(trunk.classify(&header(0x8100)), Ok((GREEN, Some(Tag(10)))));
+    assert_eq!(trunk.classify(&header(0x88a8)), Ok((BLUE, None)));
+    trunk.options.vlan_protocol = Tpid::Service;
+    assert_eq!(trunk.classify(&header(0x8100)), Ok((BLUE, None)));
+    assert_eq!(trunk.classify(&header(0x88a8)), Ok((GREEN, Some(Tag(10)))));
 }
 
 #[test]

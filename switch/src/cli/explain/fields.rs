@@ -11,7 +11,7 @@ use etherparse::{
 
 use super::UsageError;
 use crate::wire::{
-    MacAddr, Tag,
+    MacAddr, Tag, Tpid,
     vlan::{self, TAG_LEN},
 };
 
@@ -121,7 +121,7 @@ impl Fields {
         };
         let Some(tag) = self.vlan else { return Ok(untagged) };
         let mut room = [&[0; TAG_LEN], untagged.as_slice()].concat();
-        let tagged = vlan::push(&mut room, tag).map(|frame| frame.to_vec());
+        let tagged = vlan::push(&mut room, tag.to_bytes(Tpid::Customer)).map(|frame| frame.to_vec());
         tagged.ok_or_else(|| usage("a frame without a header has no place for a tag"))
     }
 

@@ -17,8 +17,10 @@
 
 mod flooding;
 mod learning;
+mod options;
 mod ports;
 mod reserved;
+mod tags;
 mod vlan;
 mod vxlan_receive;
 mod vxlan_send;
@@ -50,7 +52,9 @@ const GROUPS: &[Group] = &[
     group("learning", About::Bridge, learning::cases),
     group("flooding", About::Bridge, flooding::cases),
     group("ports", About::Bridge, ports::cases),
+    group("options", About::Bridge, options::cases),
     group("vlan", About::Bridge, vlan::cases),
+    group("tags", About::Bridge, tags::cases),
     group("vxlan receive", About::Vxlan, vxlan_receive::cases),
     group("vxlan send", About::Vxlan, vxlan_send::cases),
 ];

@@ -107,13 +107,13 @@ pub(super) fn cases() -> Vec<Case> {
             .send(4, all(b)),
         case("a provider bridge takes provider tags for its own")
             .statement(29)
-            .bridge("vlan_protocol", 0x88a8)
+            .bridge("vlan_protocol", "802.1ad")
             .send(4, tagged(&all(a), DOT1AD, 10))
             .send(4, vlan(&all(a), 10))
             .send(1, vlan(&all(b), 20)),
         case("a provider bridge passes the customers' groups")
             .statement(29)
-            .bridge("vlan_protocol", 0x88a8)
+            .bridge("vlan_protocol", "802.1ad")
             .send(1, frame(reserved(0), a))
             .send(1, frame(reserved(8), a))
             .send(1, frame(reserved(0x0e), a)),

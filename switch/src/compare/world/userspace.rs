@@ -447,6 +447,10 @@ fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
         let _ = writeln!(text, "[[port]]\nname = \"{name}\"\nnetns = \"{netns}\"\nkind = \"packet\"\noffload = false");
         let members = setup.vlans.as_ref().map(|vlans| vlans.get(&port).map_or(&[][..], Vec::as_slice));
         text.push_str(&membership(members));
+        // The kernel's is the whole bridge's; weft's trunks may differ.
+        if let (Some(_), Some(protocol)) = (members, setup.bridge.get("vlan_protocol")) {
+            let _ = writeln!(text, "vlan_protocol = \"{protocol}\"");
+        }
         for (name, value) in setup.port.get(&port).into_iter().flatten() {
             let Some(knob) = option::find(Part::Port, name) else {
                 return Err(CompareError::Lacks(format!("no option {name} is known to this comparison")));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     control::config::{
         BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbKind, FdbTarget, Membership, NeighConfig, NetnsName,
-        PortConfig, PortKind, Report, STATE_WORDS, word_of,
+        PortConfig, PortKind, Report, STATE_WORDS, VLAN_PROTOCOL_WORDS, word_of,
     },
     wire::MacAddr,
 };
@@ -460,6 +460,9 @@ pub struct BridgeRequest {
     /// `group_fwd_mask`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_fwd_mask: Option<u16>,
+    /// `vlan_protocol`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_protocol: Option<String>,
     /// `no_linklocal_learn`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_linklocal_learn: Option<bool>,
@@ -552,6 +555,9 @@ pub struct PortRequest {
     /// `backup_port`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_port: Option<String>,
+    /// `vlan_protocol`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_protocol: Option<String>,
     /// `untagged`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untagged: Option<Vec<u16>>,
@@ -659,6 +665,7 @@ impl From<&BridgeConfig> for BridgeRequest {
             fdb_max_learned: Some(bridge.fdb_max_learned as u64),
             fdb_full: Some(word_of(FdbFull::WORDS, &bridge.fdb_full).to_owned()),
             group_fwd_mask: Some(bridge.group_fwd_mask),
+            vlan_protocol: Some(word_of(VLAN_PROTOCOL_WORDS, &bridge.vlan_protocol).to_owned()),
             no_linklocal_learn: Some(bridge.no_linklocal_learn),
             neigh_suppress: Some(bridge.neigh_suppress),
         }
@@ -726,6 +733,7 @@ impl From<&PortConfig> for PortRequest {
             proxy_arp: Some(port.proxy_arp),
             proxy_arp_wifi: Some(port.proxy_arp_wifi),
             backup_port: port.backup_port.clone(),
+            vlan_protocol: Some(word_of(VLAN_PROTOCOL_WORDS, &port.vlan_protocol).to_owned()),
             untagged: port.untagged.as_ref().map(|vlans| vlans.iter().map(|vlan| vlan.get()).collect()),
         }
     }

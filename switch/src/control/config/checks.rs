@@ -18,6 +18,7 @@ use super::{
     types::{BridgeConfig, Config, FdbTarget, GsoMode, Membership, PortConfig, PortKind, reserved_bits_text},
     values::nearest,
 };
+use crate::wire::Tpid;
 
 /// IPv6 needs links of at least this MTU (RFC 8200 section 5); the kernel takes the addresses off below it.
 const IPV6_MIN_MTU: u16 = 1280;
@@ -37,6 +38,7 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
         let places = config.origin.port(index);
         members(config, port, places, &mut mistakes);
         untagged(port, places, &mut mistakes);
+        own_tags(port, places, &mut mistakes);
         backup(config, port, places, &mut mistakes);
         interface(port, places, &mut mistakes);
     }
@@ -237,6 +239,13 @@ fn untagged(port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
         let carried: Vec<_> = vlans.iter().map(|(vid, _)| vid.to_string()).collect();
         let help = format!("it carries {}", list(carried.iter().map(String::as_str)));
         mistakes.add(places.of("untagged"), format!("this trunk does not carry VLAN {vid}"), help);
+    }
+}
+
+fn own_tags(port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
+    if port.vlan_protocol != Tpid::Customer && matches!(port.membership, Membership::Access(_)) {
+        let help = "take it out: an access port leaves tags of both kinds as they are";
+        mistakes.add(places.of("vlan_protocol"), "`vlan_protocol` is for trunks, and this is an access port", help);
     }
 }
 

@@ -711,3 +711,18 @@ fn a_bridge_without_vni_has_nothing_behind_vteps() {
         ],
     );
 }
+
+#[test]
+fn a_protocol_of_tags_is_one_of_two_and_for_trunks() {
+    expect_after_base(
+        "vlan_protocol = \"802.1aq\"\n[[port]]\nname = \"p\"\nbridge = \"blue\"\nvlan_protocol = \"802.1ad\"\n",
+        &[
+            (7, "`vlan_protocol` can't be \"802.1aq\"", "did you mean \"802.1ad\"?"),
+            (
+                11,
+                "`vlan_protocol` is for trunks, and this is an access port",
+                "take it out: an access port leaves tags of both kinds as they are",
+            ),
+        ],
+    );
+}

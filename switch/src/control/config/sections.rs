@@ -16,7 +16,7 @@ use super::{
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbKind, FdbTarget, GsoMode, InnerVlan,
         Membership, NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, STATE_WORDS, SwitchConfig, Tos,
-        Ttl, VtepConfig,
+        Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -79,6 +79,7 @@ const BRIDGE_KEYS: &[Key] = &[
     ("fdb_max_learned", "65536"),
     ("fdb_full", "\"evict\""),
     ("group_fwd_mask", "0x4000"),
+    ("vlan_protocol", "\"802.1ad\""),
     ("no_linklocal_learn", "false"),
     ("neigh_suppress", "false"),
 ];
@@ -112,6 +113,7 @@ const PORT_KEYS: &[Key] = &[
     ("proxy_arp_wifi", "false"),
     ("backup_port", "\"right/eth0\""),
     ("untagged", "[10]"),
+    ("vlan_protocol", "\"802.1ad\""),
 ];
 
 const FDB_KEYS: &[Key] = &[
@@ -294,6 +296,7 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));
     set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));
     set(&mut bridge.group_fwd_mask, reader.number("group_fwd_mask", values::group_fwd_mask));
+    set(&mut bridge.vlan_protocol, reader.word("vlan_protocol", VLAN_PROTOCOL_WORDS));
     bridge.no_linklocal_learn = reader.flag("no_linklocal_learn", bridge.no_linklocal_learn);
     bridge.neigh_suppress = reader.flag("neigh_suppress", bridge.neigh_suppress);
     (bridge, reader.finish())
@@ -336,6 +339,7 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.proxy_arp_wifi = reader.flag("proxy_arp_wifi", port.proxy_arp_wifi);
     port.backup_port = reader.string("backup_port", |name| Ok(name.to_owned()));
     port.untagged = reader.numbers("untagged", |number| values::vlan_key(&number.to_string()));
+    set(&mut port.vlan_protocol, reader.word("vlan_protocol", VLAN_PROTOCOL_WORDS));
     lock(&port, &mut reader);
     (port, reader.finish())
 }

@@ -16,7 +16,7 @@ use crate::{
     bridge::StpState,
     fdb,
     underlay::sockets::UnderlaySettings,
-    wire::{MacAddr, VlanId},
+    wire::{MacAddr, Tpid, VlanId},
 };
 
 /// A whole configuration, checked. What was left out has its default here.
@@ -381,6 +381,8 @@ pub struct BridgeConfig {
     pub fdb_full: FdbFull,
     /// `group_fwd_mask`: reserved groups 01-80-C2-00-00-0X that are forwarded, a bit each; bits 0 to 2 can't be set.
     pub group_fwd_mask: u16,
+    /// `vlan_protocol`: a bridge of customers, or one of their provider, to which groups of theirs are ordinary.
+    pub vlan_protocol: Tpid,
     /// `no_linklocal_learn`: frames to reserved groups that stay in the bridge teach nothing; default false.
     pub no_linklocal_learn: bool,
     /// `neigh_suppress`: VTEPs are spared questions for addresses that weft can answer; default false.
@@ -408,6 +410,7 @@ impl BridgeConfig {
             fdb_max_learned: Self::DEFAULT_MAX_LEARNED,
             fdb_full: FdbFull::Evict,
             group_fwd_mask: 0,
+            vlan_protocol: Tpid::Customer,
             no_linklocal_learn: false,
             neigh_suppress: false,
         }
@@ -481,9 +484,14 @@ pub struct PortConfig {
     pub proxy_arp_wifi: bool,
     /// `backup_port`: the full name of the port that takes known unicast while this one is down; default none.
     pub backup_port: Option<String>,
+    /// `vlan_protocol`: whose tags the trunk reads and writes; default a customer's.
+    pub vlan_protocol: Tpid,
     /// `untagged`: VLANs of the trunk whose frames leave untagged; `None`: that of `native`.
     pub untagged: Option<Vec<VlanId>>,
 }
+
+/// How the configuration writes each [`Tpid`].
+pub const VLAN_PROTOCOL_WORDS: &[(&str, Tpid)] = &[("802.1Q", Tpid::Customer), ("802.1ad", Tpid::Service)];
 
 /// How the configuration writes each [`StpState`].
 pub const STATE_WORDS: &[(&str, StpState)] = &[
@@ -529,6 +537,7 @@ impl PortConfig {
             proxy_arp: false,
             proxy_arp_wifi: false,
             backup_port: None,
+            vlan_protocol: Tpid::Customer,
             untagged: None,
         }
     }

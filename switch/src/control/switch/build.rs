@@ -9,13 +9,14 @@ use weft_vxlan::{policy, vtep::TableFull};
 
 use super::{Slots, port::OpenPort};
 use crate::{
-    bridge::{Bridge, Membership, Neigh, Overlay, PortEntry, PortOptions, Tables, TunnelOptions},
+    bridge::{Bridge, Membership, Neigh, Overlay, PROVIDER_GROUPS, PortEntry, PortOptions, Tables, TunnelOptions},
     control::config::{
         self, BridgeConfig, Config, Df, FdbConfig, FdbFull, FdbKind, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl,
         VtepConfig,
     },
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
+    wire::Tpid,
     worker::SharedVteps,
 };
 
@@ -102,6 +103,7 @@ fn options(config: &PortConfig, ports: &Slots<OpenPort>) -> PortOptions {
         proxy_arp: config.proxy_arp,
         proxy_arp_wifi: config.proxy_arp_wifi,
         backup_port,
+        vlan_protocol: config.vlan_protocol,
         learning: config.learning,
         // Nothing is flooded to a port that asks for answers (`br_forward.c`: `br_flood`).
         flood: config.flood && !config.proxy_arp,
@@ -188,7 +190,11 @@ fn bridge(
             evict: bridge.fdb_full == FdbFull::Evict,
             max_remote: bridge.maxaddress.map(|most| max_remote(config, bridge, most)),
         },
-        group_fwd_mask: bridge.group_fwd_mask,
+        group_fwd_mask: bridge.group_fwd_mask
+            | match bridge.vlan_protocol {
+                Tpid::Customer => 0,
+                Tpid::Service => PROVIDER_GROUPS,
+            },
         neighs: config
             .neigh
             .iter()

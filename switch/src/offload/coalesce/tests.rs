@@ -303,7 +303,7 @@ fn frames_for_different_ports_or_with_different_tags_stay_apart() {
     let offers = frames.iter().zip(ports).map(|(frame, port)| Departure { port, ..departure(frame, VnetHeader::NONE) });
     assert_eq!(counts_of(&run(offers, ALL)), [1, 1, 1, 1]);
 
-    let tags = [Some(Tag(1)), Some(Tag(1)), Some(Tag(0x2001)), None];
+    let tags = [Some([0x81, 0, 0, 1]), Some([0x81, 0, 0, 1]), Some([0x88, 0xa8, 0, 1]), None];
     let offers = frames.iter().zip(tags).map(|(frame, tag)| Departure { tag, ..departure(frame, VnetHeader::NONE) });
     let sent = run(offers, ALL);
     assert_eq!(
@@ -357,7 +357,7 @@ fn other_frames_let_nobody_depart() {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Sent {
     port: PortId,
-    tag: Option<Tag>,
+    tag: Option<TagBytes>,
     bytes: Vec<u8>,
     vnet: VnetHeader,
     frames: u32,

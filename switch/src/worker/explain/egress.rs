@@ -130,7 +130,8 @@ fn to_port(
     }
     if let Some(tag) = tag {
         let mut room = [&[0; TAG_LEN], departure.bytes.as_slice()].concat();
-        departure.bytes = vlan::push(&mut room, tag).ok_or(DropReason::Malformed)?.to_vec();
+        departure.bytes =
+            vlan::push(&mut room, tag.to_bytes(entry.options.vlan_protocol)).ok_or(DropReason::Malformed)?.to_vec();
     }
     Ok(())
 }

@@ -302,7 +302,8 @@ impl<'s> Explainer<'s> {
         let entry = tables.port(port);
         let classified = entry.ok_or(DropReason::PortRemoved).and_then(|entry| entry.classify(&header));
         let found = classified.and_then(|(id, tag)| Ok((id, tag, tables.bridge(id).ok_or(DropReason::PortRemoved)?)));
-        self.walk.steps.push(Step::Classify { port, tag: header.tag, bridge: found.map(|(id, tag, _)| (id, tag)) });
+        let tag = entry.and_then(|entry| entry.own_tag(&header));
+        self.walk.steps.push(Step::Classify { port, tag, bridge: found.map(|(id, tag, _)| (id, tag)) });
         // The walk counts a frame for the bridge that its port named, even if that is gone.
         self.walk.bridge = classified.ok().map(|(id, _)| id);
         let (id, port_tag, bridge) = found?;

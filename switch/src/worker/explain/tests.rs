@@ -9,10 +9,11 @@ use crate::{
     bridge::{Membership, Neigh, PortOptions, StpState},
     fdb::Limit,
     underlay::memory::Conditions,
+    wire::Tpid,
     worker::{
         counters::Tally,
         tests::scene::{
-            A, ALL_OFFLOADS, B, BLUE, C, GREEN, NO_OFFLOADS, P0, P1, P2, Peer, Scene as Lab, frame, tagged, trunk,
+            A, ALL_OFFLOADS, B, BLUE, C, GREEN, NO_OFFLOADS, P0, P1, P2, Peer, Scene as Lab, frame, tagged_by, trunk,
             udp4, udp6, unfinished_tcp4, vxlan,
         },
     },
@@ -173,6 +174,7 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
             proxy_arp: seldom(),
             proxy_arp_wifi: seldom(),
             backup_port: backup_port.filter(|_| seldom()),
+            vlan_protocol: if seldom() { Tpid::Service } else { Tpid::Customer },
         };
         lab.port(port).up = !seldom();
         lab.port(port).mtu = if seldom() { 1200 } else { 1500 };
@@ -247,7 +249,8 @@ fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
     };
     if random.bool() {
         let vids = [0, 10, 20, 30, 4095];
-        bytes = tagged(&bytes, vids[random.usize(..5)] | random.u16(..8) << 13);
+        let tpid = if random.u8(..4) == 0 { Tpid::Service } else { Tpid::Customer };
+        bytes = tagged_by(tpid, &bytes, vids[random.usize(..5)] | random.u16(..8) << 13);
     }
     if random.u8(..15) == 0 {
         bytes.truncate(random.usize(1..40));

@@ -5,7 +5,7 @@ use crate::{
     bridge::{DropReason, Neigh, StpState},
     fdb::Origin,
     ids::Endpoint,
-    wire::{MacAddr, arp::Arp},
+    wire::{MacAddr, Tpid, arp::Arp},
 };
 
 const LLDP: MacAddr = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]);
@@ -186,4 +186,26 @@ fn a_backup_port_takes_the_frames_of_one_that_is_down() {
     scene.port(P1).up = false;
     scene.send(P0, &frame(B, A, 60));
     assert_eq!((scene.received(P1).len(), scene.received(P2).len()), (0, 1));
+}
+
+/// Statements 27 and 29: a provider's tags decide, and customers' are payload.
+#[test]
+fn a_trunk_of_a_provider_takes_its_own_tags_off_and_puts_them_on() {
+    let mut scene = Scene::new();
+    for _ in 0..2 {
+        let port = scene.add_port(trunk(&[(10, BLUE)], Some(GREEN)), NO_OFFLOADS);
+        scene.port(port).options.vlan_protocol = Tpid::Service;
+    }
+    let access = scene.add_port(crate::bridge::Membership::Access(BLUE), NO_OFFLOADS);
+    let inner = tagged(&frame(MacAddr::BROADCAST, A, 60), 10);
+    let outer = tagged_by(Tpid::Service, &inner, 0xb00a);
+    scene.send(P0, &outer);
+    assert_eq!(scene.received(P1), [outer.clone()]);
+    assert_eq!(scene.received(access), [inner.clone()], "the customer's tag stays on");
+    scene.send(access, &inner);
+    assert_eq!(scene.received(P0), [tagged_by(Tpid::Service, &inner, 10)]);
+    scene.received(P1);
+    scene.send(P0, &inner);
+    assert_eq!(scene.received(P1), [inner], "native");
+    assert!(scene.received(access).is_empty());
 }

@@ -29,7 +29,7 @@ use crate::{
         Arrival, Target, Underlay, UnderlayBatch, UnderlayEnd,
         memory::{MemoryNet, MemoryUnderlay},
     },
-    wire::{MacAddr, Tag, VlanId, checksum::pseudo_v4, vlan},
+    wire::{MacAddr, Tag, Tpid, VlanId, checksum::pseudo_v4, vlan},
 };
 
 pub(in crate::worker) const BLUE: BridgeId = BridgeId(0);
@@ -296,8 +296,12 @@ fn written<P>(packet: P, payload_len: usize, write: impl FnOnce(P, &mut Vec<u8>,
 }
 
 pub(in crate::worker) fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+    tagged_by(Tpid::Customer, frame, tci)
+}
+
+pub(in crate::worker) fn tagged_by(tpid: Tpid, frame: &[u8], tci: u16) -> Vec<u8> {
     let mut room = [&[0; vlan::TAG_LEN], frame].concat();
-    vlan::push(&mut room, Tag(tci)).unwrap();
+    vlan::push(&mut room, Tag(tci).to_bytes(tpid)).unwrap();
     room
 }
 

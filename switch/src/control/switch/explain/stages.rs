@@ -16,7 +16,7 @@ use crate::{
     wire::{
         MacAddr, Tag,
         ethernet::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, EtherHeader},
-        vlan::{TPID_8021AD, TPID_8021Q},
+        vlan::TPID_8021Q,
     },
     worker::explain::{Learning, Step},
 };
@@ -360,15 +360,17 @@ impl Narrator<'_> {
 fn parse(header: &Result<EtherHeader, DropReason>) -> Telling {
     let text = match header {
         Err(reason) => reason.explanation().to_owned(),
-        Ok(EtherHeader { tag: Some(tag), .. }) if tag.vid() == 0 => {
-            format!("802.1Q: priority {}, no VLAN", tag.0 >> 13)
+        Ok(EtherHeader { tag: Some(tag), ether_type, .. }) => {
+            let protocol = if *ether_type == TPID_8021Q { "802.1Q" } else { "802.1ad" };
+            match tag.vid() {
+                0 => format!("{protocol}: priority {}, no VLAN", tag.0 >> 13),
+                vid => format!("{protocol}: VLAN {vid}, priority {}", tag.0 >> 13),
+            }
         }
-        Ok(EtherHeader { tag: Some(tag), .. }) => format!("802.1Q: VLAN {}, priority {}", tag.vid(), tag.0 >> 13),
         Ok(EtherHeader { ether_type, .. }) => match *ether_type {
             ETHER_TYPE_ARP => "untagged, ARP".to_owned(),
             ETHER_TYPE_IPV4 => "untagged, IPv4".to_owned(),
             ETHER_TYPE_IPV6 => "untagged, IPv6".to_owned(),
-            TPID_8021AD => "802.1ad: a tag that counts as payload".to_owned(),
             length @ 0..=1500 => format!("untagged, 802.3 of length {length}"),
             other => format!("untagged, type {other:#06x}"),
         },
@@ -382,7 +384,7 @@ fn parse(header: &Result<EtherHeader, DropReason>) -> Telling {
             ("dst", json!(found.map(|header| header.dst))),
             ("src", json!(found.map(|header| header.src))),
             ("ether_type", json!(found.map(|header| header.ether_type))),
-            ("tagged", json!(found.is_some_and(|header| header.ether_type == TPID_8021Q))),
+            ("tagged", json!(found.is_some_and(|header| header.tag.is_some()))),
             ("vlan", json!(found.and_then(|header| header.tag).map(Tag::vid))),
             ("priority", json!(found.and_then(|header| header.tag).map(|tag| tag.0 >> 13))),
         ])

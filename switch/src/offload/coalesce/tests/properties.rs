@@ -83,10 +83,10 @@ proptest! {
         takes in prop_oneof![4 => Just([true; 3]), 1 => any::<[bool; 3]>()],
     ) {
         let takes = |gso| takes[gso as usize];
-        let mut queues: Vec<(PortId, Option<Tag>, VecDeque<_>)> = streams
+        let mut queues: Vec<(PortId, Option<TagBytes>, VecDeque<_>)> = streams
             .iter()
             .map(|(sample, twists, port, tag)| {
-                (PortId(*port), tag.map(|vid| Tag(u16::from(vid))), twisted(sample, twists).into())
+                (PortId(*port), tag.map(|vid| [0x81, 0, 0, u8::from(vid)]), twisted(sample, twists).into())
             })
             .chain(strays.iter().map(|stray| (PortId(0), None, [(stray.frame.clone(), stray.vnet)].into())))
             .collect();
@@ -137,7 +137,7 @@ proptest! {
     }
 }
 
-type TaggedFrame = (Option<u16>, Vec<u8>);
+type TaggedFrame = (Option<TagBytes>, Vec<u8>);
 
 /// The wire frames of each flow with their tags, in order. Frames without ports are a flow for each pair of addresses; what
 /// is no IP is one.
@@ -149,7 +149,7 @@ fn by_flow(sent: &[Sent]) -> BTreeMap<String, Vec<TaggedFrame>> {
             let ports = dissected.l4.map(|l4| (l4.kind, l4.src_port, l4.dst_port));
             let addresses = dissected.l3.and_then(|l3| l3.addresses(&frame));
             let flow = format!("{:?} {addresses:?} {ports:?}", sent.port);
-            flows.entry(flow).or_default().push((sent.tag.map(|tag| tag.0), frame));
+            flows.entry(flow).or_default().push((sent.tag, frame));
         }
     }
     flows
