@@ -1,7 +1,8 @@
 //! weft as a plain switch, held to what the kernel's selftests say of a bridge: `bridge_vlan_unaware`,
-//! `bridge_port_isolation`, `bridge_sticky_fdb` and `bridge_fdb_learning_limit`.
+//! `bridge_port_isolation`, `bridge_sticky_fdb`, `bridge_fdb_learning_limit`, `bridge_igmp` and `bridge_mdb`.
 
 mod fdb;
+mod groups;
 mod limit;
 mod ports;
 mod reserved_groups;
@@ -31,7 +32,7 @@ const LONG: Duration = Duration::from_secs(5);
 const NOBODY: MacAddr = MacAddr::new([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
 
 fn main() -> ExitCode {
-    let tests = [ports::tests(), fdb::tests(), limit::tests(), reserved_groups::tests()];
+    let tests = [ports::tests(), fdb::tests(), limit::tests(), reserved_groups::tests(), groups::tests()];
     main_with_threads(4, tests.into_iter().flatten().collect())
 }
 

@@ -3,6 +3,7 @@
 use super::{Bridge, DropReason, PortEntry, PortOptions, Tables};
 use crate::{
     ids::{BridgeId, Endpoint},
+    snoop::Targets,
     wire::MacAddr,
 };
 
@@ -141,6 +142,29 @@ impl Tables {
             Endpoint::Vtep(_) => &[],
         };
         ports.chain(remotes.iter().map(|id| Endpoint::Vtep(*id)))
+    }
+
+    /// Everybody who gets a copy of a frame from the station `src` to a group: who of `targets` may, each with the address that the
+    /// copy goes to instead of the group's, if it does; then, if it came from a port and the overlay is one of them, the
+    /// flood list (`br_forward.c`: `br_multicast_flood`). The gate for multicast is for what nobody asked for.
+    #[inline]
+    pub fn members<'t>(
+        &'t self,
+        bridge: &'t Bridge,
+        ingress: Endpoint,
+        src: MacAddr,
+        targets: &'t Targets,
+    ) -> impl Iterator<Item = (Endpoint, Option<MacAddr>)> + 't {
+        let ports = targets.ports.iter().map(|target| (Endpoint::Port(target.port), target.to_host));
+        // A host never gets its own frame back, hairpin or not: it would take its own duplicate address detection for another's.
+        let ports = ports.filter(move |(to, host)| {
+            self.may_deliver(ingress, *to).is_ok() && !(*to == ingress && *host == Some(src))
+        });
+        let remotes = match ingress {
+            Endpoint::Port(_) if targets.overlay => bridge.flood_list.as_slice(),
+            Endpoint::Port(_) | Endpoint::Vtep(_) => &[],
+        };
+        ports.chain(remotes.iter().map(|id| (Endpoint::Vtep(*id), None)))
     }
 
     /// The bridges that exist.

@@ -76,6 +76,10 @@ drop_reasons! {
     NoFloodTarget = "no_flood_target",
     /// answered in the name of the station that was asked for, or nobody's business (`neigh_suppress`)
     NeighSuppressed = "neigh_suppressed",
+    /// to a multicast group that nobody else is in, where the bridge snoops and somebody asks for members
+    NoMcastMember = "no_mcast_member",
+    /// a multicast IP packet that is cut off or has a wrong checksum, or a broken IGMP or MLD message, where the bridge snoops
+    McastMalformed = "mcast_malformed",
     /// learned behind a VTEP, but arrived from a VTEP (split horizon: never VTEP to VTEP)
     SplitHorizon = "split_horizon",
     /// both ports are `isolated`

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use super::{DropReason, Neighs, TunnelOptions};
 use crate::{
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
+    snoop::Mdb,
     wire::{MacAddr, Tag, Tpid, VlanId, ethernet::EtherHeader},
 };
 
@@ -304,6 +306,8 @@ pub struct Bridge {
     pub neigh_suppress: bool,
     /// Whether the overlay or a port asks for answers in others' names: [`Tables::suppress`].
     pub answers: bool,
+    /// Who wants which multicast group; `None`: it does not snoop, and floods all of them.
+    pub mdb: Option<Arc<Mdb>>,
 }
 
 /// One that never leaves the host, without ports, with the configuration's defaults.
@@ -324,6 +328,7 @@ impl Default for Bridge {
             no_linklocal_learn: false,
             neigh_suppress: false,
             answers: false,
+            mdb: None,
         }
     }
 }

@@ -78,6 +78,12 @@ struct AddArgs {
     /// Spare VTEPs questions for addresses that weft can answer
     #[arg(long)]
     neigh_suppress: bool,
+    /// Flood all multicast groups
+    #[arg(long)]
+    no_mcast_snooping: bool,
+    /// Ask for members of multicast groups, if nobody else does
+    #[arg(long)]
+    mcast_querier: bool,
     #[command(flatten)]
     socket: SocketArg,
 }
@@ -115,6 +121,9 @@ fn request(args: &AddArgs) -> BridgeRequest {
         vlan_protocol: args.vlan_protocol.clone(),
         no_linklocal_learn: args.no_linklocal_learn.then_some(true),
         neigh_suppress: args.neigh_suppress.then_some(true),
+        mcast_snooping: args.no_mcast_snooping.then_some(false),
+        mcast_querier: args.mcast_querier.then_some(true),
+        ..BridgeRequest::default()
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     control::{
+        api::mdb::MdbRequest,
         api::model::{BridgeRequest, FdbRequest, NeighEntry, NeighRequest, PortRequest, port_options},
         config::{
             Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers,
@@ -73,7 +74,7 @@ fn plan(name: &str, config: &Config) -> String {
         config.vtep.as_ref().map_or_else(|| "vtep    none: no frame leaves this host by an overlay".into(), vtep),
     );
     let mut text = parts.join("\n");
-    let sections = [bridges(config), ports(config), static_entries(config), neighbours(config)];
+    let sections = [bridges(config), ports(config), static_entries(config), neighbours(config), group_members(config)];
     for section in sections.into_iter().filter(|section| !section.is_empty()) {
         text.push_str("\n\n");
         text.push_str(&section);
@@ -189,6 +190,15 @@ fn neighbours(config: &Config) -> String {
     if entries.is_empty() { String::new() } else { tables::neigh(&entries) }
 }
 
+fn group_members(config: &Config) -> String {
+    let columns = [Left("GROUP"), Left("BRIDGE"), Left("SOURCE"), Left("MEMBER")];
+    let rows = config.mdb.iter().map(|entry| {
+        let MdbRequest { bridge, group, source, port } = entry.into();
+        vec![group, bridge, or_dash(source), port.unwrap_or_else(|| "the overlay".to_owned())]
+    });
+    table(&columns, rows.collect(), "")
+}
+
 /// What would be built, with the keys of the configuration and all defaults.
 fn plan_json(config: &Config) -> Value {
     let vtep = config.vtep.as_ref().map(|vtep| {
@@ -229,6 +239,7 @@ fn plan_json(config: &Config) -> Value {
         "port": config.ports.iter().map(PortRequest::from).collect::<Vec<_>>(),
         "fdb": config.fdb.iter().map(FdbRequest::from).collect::<Vec<_>>(),
         "neigh": config.neigh.iter().map(NeighRequest::from).collect::<Vec<_>>(),
+        "mdb": config.mdb.iter().map(MdbRequest::from).collect::<Vec<_>>(),
     })
 }
 
@@ -316,6 +327,10 @@ vtep = "192.0.2.2"
 bridge = "blue"
 ip = "10.10.0.20"
 mac = "02:00:00:00:00:14"
+
+[[mdb]]
+bridge = "blue"
+group = "239.1.1.1"
 "#
         );
         Config::parse("weft.toml", &text).unwrap()
@@ -348,7 +363,10 @@ STATIC ENTRY       BRIDGE  BEHIND               KIND
 02:00:00:00:00:14  blue    vtep 192.0.2.2:4789  static
 
 BRIDGE  IP          MAC                ROUTER
-blue    10.10.0.20  02:00:00:00:00:14  no";
+blue    10.10.0.20  02:00:00:00:00:14  no
+
+GROUP      BRIDGE  SOURCE  MEMBER
+239.1.1.1  blue    -       the overlay";
         let shown = plan("weft.toml", &example());
         assert_eq!(shown, expected, "\n{shown}\n");
     }

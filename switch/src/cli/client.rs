@@ -21,6 +21,7 @@ use super::{BAD_USAGE, NOT_SO};
 use crate::{
     control::api::{
         explanation::{ExplainRequest, Explanation},
+        mdb::{MdbRequest, MdbState},
         model::{
             ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Happening,
             Ledger, NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
@@ -90,6 +91,17 @@ impl Client {
         }
     }
 
+    /// The multicast databases of all bridges, or of one.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn mdb(&self, bridge: Option<&str>) -> Result<Vec<MdbState>, ClientError> {
+        match bridge {
+            Some(bridge) => self.get(&target("/v1/mdb", &[("bridge", bridge)])).await,
+            None => self.get("/v1/mdb").await,
+        }
+    }
+
     /// All VTEPs.
     ///
     /// # Errors
@@ -152,6 +164,25 @@ impl Client {
     /// As [`Client::status`].
     pub async fn del_neigh(&self, bridge: &str, ip: IpAddr) -> Result<(), ClientError> {
         self.delete(&target("/v1/neigh", &[("bridge", bridge), ("ip", &ip.to_string())])).await
+    }
+
+    /// Adds a permanent member of a multicast group.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn add_mdb(&self, request: &MdbRequest) -> Result<(), ClientError> {
+        self.send(Method::POST, "/v1/mdb", Some(request)).await.map(drop)
+    }
+
+    /// Takes a permanent member of a multicast group out.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn del_mdb(&self, request: &MdbRequest) -> Result<(), ClientError> {
+        let mut query = vec![("bridge", request.bridge.as_str()), ("group", &request.group)];
+        query.extend(request.source.as_deref().map(|source| ("source", source)));
+        query.extend(request.port.as_deref().map(|port| ("port", port)));
+        self.delete(&target("/v1/mdb", &query)).await
     }
 
     /// Adds a port.

@@ -11,6 +11,8 @@ mod demo;
 mod events;
 mod explain;
 mod fdb;
+mod groups;
+mod mdb;
 mod neigh;
 mod output;
 mod port;
@@ -57,6 +59,8 @@ enum Command {
     Fdb(fdb::FdbArgs),
     /// Tell the running switch who has which IP address
     Neigh(neigh::NeighArgs),
+    /// Make ports permanent members of multicast groups
+    Mdb(mdb::MdbArgs),
     /// Add ports to the running switch, or take them out
     Port(port::PortArgs),
     /// Add bridges to the running switch, or take them out
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::run(&args),
         Command::Fdb(args) => fdb::run(&args),
         Command::Neigh(args) => neigh::run(&args),
+        Command::Mdb(args) => mdb::run(&args),
         Command::Port(args) => port::run(&args),
         Command::Bridge(args) => bridge::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -180,6 +185,9 @@ mod tests {
             "weft neigh add --bridge blue --ip fd00::1 --mac 02:00:00:00:00:01 --router",
             "weft neigh del --bridge blue --ip fd00::1",
             "weft show neigh --bridge blue",
+            "weft mdb add --bridge blue --group 239.1.1.1 --source 10.0.0.2 --port left/eth0",
+            "weft mdb del --bridge blue --group 01:02:03:04:05:06",
+            "weft show mdb --bridge blue --json",
             "weft fdb flush --bridge blue --port left/eth0 --static",
             "weft port add left/eth0 --bridge blue --mtu 1400 --address 10.0.0.1/24 --address fd00::1/64",
             "weft port add router/t0 --trunk 10=blue,20=green --native blue --no-offload",

@@ -75,6 +75,15 @@ struct AddArgs {
     /// Its frames may leave where they came in
     #[arg(long)]
     hairpin: bool,
+    /// A multicast router is behind it: 0 never, 1 if it says so, 2 always
+    #[arg(long, value_name = "0|1|2")]
+    mcast_router: Option<i64>,
+    /// A leave ends a multicast membership at once
+    #[arg(long)]
+    mcast_fast_leave: bool,
+    /// Each host in a multicast group gets a copy of its own
+    #[arg(long)]
+    mcast_to_unicast: bool,
     /// No frames to or from other isolated ports
     #[arg(long)]
     isolated: bool,
@@ -174,6 +183,10 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         backup_port: args.backup_port.clone(),
         untagged: args.untagged.clone(),
         vlan_protocol: args.vlan_protocol.clone(),
+        mcast_router: args.mcast_router,
+        mcast_fast_leave: on(args.mcast_fast_leave),
+        mcast_to_unicast: on(args.mcast_to_unicast),
+        mcast_max_groups: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{NOT_SO, SocketArg, output, tables, wait};
+use super::{NOT_SO, SocketArg, groups, output, tables, wait};
 use crate::control::api::model::Totals;
 
 #[derive(Args, Debug)]
@@ -30,6 +30,14 @@ enum What {
     },
     /// Who has which IP address
     Neigh {
+        /// Only this bridge
+        #[arg(long)]
+        bridge: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Multicast groups, who is in them, who asks and where routers are
+    Mdb {
         /// Only this bridge
         #[arg(long)]
         bridge: Option<String>,
@@ -67,6 +75,9 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         What::Ports(common) => common.print(&wait(common.socket.client().ports())?, |ports| tables::ports(ports))?,
         What::Fdb { bridge, common } => {
             common.print(&wait(common.socket.client().fdb(bridge.as_deref()))?, |entries| tables::fdb(entries))?;
+        }
+        What::Mdb { bridge, common } => {
+            common.print(&wait(common.socket.client().mdb(bridge.as_deref()))?, |states| groups::table(states))?;
         }
         What::Neigh { bridge, common } => {
             common.print(&wait(common.socket.client().neigh(bridge.as_deref()))?, |entries| tables::neigh(entries))?;

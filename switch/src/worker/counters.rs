@@ -97,6 +97,8 @@ pub struct Counters {
     pub vteps: Vec<Tally>,
     /// Datagrams that ended before anybody knew which VTEP and bridge they belong to.
     pub underlay: Tally,
+    /// Frames that the switch made itself.
+    pub own: Tally,
     /// Ports that were taken out.
     pub removed_ports: Tally,
     /// Bridges that were taken out.
@@ -112,6 +114,7 @@ impl Counters {
         add_each(&mut self.bridges, &other.bridges);
         add_each(&mut self.vteps, &other.vteps);
         self.underlay.add(&other.underlay);
+        self.own.add(&other.own);
         self.removed_ports.add(&other.removed_ports);
         self.removed_bridges.add(&other.removed_bridges);
         if self.policies.len() < other.policies.len() {
@@ -128,9 +131,10 @@ impl Counters {
         self.policies[usize::from(policy.id)] += 1;
     }
 
-    /// The whole switch: every port and VTEP, past ones too, and what came from nowhere.
+    /// The whole switch: every port and VTEP, past ones too, what came from nowhere and what it made itself.
     pub fn total(&self) -> Tally {
         let mut total = self.underlay.clone();
+        total.add(&self.own);
         total.add(&self.removed_ports);
         self.ports.iter().chain(&self.vteps).for_each(|tally| total.add(tally));
         total
@@ -150,6 +154,17 @@ impl Counters {
         self.endpoint(at).drops_in[reason.index()] += frames;
         if let Some(bridge) = bridge {
             self.bridge(bridge).drops_in[reason.index()] += frames;
+        }
+    }
+
+    /// The switch made a frame of so many bytes for `bridge` and sent it to `targets` places.
+    pub(super) fn made(&mut self, bridge: BridgeId, targets: u64, bytes: u64) {
+        for tally in [&mut self.own, tally(&mut self.bridges, bridge.0)] {
+            tally.enter(1, bytes);
+            match targets {
+                0 => tally.drops_in[DropReason::NoFloodTarget.index()] += 1,
+                _ => tally.copies += targets - 1,
+            }
         }
     }
 

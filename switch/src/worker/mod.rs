@@ -13,6 +13,7 @@ mod egress;
 pub mod explain;
 mod poller;
 mod run;
+mod snooping;
 pub mod thread;
 mod tunnel;
 pub mod vteps;
@@ -21,6 +22,7 @@ mod walk;
 use std::{io, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
+use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 
 use self::{counters::Counters, egress::Egress, vteps::VtepCache, walk::Walk};
@@ -35,6 +37,7 @@ use crate::{
     wire::MacAddr,
 };
 
+pub use snooping::{MAX_SNOOPED_LEN, Snooped};
 pub use vteps::SharedVteps;
 
 /// Something that a worker found out.
@@ -89,13 +92,21 @@ pub enum Fact {
 #[derive(Clone)]
 pub struct Facts {
     sender: Sender<Fact>,
+    /// Where frames about groups go.
+    snooped: Option<Sender<Snooped>>,
     lost: u64,
 }
 
 impl Facts {
     /// Facts go to `sender`.
     pub fn new(sender: Sender<Fact>) -> Self {
-        Self { sender, lost: 0 }
+        Self { sender, snooped: None, lost: 0 }
+    }
+
+    /// Frames about multicast groups go to `sender`.
+    #[must_use]
+    pub fn with_snooped(self, sender: Sender<Snooped>) -> Self {
+        Self { snooped: Some(sender), ..self }
     }
 
     fn tell(&mut self, fact: Fact) {
@@ -108,6 +119,13 @@ impl Facts {
             Some(capacity) if self.sender.len() >= capacity.div_ceil(2) => self.lost += 1,
             Some(_) | None => self.tell(fact),
         }
+    }
+
+    fn snooped(&mut self, bridge: BridgeId, from: Endpoint, checksum_is_pending: bool, frame: &[u8]) {
+        let Some(sender) = &self.snooped else { return };
+        let is_heard = ArrayVec::try_from(frame)
+            .is_ok_and(|bytes| sender.try_send(Snooped { bridge, from, checksum_is_pending, bytes }).is_ok());
+        self.lost += u64::from(!is_heard);
     }
 }
 

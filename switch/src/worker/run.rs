@@ -160,6 +160,9 @@ impl<P: Poller> Run<P> {
                     }
                     drop(self.worker.set_underlay(underlay));
                 }
+                Command::SendOwn { bridge, to, bytes } => {
+                    self.worker.send_own(bridge, to, &bytes, self.clock.now());
+                }
                 Command::Rearm(id) => {
                     if let Some(fd) = self.worker.port(id).and_then(Port::poll_fd) {
                         watch(&mut self.poller, fd, Source::Port(id));

@@ -21,6 +21,7 @@ use crate::{
     fdb::Stamp,
     ids::{BridgeId, PortId},
     port::PortQueue,
+    snoop::Member,
     underlay::Underlay,
 };
 
@@ -36,6 +37,15 @@ pub enum Command {
     RetireBridge(BridgeId),
     /// Here is your end of the underlay, or there is none any more.
     SetUnderlay(Option<Underlay>),
+    /// Send this frame of the switch's own.
+    SendOwn {
+        /// For which bridge.
+        bridge: BridgeId,
+        /// Where.
+        to: Member,
+        /// The frame, untagged.
+        bytes: Vec<u8>,
+    },
     /// Poll this port again.
     Rearm(PortId),
     /// Run like this from now on.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     bridge::{DropReason, FloodKind, Verdict},
     ids::{Endpoint, VtepId},
+    snoop::Targets,
     wire::{
         MacAddr, arp,
         dissect::{IpVersion, dissect},
@@ -49,8 +50,11 @@ impl<'w> Walk<'w> {
                 bridge.tunnel.rsc && self.short_circuit(staged)
             }
             Verdict::Flood(kind) => {
-                if let Some(question) = self.question(staged) {
-                    self.flood_to_ports(staged, kind);
+                let members = self.members_only(staged, kind);
+                if members.is_none_or(|members| members.overlay)
+                    && let Some(question) = self.question(staged)
+                {
+                    self.flood_to_ports(staged, kind, members);
                     self.consume(staged, &question);
                     return true;
                 }
@@ -150,11 +154,13 @@ impl<'w> Walk<'w> {
     }
 
     /// The ports' part of a flood. The frame itself is still to be accounted for: each of these is an extra one.
-    fn flood_to_ports(&mut self, staged: &Staged<'w>, kind: FloodKind) {
-        let frames = u64::from(staged.frames);
-        for to in self.tables.flood(staged.bridge, staged.ingress(), kind) {
+    fn flood_to_ports(&mut self, staged: &Staged<'w>, kind: FloodKind, members: Option<&'w Targets>) {
+        let (tables, bridge, ingress) = (self.tables, staged.bridge, staged.ingress());
+        let to_all = members.is_none().then(|| tables.flood(bridge, ingress, kind)).into_iter().flatten();
+        let to_members = members.into_iter().flat_map(|members| tables.members(bridge, ingress, staged.src(), members));
+        for to in to_all.chain(to_members.map(|(to, _)| to)) {
             if let Endpoint::Port(_) = to {
-                self.counters().copied(staged.ingress(), staged.bridge_id(), frames);
+                self.counters().copied(ingress, staged.bridge_id(), u64::from(staged.frames));
                 self.egress.deliver(staged, to);
             }
         }
@@ -210,8 +216,8 @@ impl<'w> Walk<'w> {
 /// The addresses that a frame gets on its way out.
 #[derive(Clone, Copy)]
 pub(super) struct Rewritten {
-    dst: MacAddr,
-    src: MacAddr,
+    pub(super) dst: MacAddr,
+    pub(super) src: MacAddr,
 }
 
 impl Rewritten {

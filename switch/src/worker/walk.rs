@@ -64,7 +64,7 @@ pub(super) struct Staged<'b> {
     kept: Option<DropReason>,
 }
 
-impl Staged<'_> {
+impl<'b> Staged<'b> {
     /// Where it came in.
     pub(super) const fn ingress(&self) -> Endpoint {
         self.ingress
@@ -75,9 +75,31 @@ impl Staged<'_> {
         self.src.bridge()
     }
 
+    /// Its source address.
+    pub(super) const fn src(&self) -> MacAddr {
+        self.src.mac()
+    }
+
     /// Its destination address.
-    pub(super) fn dst(&self) -> MacAddr {
+    pub(super) const fn dst(&self) -> MacAddr {
         self.dst.mac()
+    }
+
+    /// A frame of the switch's own. It came from nowhere, and nothing asks where.
+    pub(super) const fn own(id: BridgeId, bridge: &'b Bridge, bytes: &'b [u8]) -> Self {
+        let nobody = Place::new(id, MacAddr::ZERO);
+        Self {
+            bytes,
+            bridge,
+            src: nobody,
+            dst: nobody,
+            vnet: VnetHeader::NONE,
+            frames: 1,
+            ingress: Endpoint::Port(PortId(u16::MAX)),
+            priority: Tag(0),
+            teaches: Teaches::Nothing,
+            kept: None,
+        }
     }
 }
 
@@ -412,7 +434,7 @@ impl<'w> Walk<'w> {
 
     #[inline(always)]
     fn forward(&mut self, staged: &Staged<'w>) {
-        let Staged { ingress, bridge, dst, frames, .. } = *staged;
+        let Staged { ingress, bridge, dst, .. } = *staged;
         if bridge.answers && staged.kept.is_none() && self.answer(staged) {
             return;
         }
@@ -430,14 +452,19 @@ impl<'w> Walk<'w> {
         match verdict {
             Verdict::Unicast(to) => self.egress.deliver(staged, to),
             Verdict::Flood(kind) => self.flood(staged, kind),
-            Verdict::Drop(reason) => {
-                self.counters().dropped_in(ingress, Some(staged.bridge_id()), reason, u64::from(frames));
-            }
+            Verdict::Drop(reason) => self.give_up(staged, reason),
         }
     }
 
     #[inline(never)]
     fn flood(&mut self, staged: &Staged<'w>, kind: FloodKind) {
+        match &staged.bridge.mdb {
+            Some(mdb) if kind == FloodKind::Multicast => self.forward_group(staged, mdb),
+            Some(_) | None => self.flood_to_all(staged, kind),
+        }
+    }
+
+    pub(super) fn flood_to_all(&mut self, staged: &Staged<'w>, kind: FloodKind) {
         self.flood_but(staged, kind, |_| false, DropReason::NoFloodTarget);
     }
 
@@ -450,17 +477,24 @@ impl<'w> Walk<'w> {
         spared: impl Fn(Endpoint) -> bool,
         nobody: DropReason,
     ) {
-        let Staged { ingress, bridge, .. } = *staged;
-        let (bridge_id, frames) = (staged.bridge_id(), u64::from(staged.frames));
         let mut targets = 0;
-        for to in self.tables.flood(bridge, ingress, kind).filter(|to| !spared(*to)) {
+        for to in self.tables.flood(staged.bridge, staged.ingress, kind).filter(|to| !spared(*to)) {
             targets += 1;
             self.egress.deliver(staged, to);
         }
+        self.count_copies(staged, targets, nobody);
+    }
+
+    /// Counts that a frame went to so many places; if to none, it was dropped, and why.
+    pub(super) fn count_copies(&mut self, staged: &Staged<'_>, targets: u64, nobody: DropReason) {
         match targets {
-            0 => self.counters().dropped_in(ingress, Some(bridge_id), nobody, frames),
-            _ => self.counters().copied(ingress, bridge_id, (targets - 1) * frames),
+            0 => self.give_up(staged, nobody),
+            _ => self.counters().copied(staged.ingress, staged.bridge_id(), (targets - 1) * u64::from(staged.frames)),
         }
+    }
+
+    pub(super) fn give_up(&mut self, staged: &Staged<'_>, reason: DropReason) {
+        self.counters().dropped_in(staged.ingress, Some(staged.bridge_id()), reason, u64::from(staged.frames));
     }
 
     /// Answers who asks for an address, and floods the question to those that are not spared it. `false`: the frame goes
@@ -478,7 +512,7 @@ impl<'w> Walk<'w> {
         }
         let known = if dst.mac().is_multicast() { None } else { fdb.lookup(bridge_id, dst.mac()) };
         match self.tables.decide(bridge, ingress, dst.mac(), known) {
-            Verdict::Flood(kind) if done.spares => {
+            Verdict::Flood(kind) if done.spares && self.members_only(staged, kind).is_none() => {
                 let tables = self.tables;
                 self.flood_but(staged, kind, |to| tables.is_spared(bridge, to), DropReason::NeighSuppressed);
                 true

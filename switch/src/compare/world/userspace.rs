@@ -259,7 +259,7 @@ impl WeftWorld {
                     *counters.entry("tunnel frame errors".to_owned()).or_default() += frame_errors;
                     *counters.entry("tunnel length errors".to_owned()).or_default() += of("inner_ip_truncated");
                 }
-                Place::Vtep | Place::Underlay | Place::Bridge => {}
+                Place::Vtep | Place::Underlay | Place::Bridge | Place::Own => {}
             }
         }
         counters
@@ -473,7 +473,7 @@ fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
 
 /// Where weft's own default is not the kernel's, the scene has the kernel's.
 fn not_wefts_default(knob: &'static Knob) -> Option<Value> {
-    const NAMES: [&str; 5] = ["fdb_max_learned", "fdb_full", "peers", "df", "source_port_range"];
+    const NAMES: [&str; 6] = ["fdb_max_learned", "fdb_full", "mcast_snooping", "peers", "df", "source_port_range"];
     NAMES.contains(&knob.name).then(|| knob.default.into())
 }
 

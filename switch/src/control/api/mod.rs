@@ -7,6 +7,7 @@
 //! | `GET /v1/ports` | | list of [`model::PortState`] |
 //! | `GET /v1/fdb?bridge=` | | list of [`model::FdbEntry`] |
 //! | `GET /v1/neigh?bridge=` | | list of [`model::NeighEntry`] |
+//! | `GET /v1/mdb?bridge=` | | list of [`mdb::MdbState`] |
 //! | `GET /v1/vteps` | | list of [`model::VtepState`] |
 //! | `GET /v1/drops` | | list of [`model::DropCount`] |
 //! | `GET /v1/ledger` | | [`model::Ledger`] |
@@ -21,11 +22,14 @@
 //! | `POST /v1/neigh` | [`model::NeighRequest`] | - |
 //! | `DELETE /v1/neigh?bridge=&ip=` | | - |
 //! | `POST /v1/explain` | [`explanation::ExplainRequest`] | [`explanation::Explanation`] |
+//! | `POST /v1/mdb` | [`mdb::MdbRequest`] | - |
+//! | `DELETE /v1/mdb?bridge=&group=&source=&port=` | | - |
 //! | `POST /v1/reload` | | [`model::Reloaded`] |
 //!
 //! A status of 400 or above comes with a [`model::ApiError`]; 400 is for requests that can't be right, 404 for things that
 //! are not there.
 
 pub mod explanation;
+pub mod mdb;
 pub mod model;
 pub mod server;

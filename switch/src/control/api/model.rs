@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use crate::{
     control::config::{
-        BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbKind, FdbTarget, Membership, NeighConfig, NetnsName,
-        PortConfig, PortKind, Report, STATE_WORDS, VLAN_PROTOCOL_WORDS, word_of,
+        BridgeConfig, ConfigErrors, FdbConfig, FdbFull, FdbKind, FdbTarget, MCAST_ROUTERS, Membership, NeighConfig,
+        NetnsName, PortConfig, PortKind, Report, STATE_WORDS, VLAN_PROTOCOL_WORDS, word_of,
     },
+    snoop::Router,
     wire::MacAddr,
 };
 
@@ -201,6 +202,8 @@ pub enum Place {
     Vtep,
     /// The underlay sockets.
     Underlay,
+    /// weft itself.
+    Own,
 }
 
 impl Place {
@@ -211,6 +214,7 @@ impl Place {
             Self::Bridge => "bridge",
             Self::Vtep => "vtep",
             Self::Underlay => "underlay",
+            Self::Own => "own",
         }
     }
 }
@@ -230,7 +234,7 @@ pub enum Direction {
 pub struct DropCount {
     /// What kind of place `name` is.
     pub kind: Place,
-    /// The port, bridge or VTEP; `underlay` for the underlay.
+    /// The port, bridge or VTEP; `underlay` for the underlay, `(own frames)` for what weft sends by itself.
     pub name: String,
     /// Which way they were going.
     pub direction: Direction,
@@ -469,6 +473,45 @@ pub struct BridgeRequest {
     /// `neigh_suppress`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neigh_suppress: Option<bool>,
+    /// `mcast_snooping`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_snooping: Option<bool>,
+    /// `mcast_querier`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_querier: Option<bool>,
+    /// `mcast_igmp_version`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_igmp_version: Option<u8>,
+    /// `mcast_mld_version`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_mld_version: Option<u8>,
+    /// `mcast_hash_max`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_hash_max: Option<u64>,
+    /// `mcast_last_member_count`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_last_member_count: Option<u32>,
+    /// `mcast_last_member_interval`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_last_member_interval: Option<String>,
+    /// `mcast_startup_query_count`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_startup_query_count: Option<u32>,
+    /// `mcast_startup_query_interval`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_startup_query_interval: Option<String>,
+    /// `mcast_query_interval`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_query_interval: Option<String>,
+    /// `mcast_query_response_interval`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_query_response_interval: Option<String>,
+    /// `mcast_querier_interval`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_querier_interval: Option<String>,
+    /// `mcast_membership_interval`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_membership_interval: Option<String>,
 }
 
 /// `[[port]]` as a request; what is left out has the configuration's default.
@@ -561,6 +604,18 @@ pub struct PortRequest {
     /// `untagged`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untagged: Option<Vec<u16>>,
+    /// `mcast_router`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_router: Option<i64>,
+    /// `mcast_fast_leave`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_fast_leave: Option<bool>,
+    /// `mcast_to_unicast`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_to_unicast: Option<bool>,
+    /// `mcast_max_groups`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcast_max_groups: Option<u64>,
 }
 
 /// `[[fdb]]` as a request.
@@ -616,7 +671,7 @@ pub struct FlushRequest {
     pub include_static: bool,
 }
 
-/// `?bridge=` of `GET /v1/fdb` and `GET /v1/neigh`.
+/// `?bridge=` of `GET /v1/fdb`, `GET /v1/neigh` and `GET /v1/mdb`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct BridgeQuery {
     /// Only this bridge's entries.
@@ -650,6 +705,7 @@ pub struct NameQuery {
 
 impl From<&BridgeConfig> for BridgeRequest {
     fn from(bridge: &BridgeConfig) -> Self {
+        let interval = |time| humantime::format_duration(time).to_string();
         Self {
             name: bridge.name.clone(),
             vni: bridge.vni.map(|vni| vni.get()),
@@ -661,13 +717,26 @@ impl From<&BridgeConfig> for BridgeRequest {
             l2miss: Some(bridge.l2miss),
             l3miss: Some(bridge.l3miss),
             maxaddress: bridge.maxaddress,
-            ageing: Some(humantime::format_duration(bridge.ageing).to_string()),
+            ageing: Some(interval(bridge.ageing)),
             fdb_max_learned: Some(bridge.fdb_max_learned as u64),
             fdb_full: Some(word_of(FdbFull::WORDS, &bridge.fdb_full).to_owned()),
             group_fwd_mask: Some(bridge.group_fwd_mask),
             vlan_protocol: Some(word_of(VLAN_PROTOCOL_WORDS, &bridge.vlan_protocol).to_owned()),
             no_linklocal_learn: Some(bridge.no_linklocal_learn),
             neigh_suppress: Some(bridge.neigh_suppress),
+            mcast_snooping: Some(bridge.mcast.snooping),
+            mcast_querier: Some(bridge.mcast.querier),
+            mcast_igmp_version: Some(bridge.mcast.igmp_version),
+            mcast_mld_version: Some(bridge.mcast.mld_version),
+            mcast_hash_max: Some(bridge.mcast.hash_max as u64),
+            mcast_last_member_count: Some(bridge.mcast.last_member_count),
+            mcast_last_member_interval: Some(interval(bridge.mcast.last_member_interval)),
+            mcast_startup_query_count: Some(bridge.mcast.startup_query_count),
+            mcast_startup_query_interval: Some(interval(bridge.mcast.startup_query_interval)),
+            mcast_query_interval: Some(interval(bridge.mcast.query_interval)),
+            mcast_query_response_interval: Some(interval(bridge.mcast.query_response_interval)),
+            mcast_querier_interval: Some(interval(bridge.mcast.querier_interval)),
+            mcast_membership_interval: Some(interval(bridge.mcast.membership_interval)),
         }
     }
 }
@@ -694,6 +763,11 @@ fn differences<T: Serialize>(request: &T, default: &T, shown: &[&str]) -> BTreeM
     let default = object(default);
     let differs = |(key, value): &(String, Value)| default.get(key) != Some(value) && !shown.contains(&key.as_str());
     object(request).into_iter().filter(differs).collect()
+}
+
+/// The number by which the kernel knows it.
+fn mcast_router(router: Router) -> i64 {
+    MCAST_ROUTERS.iter().find(|(_, known)| *known == router).map_or(0, |(number, _)| *number)
 }
 
 impl From<&PortConfig> for PortRequest {
@@ -735,6 +809,10 @@ impl From<&PortConfig> for PortRequest {
             backup_port: port.backup_port.clone(),
             vlan_protocol: Some(word_of(VLAN_PROTOCOL_WORDS, &port.vlan_protocol).to_owned()),
             untagged: port.untagged.as_ref().map(|vlans| vlans.iter().map(|vlan| vlan.get()).collect()),
+            mcast_router: Some(mcast_router(port.mcast.router)),
+            mcast_fast_leave: Some(port.mcast.fast_leave),
+            mcast_to_unicast: Some(port.mcast.to_unicast),
+            mcast_max_groups: Some(port.mcast.max_groups as u64),
         }
     }
 }
@@ -777,7 +855,7 @@ mod tests {
     use serde_json::{json, to_value};
 
     use super::*;
-    use crate::control::config::Config;
+    use crate::control::{api::mdb::MdbRequest, config::Config};
 
     #[test]
     fn a_configuration_can_be_built_anew_from_its_own_requests() {
@@ -794,6 +872,9 @@ mod tests {
         }
         for neigh in &config.neigh {
             anew = anew.with_neigh(&to_value(NeighRequest::from(neigh)).unwrap()).unwrap();
+        }
+        for entry in &config.mdb {
+            anew = anew.with_mdb(&to_value(MdbRequest::from(entry)).unwrap()).unwrap();
         }
         assert_eq!(anew, config);
     }

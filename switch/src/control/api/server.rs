@@ -29,6 +29,7 @@ use tracing::{debug, error};
 
 use super::{
     explanation::ExplainRequest,
+    mdb::MdbRequest,
     model::{ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, Happening, NameQuery, NeighKey, Reloaded, Status},
 };
 use crate::control::{
@@ -146,6 +147,7 @@ fn router(api: Api) -> Router {
         .route("/v1/fdb", get(fdb).post(add_entry).delete(remove_entry))
         .route("/v1/fdb/flush", post(flush))
         .route("/v1/neigh", get(neigh).post(add_neigh).delete(remove_neigh))
+        .route("/v1/mdb", get(mdb).post(add_mdb).delete(remove_mdb))
         .route("/v1/vteps", get(vteps))
         .route("/v1/events", get(events))
         .route("/v1/drops", get(drops))
@@ -238,6 +240,14 @@ async fn neigh(State(api): State<Api>, Params(query): Params<BridgeQuery>) -> Re
     }
 }
 
+async fn mdb(State(api): State<Api>, Params(query): Params<BridgeQuery>) -> Response {
+    let switch = api.switch.lock().await;
+    match named_bridge(&switch, &query) {
+        Ok(bridge) => Json(switch.mdb(bridge)).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
 fn named_bridge<'q>(switch: &Switch, query: &'q BridgeQuery) -> Result<Option<&'q str>, RuntimeError> {
     match &query.bridge {
         Some(name) if switch.config().bridge(name).is_none() => {
@@ -304,6 +314,14 @@ async fn add_neigh(State(api): State<Api>, Sent(request): Sent<Value>) -> Respon
 
 async fn remove_neigh(State(api): State<Api>, Params(key): Params<NeighKey>) -> Response {
     answer(api.switch.lock().await.remove_neigh(&key.bridge, key.ip).await)
+}
+
+async fn add_mdb(State(api): State<Api>, Sent(request): Sent<Value>) -> Response {
+    answer(api.switch.lock().await.add_mdb(&request).await)
+}
+
+async fn remove_mdb(State(api): State<Api>, Params(request): Params<MdbRequest>) -> Response {
+    answer(api.switch.lock().await.remove_mdb(&request).await)
 }
 
 async fn flush(State(api): State<Api>, Sent(request): Sent<FlushRequest>) -> Response {

@@ -15,10 +15,10 @@ use super::{
     mistake::{ConfigErrors, Mistake, REQUEST},
     reader::{Text, list},
     sections,
-    types::{Config, FdbConfig, FdbTarget, NeighConfig},
+    types::{Config, FdbConfig, FdbTarget, MdbConfig, NeighConfig},
     values::nearest,
 };
-use crate::wire::MacAddr;
+use crate::{control::api::mdb::MdbRequest, wire::MacAddr};
 
 impl Config {
     /// This configuration with one more port, which becomes the last. `request` has the keys of `[[port]]`.
@@ -53,6 +53,15 @@ impl Config {
         self.with("neigh", request)
     }
 
+    /// This configuration with one more permanent member of a multicast group, which becomes the last. `request` has the keys of
+    /// `[[mdb]]`.
+    ///
+    /// # Errors
+    /// As [`Config::with_port`].
+    pub fn with_mdb(&self, request: &Value) -> Result<Self, ConfigErrors> {
+        self.with("mdb", request)
+    }
+
     /// This configuration without a port and the static entries behind it.
     ///
     /// # Errors
@@ -67,10 +76,11 @@ impl Config {
         for port in config.ports.iter_mut().filter(|port| port.backup_port.as_deref() == Some(full_name)) {
             port.backup_port = None; // as in the kernel (`br_if.c`: `nbp_backup_clear`)
         }
+        config.drop_members(|entry| entry.port.as_deref() == Some(full_name));
         Ok(config)
     }
 
-    /// This configuration without a bridge, its static entries and its neighbours.
+    /// This configuration without a bridge, its static entries, its neighbours and the members of its groups.
     ///
     /// # Errors
     /// There is no such bridge, ports belong to it, or it is `unknown_vni`.
@@ -91,6 +101,7 @@ impl Config {
         let mut config = self.clone();
         remove(&mut config.bridges, &mut config.origin.bridges, index);
         config.drop_entries(|entry| entry.bridge == name);
+        config.drop_members(|entry| entry.bridge == name);
         for index in (0..config.neigh.len()).rev().filter(|index| self.neigh[*index].bridge == name) {
             remove(&mut config.neigh, &mut config.origin.neigh, index);
         }
@@ -122,6 +133,29 @@ impl Config {
         let mut config = self.clone();
         remove(&mut config.neigh, &mut config.origin.neigh, index);
         Ok(config)
+    }
+
+    /// This configuration without a permanent member of a multicast group, given as in the request that added it.
+    ///
+    /// # Errors
+    /// There is no such entry.
+    pub fn without_mdb(&self, request: &MdbRequest) -> Result<Self, ConfigErrors> {
+        let wanted = self.with_mdb_alone(request)?;
+        let Some(index) = self.mdb.iter().position(|entry| wanted.contains(entry)) else {
+            let message = format!("bridge `{}` has no such permanent member of {}", request.bridge, request.group);
+            return Err(refusal(message, "`weft show mdb` lists them"));
+        };
+        let mut config = self.clone();
+        remove(&mut config.mdb, &mut config.origin.mdb, index);
+        Ok(config)
+    }
+
+    /// What a request for a permanent member means, whether it is there already or not.
+    fn with_mdb_alone(&self, request: &MdbRequest) -> Result<Vec<MdbConfig>, ConfigErrors> {
+        let mut alone = self.clone();
+        alone.drop_members(|_| true);
+        let request = serde_json::to_value(request).unwrap_or_default();
+        Ok(alone.with_mdb(&request)?.mdb)
     }
 
     /// This configuration without the static FDB entries that `gone` names.
@@ -160,6 +194,11 @@ impl Config {
             config.neigh.push(neigh.clone());
             config.origin.neigh.push(running.origin.neigh(index).clone());
         }
+        let is_named = |entry: &MdbConfig| self.mdb.contains(entry) || before.mdb.contains(entry);
+        for (index, entry) in running.mdb.iter().enumerate().filter(|(_, entry)| !is_named(entry)) {
+            config.mdb.push(entry.clone());
+            config.origin.mdb.push(running.origin.mdb(index).clone());
+        }
         ConfigErrors::check(checks::all(&config))?;
         Ok(config)
     }
@@ -186,6 +225,14 @@ impl Config {
         mistakes.extend(checks::all(&config));
         ConfigErrors::check(mistakes)?;
         Ok(config)
+    }
+
+    fn drop_members(&mut self, gone: impl Fn(&MdbConfig) -> bool) {
+        for index in (0..self.mdb.len()).rev() {
+            if gone(&self.mdb[index]) {
+                remove(&mut self.mdb, &mut self.origin.mdb, index);
+            }
+        }
     }
 
     fn drop_entries(&mut self, gone: impl Fn(&FdbConfig) -> bool) {

@@ -15,10 +15,15 @@ use super::{
     mistake::{Mistake, Place},
     origin::Places,
     reader::list,
-    types::{BridgeConfig, Config, FdbTarget, GsoMode, Membership, PortConfig, PortKind, reserved_bits_text},
+    types::{
+        BridgeConfig, Config, FdbTarget, GsoMode, MdbConfig, Membership, PortConfig, PortKind, reserved_bits_text,
+    },
     values::nearest,
 };
-use crate::wire::Tpid;
+use crate::{
+    snoop::Group,
+    wire::{MacAddr, Tpid},
+};
 
 /// IPv6 needs links of at least this MTU (RFC 8200 section 5); the kernel takes the addresses off below it.
 const IPV6_MIN_MTU: u16 = 1280;
@@ -45,6 +50,7 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
     ports_are_distinct(config, &mut mistakes);
     static_entries(config, &mut mistakes);
     neighbours(config, &mut mistakes);
+    group_members(config, &mut mistakes);
     mistakes.0
 }
 
@@ -360,6 +366,29 @@ fn neighbours(config: &Config, mistakes: &mut Mistakes) {
         let places = (config.origin.neigh(index).of("ip"), config.origin.neigh(first).of("ip"));
         let message = format!("bridge `{}` has a neighbour with {} already", neigh.bridge, neigh.ip);
         mistakes.add_pair(places, message, "one station has an address; keep one of the two");
+    }
+}
+
+fn group_members(config: &Config, mistakes: &mut Mistakes) {
+    for (index, entry) in config.mdb.iter().enumerate().filter(|(_, entry)| !entry.bridge.is_empty()) {
+        let places = config.origin.mdb(index);
+        known_bridge(config, &entry.bridge, places, "bridge", mistakes);
+        let Some(bridge) = config.bridge(&entry.bridge) else { continue };
+        match &entry.port {
+            Some(name) => behind_port(config, name, &bridge.name, places, mistakes),
+            None if bridge.vni.is_none() && !places.is_broken("port") => {
+                let message = format!("bridge `{}` has no VNI, so its overlay is in no group", bridge.name);
+                mistakes.add(places.of("bridge"), message, "give the entry a `port`, or the bridge a `vni`");
+            }
+            None => {}
+        }
+    }
+    let readable = config.mdb.iter().enumerate().filter(|(_, entry)| entry.group != Group::Mac(MacAddr::ZERO));
+    let key = |entry: &MdbConfig| (entry.bridge.clone(), entry.group, entry.source, entry.port.clone());
+    for (index, first, entry) in repeated(readable, key) {
+        let places = (config.origin.mdb(index).of("group"), config.origin.mdb(first).of("group"));
+        let member = entry.port.as_deref().unwrap_or("the overlay");
+        mistakes.add_pair(places, format!("{member} is in this group already"), "once is enough");
     }
 }
 

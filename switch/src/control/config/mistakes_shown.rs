@@ -138,7 +138,7 @@ fn unknown_tables_and_keys() {
             (
                 2,
                 "a configuration has no `thing`",
-                "there are `[switch]`, `[vtep]`, `[[bridge]]`, `[[port]]`, `[[fdb]]` and `[[neigh]]`",
+                "there are `[switch]`, `[vtep]`, `[[bridge]]`, `[[port]]`, `[[fdb]]`, `[[neigh]]` and `[[mdb]]`",
             ),
         ],
     );

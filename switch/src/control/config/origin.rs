@@ -20,6 +20,7 @@ pub struct Origin {
     pub(super) ports: Vec<Places>,
     pub(super) fdb: Vec<Places>,
     pub(super) neigh: Vec<Places>,
+    pub(super) mdb: Vec<Places>,
     /// Tables that could not be read as what they probably are: nobody can say what is missing because of that.
     pub(super) unclear: BTreeSet<&'static str>,
 }
@@ -46,6 +47,10 @@ impl Origin {
 
     pub(super) fn neigh(&self, index: usize) -> &Places {
         self.neigh.get(index).unwrap_or(&NOWHERE)
+    }
+
+    pub(super) fn mdb(&self, index: usize) -> &Places {
+        self.mdb.get(index).unwrap_or(&NOWHERE)
     }
 }
 

@@ -15,12 +15,15 @@ use super::{
     reader::{Key, TableReader, Text, table, tables},
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbKind, FdbTarget, GsoMode, InnerVlan,
-        Membership, NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, STATE_WORDS, SwitchConfig, Tos,
-        Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
+        MdbConfig, Membership, NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, STATE_WORDS,
+        SwitchConfig, Tos, Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
-use crate::wire::MacAddr;
+use crate::{
+    snoop::{Group, Settings},
+    wire::MacAddr,
+};
 
 /// The tables that a file may have, as their headers are written.
 const TABLES: &[(&str, &str)] = &[
@@ -30,6 +33,7 @@ const TABLES: &[(&str, &str)] = &[
     ("port", "[[port]]"),
     ("fdb", "[[fdb]]"),
     ("neigh", "[[neigh]]"),
+    ("mdb", "[[mdb]]"),
 ];
 
 const SWITCH_KEYS: &[Key] = &[
@@ -82,6 +86,19 @@ const BRIDGE_KEYS: &[Key] = &[
     ("vlan_protocol", "\"802.1ad\""),
     ("no_linklocal_learn", "false"),
     ("neigh_suppress", "false"),
+    ("mcast_snooping", "true"),
+    ("mcast_querier", "false"),
+    ("mcast_igmp_version", "2"),
+    ("mcast_mld_version", "1"),
+    ("mcast_hash_max", "4096"),
+    ("mcast_last_member_count", "2"),
+    ("mcast_last_member_interval", "\"1s\""),
+    ("mcast_startup_query_count", "2"),
+    ("mcast_startup_query_interval", "\"31s 250ms\""),
+    ("mcast_query_interval", "\"125s\""),
+    ("mcast_query_response_interval", "\"10s\""),
+    ("mcast_querier_interval", "\"255s\""),
+    ("mcast_membership_interval", "\"260s\""),
 ];
 
 const PORT_KEYS: &[Key] = &[
@@ -114,6 +131,10 @@ const PORT_KEYS: &[Key] = &[
     ("backup_port", "\"right/eth0\""),
     ("untagged", "[10]"),
     ("vlan_protocol", "\"802.1ad\""),
+    ("mcast_router", "1"),
+    ("mcast_fast_leave", "false"),
+    ("mcast_to_unicast", "false"),
+    ("mcast_max_groups", "0"),
 ];
 
 const FDB_KEYS: &[Key] = &[
@@ -129,8 +150,12 @@ const FDB_KEYS: &[Key] = &[
 const NEIGH_KEYS: &[Key] =
     &[("bridge", "\"blue\""), ("ip", "\"10.10.0.2\""), ("mac", "\"02:00:00:00:00:0a\""), ("router", "false")];
 
+const MDB_KEYS: &[Key] =
+    &[("bridge", "\"blue\""), ("group", "\"239.1.1.1\""), ("source", "\"10.10.0.2\""), ("port", "\"left/eth0\"")];
+
 /// The keys of all tables, in the order of [`TABLES`].
-pub(super) const ALL_KEYS: &[&[Key]] = &[SWITCH_KEYS, VTEP_KEYS, BRIDGE_KEYS, PORT_KEYS, FDB_KEYS, NEIGH_KEYS];
+pub(super) const ALL_KEYS: &[&[Key]] =
+    &[SWITCH_KEYS, VTEP_KEYS, BRIDGE_KEYS, PORT_KEYS, FDB_KEYS, NEIGH_KEYS, MDB_KEYS];
 
 /// Least and greatest MTU: IPv4's minimum (RFC 791) and a tap's maximum, 65535 less the Ethernet header
 /// (drivers/net/tun.c:tun_net_initialize).
@@ -151,7 +176,7 @@ pub(super) fn config(text: &mut Text<'_>, root: &DeTable<'_>) -> Config {
     config
 }
 
-/// Reads the bridges, ports, FDB entries and neighbours of a text into a configuration that may have some already.
+/// Reads the bridges, ports, FDB entries, neighbours and group members of a text into a configuration that may have some already.
 pub(super) fn add(text: &mut Text<'_>, root: &DeTable<'_>, config: &mut Config) {
     for (header, table) in tables(text, root, "bridge", &mut config.origin.unclear) {
         let (bridge, places) = bridge(text, header, table, config);
@@ -172,6 +197,11 @@ pub(super) fn add(text: &mut Text<'_>, root: &DeTable<'_>, config: &mut Config) 
         let (neigh, places) = neigh(text, header, table);
         config.origin.place_at(config.neigh.len(), |origin| &mut origin.neigh, places);
         config.neigh.push(neigh);
+    }
+    for (header, table) in tables(text, root, "mdb", &mut config.origin.unclear) {
+        let (entry, places) = mdb(text, header, table);
+        config.origin.place_at(config.mdb.len(), |origin| &mut origin.mdb, places);
+        config.mdb.push(entry);
     }
 }
 
@@ -299,7 +329,31 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     set(&mut bridge.vlan_protocol, reader.word("vlan_protocol", VLAN_PROTOCOL_WORDS));
     bridge.no_linklocal_learn = reader.flag("no_linklocal_learn", bridge.no_linklocal_learn);
     bridge.neigh_suppress = reader.flag("neigh_suppress", bridge.neigh_suppress);
+    snooping(&mut bridge.mcast, &mut reader);
     (bridge, reader.finish())
+}
+
+fn snooping(mcast: &mut Settings, reader: &mut TableReader<'_, '_, '_, '_>) {
+    let count = |number| size(number, 1, 100).map(|count| count as u32);
+    mcast.snooping = reader.flag("mcast_snooping", mcast.snooping);
+    mcast.querier = reader.flag("mcast_querier", mcast.querier);
+    set(&mut mcast.igmp_version, reader.number("mcast_igmp_version", |version| size(version, 2, 3).map(|v| v as u8)));
+    set(&mut mcast.mld_version, reader.number("mcast_mld_version", |version| size(version, 1, 2).map(|v| v as u8)));
+    set(&mut mcast.hash_max, reader.number("mcast_hash_max", |number| size(number, 1, 1 << 20)));
+    set(&mut mcast.last_member_count, reader.number("mcast_last_member_count", count));
+    set(&mut mcast.startup_query_count, reader.number("mcast_startup_query_count", count));
+    for (key, interval) in [
+        ("mcast_last_member_interval", &mut mcast.last_member_interval),
+        ("mcast_startup_query_interval", &mut mcast.startup_query_interval),
+        ("mcast_query_interval", &mut mcast.query_interval),
+        ("mcast_query_response_interval", &mut mcast.query_response_interval),
+        ("mcast_querier_interval", &mut mcast.querier_interval),
+        ("mcast_membership_interval", &mut mcast.membership_interval),
+    ] {
+        // What is asked more often than once a second is asked too often (`BR_MULTICAST_QUERY_INTVL_MIN`).
+        let is_query = key.ends_with("query_interval");
+        set(interval, reader.string(key, |text| values::mcast_interval(text, is_query)));
+    }
 }
 
 fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (PortConfig, Places) {
@@ -341,6 +395,10 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.untagged = reader.numbers("untagged", |number| values::vlan_key(&number.to_string()));
     set(&mut port.vlan_protocol, reader.word("vlan_protocol", VLAN_PROTOCOL_WORDS));
     lock(&port, &mut reader);
+    set(&mut port.mcast.router, reader.number("mcast_router", values::mcast_router));
+    port.mcast.fast_leave = reader.flag("mcast_fast_leave", port.mcast.fast_leave);
+    port.mcast.to_unicast = reader.flag("mcast_to_unicast", port.mcast.to_unicast);
+    set(&mut port.mcast.max_groups, reader.number("mcast_max_groups", |number| size(number, 0, 1 << 20)));
     (port, reader.finish())
 }
 
@@ -457,6 +515,16 @@ fn neigh(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Nei
     let mac = reader.string("mac", values::station_mac).unwrap_or(MacAddr::ZERO);
     let router = reader.flag("router", false);
     (NeighConfig { bridge, ip, mac, router }, reader.finish())
+}
+
+fn mdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (MdbConfig, Places) {
+    let mut reader = TableReader::new(text, "[[mdb]]", header, table, MDB_KEYS);
+    let bridge = reader.name("bridge", |name| Ok(name.to_owned()));
+    reader.require("group");
+    let group = reader.string("group", values::group).unwrap_or(Group::Mac(MacAddr::ZERO));
+    let source = reader.string("source", |source| values::group_source(source, group));
+    let port = reader.string("port", |name| Ok(name.to_owned()));
+    (MdbConfig { bridge, group, source, port }, reader.finish())
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

@@ -14,7 +14,7 @@ use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
 use super::origin::Origin;
 use crate::{
     bridge::StpState,
-    fdb,
+    fdb, snoop,
     underlay::sockets::UnderlaySettings,
     wire::{MacAddr, Tpid, VlanId},
 };
@@ -34,6 +34,8 @@ pub struct Config {
     pub fdb: Vec<FdbConfig>,
     /// `[[neigh]]`: who has which IP address.
     pub neigh: Vec<NeighConfig>,
+    /// `[[mdb]]`: permanent members of multicast groups.
+    pub mdb: Vec<MdbConfig>,
     /// Where all this stood, for messages. Equal to any other origin, so that comparing two configurations compares what
     /// they mean; `Origin::default()` for a configuration that never was a file.
     pub origin: Origin,
@@ -49,6 +51,7 @@ impl Config {
             ports: Vec::new(),
             fdb: Vec::new(),
             neigh: Vec::new(),
+            mdb: Vec::new(),
             origin: Origin::default(),
         }
     }
@@ -387,6 +390,8 @@ pub struct BridgeConfig {
     pub no_linklocal_learn: bool,
     /// `neigh_suppress`: VTEPs are spared questions for addresses that weft can answer; default false.
     pub neigh_suppress: bool,
+    /// `mcast_*`: what it does about multicast groups.
+    pub mcast: snoop::Settings,
 }
 
 impl BridgeConfig {
@@ -413,6 +418,7 @@ impl BridgeConfig {
             vlan_protocol: Tpid::Customer,
             no_linklocal_learn: false,
             neigh_suppress: false,
+            mcast: snoop::Settings::default(),
         }
     }
 }
@@ -488,6 +494,8 @@ pub struct PortConfig {
     pub vlan_protocol: Tpid,
     /// `untagged`: VLANs of the trunk whose frames leave untagged; `None`: that of `native`.
     pub untagged: Option<Vec<VlanId>>,
+    /// `mcast_router` and its like: what is known about multicast groups behind it.
+    pub mcast: snoop::PortSettings,
 }
 
 /// How the configuration writes each [`Tpid`].
@@ -539,6 +547,7 @@ impl PortConfig {
             backup_port: None,
             vlan_protocol: Tpid::Customer,
             untagged: None,
+            mcast: snoop::PortSettings::default(),
         }
     }
 
@@ -662,6 +671,23 @@ pub struct NeighConfig {
     /// `router`: neighbour advertisements call it one; default false.
     pub router: bool,
 }
+
+/// `[[mdb]]`: a permanent member of a multicast group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MdbConfig {
+    /// `bridge`
+    pub bridge: String,
+    /// `group`: an IP group, or an Ethernet one for frames that are not IP.
+    pub group: snoop::Group,
+    /// `source`: only from this address; default: from any.
+    pub source: Option<IpAddr>,
+    /// `port`: its full name; `None`: the overlay.
+    pub port: Option<String>,
+}
+
+/// `mcast_router` of a port, by the kernel's numbers.
+pub const MCAST_ROUTERS: &[(i64, snoop::Router)] =
+    &[(0, snoop::Router::Never), (1, snoop::Router::Learn), (2, snoop::Router::Always)];
 
 /// An address with its prefix length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,10 +9,11 @@ use std::{
 
 use weft_vxlan::{ReservedBits, Vni};
 
-use super::types::{Cidr, NETNS_DIRECTORY, NetnsName, Pin, RESERVED_BITS_WORDS, Tos, Ttl};
+use super::types::{Cidr, MCAST_ROUTERS, NETNS_DIRECTORY, NetnsName, Pin, RESERVED_BITS_WORDS, Tos, Ttl};
 use crate::{
+    snoop::{Group, Router},
     sys::affinity::MAX_CPUS,
-    wire::{MacAddr, VlanId},
+    wire::{MacAddr, VlanId, membership::is_for_everybody},
 };
 
 /// Why a value is refused.
@@ -36,6 +37,10 @@ const INTERFACE_NAME_MAX_LEN: usize = 15;
 const MAX_AGEING: Duration = Duration::from_secs(1_000_000);
 /// The kernel takes ageing times in hundredths of a second (`USER_HZ`).
 const MIN_AGEING: Duration = Duration::from_millis(10);
+/// Shorter times than the kernel can be told, in hundredths of a second, are nobody's wish; 100 ms is what a query can say.
+const MIN_MCAST_INTERVAL: Duration = Duration::from_millis(100);
+/// A member that may be silent for a day has been forgotten by its users.
+const MAX_MCAST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Ten times what any round trip through a switch should take.
 const MAX_BUSY_POLL: Duration = Duration::from_millis(10);
 /// At least a datagram of 64 KiB; the kernel doubles what it is told and keeps it in an int (`net/core/sock.c`:
@@ -320,6 +325,62 @@ pub(super) fn station_ip(text: &str) -> Checked<IpAddr> {
         IpAddr::V4(_) | IpAddr::V6(_) => return Ok(ip),
     };
     Err(Wrong::new(format!("{ip} is {what}, and no station has it"), example))
+}
+
+/// A time of multicast snooping. `is_query`: the time between queries.
+pub(super) fn mcast_interval(text: &str, is_query: bool) -> Checked<Duration> {
+    let example = "write a number with its unit, such as \"125s\" or \"1s 500ms\"";
+    let time = humantime::parse_duration(text)
+        .map_err(|error| Wrong::new(format!("`{text}` is not a duration: {error}"), example))?;
+    let (least, most) = (if is_query { Duration::from_secs(1) } else { MIN_MCAST_INTERVAL }, MAX_MCAST_INTERVAL);
+    if !(least..=most).contains(&time) {
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        return Err(Wrong::new(format!("an interval of {text} is out of range"), format!("\"{least}\" to \"{most}\"")));
+    }
+    Ok(time)
+}
+
+/// Whether a multicast router is behind a port.
+pub(super) fn mcast_router(number: i64) -> Checked<Router> {
+    let found = MCAST_ROUTERS.iter().find(|(known, _)| *known == number);
+    found.map(|(_, router)| *router).ok_or_else(|| {
+        let help = "0: there is none; 1: there is one if it says so; 2: there is one";
+        Wrong::new(format!("`mcast_router` can't be {number}"), help)
+    })
+}
+
+/// A multicast group that can be joined.
+pub(super) fn group(text: &str) -> Checked<Group> {
+    let example = "a group's address, such as \"239.1.1.1\", \"ff0e::1\" or \"01:02:03:04:05:06\"";
+    if let Ok(group) = text.parse::<IpAddr>() {
+        let help = match is_for_everybody(group) {
+            _ if !group.is_multicast() => "an address from 224.0.0.0/4 or ff00::/8",
+            true => "everybody gets its frames anyway",
+            false => return Ok(Group::Ip(group)),
+        };
+        return Err(Wrong::new(format!("{group} is no group that can be joined"), help));
+    }
+    let mac: MacAddr = text.parse().map_err(|_| Wrong::new(format!("`{text}` is not a group's address"), example))?;
+    match mac {
+        _ if !mac.is_multicast() => Err(Wrong::new(format!("{mac} is a station's address"), example)),
+        MacAddr::BROADCAST => Err(Wrong::new("the broadcast address is no group", example)),
+        _ => Ok(Group::Mac(mac)),
+    }
+}
+
+/// A source of `group`.
+pub(super) fn group_source(text: &str, group: Group) -> Checked<IpAddr> {
+    let source = station_ip(text)?;
+    match group {
+        Group::Ip(group) if group.is_ipv4() != source.is_ipv4() => {
+            Err(Wrong::new(format!("{source} and the group {group} are of two IP versions"), "a source of the group's"))
+        }
+        Group::Mac(mac) if !mac.is_zero() => Err(Wrong::new(
+            format!("the Ethernet group {mac} has no sources"),
+            "take `source` out, or name an IP group",
+        )),
+        Group::Ip(_) | Group::Mac(_) => Ok(source),
+    }
 }
 
 /// A VLAN identifier as the key of a trunk's table.

@@ -7,7 +7,7 @@ use std::{
 
 use weft_vxlan::{policy, vtep::TableFull};
 
-use super::{Slots, port::OpenPort};
+use super::{Slots, port::OpenPort, snooping::Snooping};
 use crate::{
     bridge::{Bridge, Membership, Neigh, Overlay, PROVIDER_GROUPS, PortEntry, PortOptions, Tables, TunnelOptions},
     control::config::{
@@ -29,6 +29,7 @@ pub(super) fn tables(
     ports: &Slots<OpenPort>,
     bridges: &Slots<String>,
     vteps: &SharedVteps,
+    snooping: &Snooping,
 ) -> Result<Tables, TableFull> {
     let mut tables = Tables { overlay: config.vtep.as_ref().map(|vtep| overlay(vtep, bridges)), ..Tables::default() };
     for (id, port) in ports.iter().filter(|(_, port)| !port.is_gone()) {
@@ -37,7 +38,8 @@ pub(super) fn tables(
     }
     for (id, name) in bridges.iter() {
         let Some(config_of) = config.bridge(name) else { continue };
-        let bridge = bridge(config, config_of, BridgeId(id), ports, &tables, vteps)?;
+        let mut bridge = bridge(config, config_of, BridgeId(id), ports, &tables, vteps)?;
+        bridge.mdb = snooping.mdb(BridgeId(id));
         if let Some(vni) = bridge.vni {
             tables.by_vni.insert(vni, BridgeId(id));
         }
@@ -204,6 +206,7 @@ fn bridge(
         no_linklocal_learn: bridge.no_linklocal_learn,
         neigh_suppress: bridge.neigh_suppress,
         answers,
+        mdb: None,
     })
 }
 

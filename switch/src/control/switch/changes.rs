@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::control::{
+    api::mdb::MdbRequest,
     api::model::Reloaded,
-    config::{Config, FdbConfig, NeighConfig, Pin},
+    config::{Config, FdbConfig, MdbConfig, NeighConfig, Pin},
 };
 
 /// What has to happen for `old` to become `new`.
@@ -16,6 +17,12 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
     let entries = |config: &Config| config.fdb.iter().map(entry).collect();
     let neigh = |neigh: &NeighConfig| (format!("neigh {} {}", neigh.bridge, neigh.ip), neigh.clone());
     let neighs = |config: &Config| config.neigh.iter().map(neigh).collect();
+    let group = |entry: &MdbConfig| {
+        let MdbRequest { bridge, group, source, port } = entry.into();
+        let words = ["mdb".to_owned(), bridge, group].into_iter().chain(source).chain(port);
+        (words.collect::<Vec<_>>().join(" "), entry.clone())
+    };
+    let groups = |config: &Config| config.mdb.iter().map(group).collect();
     let vtep = |config: &Config| config.vtep.iter().map(|vtep| ("vtep".to_owned(), vtep.clone())).collect();
     if tuning(old) != tuning(new) {
         changes.changed.push("switch".to_owned());
@@ -25,6 +32,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
     compare(&mut changes, ports(old), ports(new));
     compare(&mut changes, entries(old), entries(new));
     compare(&mut changes, neighs(old), neighs(new));
+    compare(&mut changes, groups(old), groups(new));
     if old.switch.workers != new.switch.workers {
         changes.needs_restart.push("switch.workers".to_owned());
     }

@@ -12,14 +12,21 @@ use crate::{
     fdb::Flush,
     ids::{Endpoint, PortId},
     sys::netns::Netns,
-    worker::{Fact, thread::Command},
+    worker::{Fact, Snooped, thread::Command},
 };
 
-/// Something happened to an interface of a namespace in which the switch has a port or its underlay.
+/// Something happened that the switch has to do something about.
 #[derive(Debug)]
-pub struct Event {
-    netns: Netns,
-    link: LinkEvent,
+pub struct Event(pub(super) What);
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// Something happened to an interface of a namespace in which the switch has a port or its underlay.
+    Link(Netns, LinkEvent),
+    /// Workers heard what hosts and routers say about multicast groups.
+    Snooped(Vec<Snooped>),
+    /// Something is due in what is known about those.
+    SnoopingDue,
 }
 
 /// A namespace whose interfaces are watched. Ends with this value.
@@ -52,7 +59,7 @@ impl Switch {
         let (events, of) = (self.events.clone(), netns.clone());
         let task = tokio::spawn(async move {
             while let Some(link) = receiver.recv().await {
-                if events.send(Event { netns: of.clone(), link }).await.is_err() {
+                if events.send(Event(What::Link(of.clone(), link))).await.is_err() {
                     return;
                 }
             }
@@ -73,10 +80,12 @@ impl Switch {
 
     /// Takes note of what [`Switch::start`]'s receiver brought.
     pub async fn on_event(&mut self, event: Event) {
-        match event.link {
-            LinkEvent::Changed(link) => self.on_link(&event.netns, &link),
-            LinkEvent::Deleted { index, .. } => self.on_deleted(&event.netns, index),
-            LinkEvent::Resync => {
+        match event.0 {
+            What::Snooped(frames) => self.on_snooped(&frames),
+            What::SnoopingDue => self.on_snooping_due(),
+            What::Link(netns, LinkEvent::Changed(link)) => self.on_link(&netns, &link),
+            What::Link(netns, LinkEvent::Deleted { index, .. }) => self.on_deleted(&netns, index),
+            What::Link(_, LinkEvent::Resync) => {
                 let all: Vec<_> = self.ports.iter().map(|(id, _)| id).collect();
                 self.refresh_links(&all).await;
             }
@@ -179,7 +188,7 @@ impl Switch {
         }
     }
 
-    fn republish(&self) {
+    fn republish(&mut self) {
         if let Err(error) = self.publish() {
             warn!(%error, "the tables can't be built");
         }

@@ -26,6 +26,7 @@ mod port;
 mod report;
 mod runtime;
 mod slots;
+mod snooping;
 mod underlay;
 mod workers;
 
@@ -39,7 +40,7 @@ use weft_vxlan::{mtu, vtep::TableFull};
 pub use self::{
     events::Event, explain::ExplainError, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError,
 };
-use self::{feed::Feed, port::OpenPort, slots::Slots, underlay::OpenUnderlay, workers::Workers};
+use self::{feed::Feed, port::OpenPort, slots::Slots, snooping::Snooping, underlay::OpenUnderlay, workers::Workers};
 use crate::{
     bridge::Tables,
     control::{
@@ -51,7 +52,7 @@ use crate::{
     ids::{BridgeId, Endpoint, PortId},
     port::PortQueue,
     worker::{
-        Fact, Shared,
+        Fact, Facts, Shared,
         thread::{Clock, Command},
     },
 };
@@ -119,6 +120,7 @@ pub struct Switch {
     events: mpsc::Sender<Event>,
     watched: Vec<events::Watched>,
     feed: Feed,
+    snooping: Snooping,
     clock: Clock,
 }
 
@@ -130,11 +132,13 @@ impl Switch {
     /// See [`ApplyError`]; nothing is left behind.
     pub async fn start(config: Config) -> Result<(Self, mpsc::Receiver<Event>), ApplyError> {
         let (facts_sender, facts) = crossbeam_channel::bounded(FACTS_LEN);
+        let (snooped_sender, snooped) = crossbeam_channel::bounded(snooping::SNOOPED_LEN);
         let (events, receiver) = mpsc::channel(64);
+        snooping::listen(snooped, events.clone()).map_err(ApplyError::Worker)?;
+        let facts_to = Facts::new(facts_sender).with_snooped(snooped_sender);
         let shared = Shared::new(fastrand::u64(..));
         let clock = Clock::start();
-        let workers =
-            Workers::start(config.switch.workers, &shared, &facts_sender, clock).map_err(ApplyError::Worker)?;
+        let workers = Workers::start(config.switch.workers, &shared, &facts_to, clock).map_err(ApplyError::Worker)?;
         workers.tune(&config.switch);
         let mut empty = Config::empty();
         empty.switch = config.switch.clone();
@@ -150,6 +154,7 @@ impl Switch {
             events,
             watched: Vec::new(),
             feed: Feed::default(),
+            snooping: Snooping::default(),
             clock,
         };
         switch.apply_file(config).await?;
@@ -355,8 +360,9 @@ impl Switch {
     }
 
     /// Builds the tables anew and gives them to the workers.
-    fn publish(&self) -> Result<(), TableFull> {
-        let tables = build::tables(&self.config, &self.ports, &self.bridges, &self.shared.vteps)?;
+    fn publish(&mut self) -> Result<(), TableFull> {
+        self.set_up_snooping();
+        let tables = build::tables(&self.config, &self.ports, &self.bridges, &self.shared.vteps, &self.snooping)?;
         self.shared.tables.store(Arc::new(tables));
         Ok(())
     }

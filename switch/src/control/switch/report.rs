@@ -28,6 +28,8 @@ use crate::{
 const REMOVED_PORTS: &str = "(removed ports)";
 /// The row of bridges that were removed since weft started.
 const REMOVED_BRIDGES: &str = "(removed bridges)";
+/// The row of frames that weft made itself.
+const OWN_FRAMES: &str = "(own frames)";
 
 impl Switch {
     /// All bridges.
@@ -209,7 +211,7 @@ impl Switch {
                     underlay_counts(&mut row, &reports, mib.as_ref());
                     row.gbp_policies = policies(&counters);
                 }
-                Place::Bridge | Place::Vtep => {}
+                Place::Bridge | Place::Vtep | Place::Own => {}
             }
             row
         });
@@ -240,11 +242,13 @@ impl Switch {
         ];
         let removed = removed.into_iter().filter(|(_, _, tally)| **tally != Tally::default());
         let underlay = self.underlay.as_ref().map(|_| (Place::Underlay, "underlay".to_owned(), &counters.underlay));
+        let own = (Place::Own, OWN_FRAMES.to_owned(), &counters.own);
+        let own = Some(own).filter(|(_, _, tally)| **tally != Tally::default());
         let ports = self.ports.iter().filter_map(port);
         let bridges = self.bridges.iter().filter_map(bridge);
         let vteps = counters.vteps.iter().zip(self.shared.vteps.all()).map(vtep);
         let vteps = vteps.filter(|(_, _, tally)| **tally != Tally::default());
-        ports.chain(bridges).chain(removed).chain(vteps).chain(underlay)
+        ports.chain(bridges).chain(removed).chain(vteps).chain(underlay).chain(own)
     }
 
     fn port_kernel_drops(&self, name: &str, reports: &[Report]) -> Option<u64> {

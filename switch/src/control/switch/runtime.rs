@@ -7,7 +7,10 @@ use tracing::info;
 
 use super::{ApplyError, Gone, Switch};
 use crate::{
-    control::api::model::{FlushRequest, Reloaded},
+    control::api::{
+        mdb::MdbRequest,
+        model::{FlushRequest, Reloaded},
+    },
     control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
     fdb::Flush,
     ids::{BridgeId, Endpoint, VtepId},
@@ -26,7 +29,7 @@ pub enum RuntimeError {
     /// It names something that is not there.
     #[error("there is no {what} {name}")]
     NotFound {
-        /// `bridge`, `port`, `VTEP`, `entry` or `neighbour`.
+        /// `bridge`, `port`, `VTEP`, `entry`, `neighbour` or `permanent entry`.
         what: &'static str,
         /// What was named.
         name: String,
@@ -128,6 +131,24 @@ impl Switch {
             .config
             .without_neigh(bridge, ip)
             .map_err(|_| RuntimeError::NotFound { what: "neighbour", name: format!("{ip} in bridge {bridge}") })?;
+        Ok(self.apply(wanted, Gone::Stay).await?)
+    }
+
+    /// Adds a permanent member of a multicast group; `request` has the keys of `[[mdb]]`.
+    pub async fn add_mdb(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
+        let wanted = self.config.with_mdb(request)?;
+        Ok(self.apply(wanted, Gone::Stay).await?)
+    }
+
+    /// Removes one.
+    pub async fn remove_mdb(&mut self, request: &MdbRequest) -> Result<Reloaded, RuntimeError> {
+        self.known_bridge(&request.bridge)?;
+        let member = request.port.as_deref().unwrap_or("the overlay");
+        let name = || format!("of {member} in group {} of bridge {}", request.group, request.bridge);
+        let wanted = self
+            .config
+            .without_mdb(request)
+            .map_err(|_| RuntimeError::NotFound { what: "permanent entry", name: name() })?;
         Ok(self.apply(wanted, Gone::Stay).await?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::unbounded;
 use tracing::{error, warn};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     ids::PortId,
     sys::affinity,
     worker::{
-        Fact, Facts, Report, Shared, Worker,
+        Facts, Report, Shared, Worker,
         thread::{Clock, Command, Tuning, WorkerThread},
     },
 };
@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Workers(Vec<WorkerThread>);
 
 impl Workers {
-    pub(super) fn start(count: usize, shared: &Shared, facts: &Sender<Fact>, clock: Clock) -> io::Result<Self> {
+    pub(super) fn start(count: usize, shared: &Shared, facts: &Facts, clock: Clock) -> io::Result<Self> {
         let start = |index| {
-            let worker = Worker::new(shared.clone(), Facts::new(facts.clone()));
+            let worker = Worker::new(shared.clone(), facts.clone());
             WorkerThread::spawn(index, worker, clock)
         };
         (0..count).map(start).collect::<io::Result<_>>().map(Self)
@@ -54,6 +54,13 @@ impl Workers {
     /// Tells every worker the same.
     pub(super) fn tell_all(&self, mut command: impl FnMut() -> Command) {
         self.0.iter().for_each(|worker| worker.tell(command()));
+    }
+
+    /// Tells one worker, always the same: what it is told happens in order.
+    pub(super) fn tell_one(&self, command: Command) {
+        if let Some(worker) = self.0.first() {
+            worker.tell(command);
+        }
     }
 
     /// Gives every worker one of `things`.

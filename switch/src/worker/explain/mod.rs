@@ -19,6 +19,7 @@ use weft_vxlan::{Vni, header::Header};
 pub use self::egress::{Departure, Exit, Path};
 use super::{
     SharedVteps,
+    snooping::listen,
     walk::{admitted, come_out, entrance, inspect, malformed_inside, on_guard, read_header, untagged},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     fdb::{EntryView, Fdb, Learned, Origin, Place, Stamp, Standing, Terms},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::{self, VnetHeader},
+    snoop::{Route, Targets},
     wire::{
         MacAddr, Tag,
         dissect::dissect,
@@ -188,6 +190,8 @@ pub enum Step {
         looked_at: bool,
         /// Members of the flood list that a flood leaves out: it came from a VTEP, or they are spared it.
         vteps_passed_over: Vec<VtepId>,
+        /// The bridge snoops, and only members and routers of the group get it.
+        members_only: bool,
     },
     /// A copy left, or did not.
     Egress(Departure),
@@ -281,6 +285,15 @@ pub(super) struct Entered<'s> {
     /// On which terms it is to be learned from, or why not.
     teaching: Result<Terms, Learning>,
     kept: Option<DropReason>,
+}
+
+impl Entered<'_> {
+    /// The same frame at the address of one host (`mcast_to_unicast`).
+    fn readdressed(&self, host: MacAddr) -> Self {
+        let mut bytes = self.bytes.clone();
+        bytes.iter_mut().zip(host.octets()).for_each(|(byte, octet)| *byte = octet);
+        Self { bytes, dst: host, ..*self }
+    }
 }
 
 struct Explainer<'s> {
@@ -451,6 +464,16 @@ impl<'s> Explainer<'s> {
         let spares = bridge.answers && self.answer(entered, learning);
         let known = self.look_up(entered, learning);
         let verdict = tables.decide(bridge, ingress, dst, known);
+        let (verdict, members) = match (verdict, &bridge.mdb) {
+            (Verdict::Flood(FloodKind::Multicast), Some(mdb)) => {
+                match listen(mdb, dst, &entered.bytes, entered.vnet.csum.is_some()).1 {
+                    Ok(Route::Flood) => (verdict, None),
+                    Ok(Route::Only(members)) => (verdict, Some(members)),
+                    Err(reason) => (Verdict::Drop(reason), None),
+                }
+            }
+            (verdict, _) => (verdict, None),
+        };
         let looked_at = is_looked_at(entered, verdict);
         let step = |passed_over, vteps_passed_over| Step::Decide {
             bridge: id,
@@ -460,6 +483,7 @@ impl<'s> Explainer<'s> {
             passed_over,
             looked_at,
             vteps_passed_over,
+            members_only: members.is_some(),
         };
         match verdict {
             Verdict::Drop(reason) => {
@@ -473,11 +497,26 @@ impl<'s> Explainer<'s> {
             }
             Verdict::Flood(kind) => {
                 let is_spared = |to: &Endpoint| spares && tables.is_spared(bridge, *to);
-                let targets: Vec<_> = tables.flood(bridge, ingress, kind).filter(|to| !is_spared(to)).collect();
-                let (passed_over, left_out) = self.left_out(entered, kind, &targets);
+                let targets: Vec<_> = match members {
+                    Some(members) => tables.members(bridge, ingress, entered.src, members).collect(),
+                    None => {
+                        let targets = tables.flood(bridge, ingress, kind).filter(|to| !is_spared(to));
+                        targets.map(|to| (to, None)).collect()
+                    }
+                };
+                let nobody = match members {
+                    Some(_) => DropReason::NoMcastMember,
+                    None if spares => DropReason::NeighSuppressed,
+                    None => DropReason::NoFloodTarget,
+                };
+                let (passed_over, left_out) = self.left_out(entered, kind, &targets, members);
                 self.walk.steps.push(step(passed_over, left_out));
-                targets.iter().for_each(|to| self.depart(entered, *to));
-                let nobody = if spares { DropReason::NeighSuppressed } else { DropReason::NoFloodTarget };
+                for (to, host) in &targets {
+                    match host {
+                        Some(host) => self.depart(&entered.readdressed(*host), *to),
+                        None => self.depart(entered, *to),
+                    }
+                }
                 if targets.is_empty() { Err(nobody) } else { Ok(()) }
             }
         }
@@ -535,19 +574,29 @@ impl<'s> Explainer<'s> {
         &self,
         entered: &Entered<'_>,
         kind: FloodKind,
-        targets: &[Endpoint],
+        targets: &[(Endpoint, Option<MacAddr>)],
+        members: Option<&Targets>,
     ) -> (Vec<(PortId, Option<DropReason>)>, Vec<VtepId>) {
         let Entered { bridge, ingress, .. } = *entered;
         let tables = self.scene.tables;
         let why = |port: PortId| {
             let gate_is_closed = tables.port(port).is_some_and(|entry| !kind.passes(entry.options));
             let refused = || tables.may_deliver(ingress, Endpoint::Port(port)).err();
-            // Who would get it, but does not, is spared.
-            if gate_is_closed { None } else { Some(refused().unwrap_or(DropReason::NeighSuppressed)) }
+            match members {
+                // The gate is for what nobody asked for.
+                Some(members) if members.ports.iter().any(|target| target.port == port) => {
+                    Some(refused().unwrap_or(DropReason::SameEndpoint))
+                }
+                Some(_) => Some(DropReason::NoMcastMember),
+                None if gate_is_closed => None,
+                // Who would get it, but does not, is spared.
+                None => Some(refused().unwrap_or(DropReason::NeighSuppressed)),
+            }
         };
-        let is_left_out = |port: &&PortId| !targets.contains(&Endpoint::Port(**port));
+        let is_target = |to| targets.iter().any(|(target, _)| *target == to);
+        let is_left_out = |port: &&PortId| !is_target(Endpoint::Port(**port));
         let ports = bridge.ports.iter().filter(is_left_out).map(|port| (*port, why(*port))).collect();
-        let vteps = bridge.flood_list.iter().filter(|vtep| !targets.contains(&Endpoint::Vtep(**vtep)));
+        let vteps = bridge.flood_list.iter().filter(|vtep| !is_target(Endpoint::Vtep(**vtep)));
         (ports, vteps.copied().collect())
     }
 

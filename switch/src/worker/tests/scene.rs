@@ -13,7 +13,7 @@ use weft_vxlan::{
 };
 
 use super::super::{
-    Fact, Facts, Shared, Worker,
+    Fact, Facts, Shared, Snooped, Worker,
     counters::{Counters, Tally},
 };
 use crate::{
@@ -57,15 +57,17 @@ pub(in crate::worker) struct Scene {
     pub(in crate::worker) now: Stamp,
     hosts: Vec<Option<MemoryHost>>,
     facts: Receiver<Fact>,
+    snooped: Receiver<Snooped>,
 }
 
 impl Scene {
     pub(in crate::worker) fn new() -> Self {
         let shared = Shared::new(7);
         let (sender, facts) = bounded(1000);
+        let (snooped_sender, snooped) = bounded(4);
         let tables = Tables { bridges: vec![Some(bridge(42)), Some(bridge(43))], ..Tables::default() };
-        let worker = Worker::new(shared.clone(), Facts::new(sender));
-        Self { worker, tables, shared, net: MemoryNet::new(1), now: Stamp(0), hosts: Vec::new(), facts }
+        let worker = Worker::new(shared.clone(), Facts::new(sender).with_snooped(snooped_sender));
+        Self { worker, tables, shared, net: MemoryNet::new(1), now: Stamp(0), hosts: Vec::new(), facts, snooped }
     }
 
     /// Access ports 0, 1, ... of BLUE.
@@ -185,6 +187,10 @@ impl Scene {
 
     pub(in crate::worker) fn facts(&self) -> Vec<Fact> {
         self.facts.try_iter().collect()
+    }
+
+    pub(in crate::worker) fn snooped(&self) -> Vec<Snooped> {
+        self.snooped.try_iter().collect()
     }
 
     pub(in crate::worker) fn counters(&self) -> Counters {

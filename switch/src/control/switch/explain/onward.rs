@@ -61,7 +61,7 @@ impl Narrator<'_> {
         dst: MacAddr,
         verdict: Verdict,
         looked_at: bool,
-        (passed_over, vteps_passed_over): (&[(PortId, Option<DropReason>)], &[VtepId]),
+        (passed_over, vteps_passed_over, members_only): (&[(PortId, Option<DropReason>)], &[VtepId], bool),
     ) -> Telling {
         let ingress_port = match ingress {
             Endpoint::Port(port) => Some((self.port_name)(port)),
@@ -99,11 +99,14 @@ impl Narrator<'_> {
                 }
                 let why = match ingress {
                     Endpoint::Vtep(_) => "never from VTEP to VTEP (split horizon)",
+                    Endpoint::Port(_) if members_only => DropReason::NoMcastMember.explanation(),
                     Endpoint::Port(_) => DropReason::NeighSuppressed.explanation(),
                 };
                 notes.extend(vteps_passed_over.iter().map(|vtep| format!("not to VTEP {}: {why}", self.vtep(*vtep))));
                 let bridge = (self.bridge_name)(bridge);
-                ("flood", format!("{}: flooded to the rest of bridge {bridge}", kind_name(kind)), None)
+                let whom =
+                    if members_only { "to members of the group and routers in" } else { "flooded to the rest of" };
+                ("flood", format!("{}: {whom} bridge {bridge}", kind_name(kind)), None)
             }
             Verdict::Drop(reason) => {
                 config.extend(ingress_port.as_deref().and_then(|port| option(port, reason)));
@@ -125,6 +128,7 @@ impl Narrator<'_> {
             json!({"port": (self.port_name)(*port), "reason": reason})
         });
         let kernel = match verdict {
+            Verdict::Flood(_) if members_only => "net/bridge/br_forward.c: br_multicast_flood, maybe_deliver_addr",
             Verdict::Flood(_) => "net/bridge/br_forward.c: br_flood, should_deliver",
             Verdict::Drop(DropReason::LocalDestination) => {
                 "net/bridge/br_input.c: br_handle_frame_finish, br_pass_frame_up"

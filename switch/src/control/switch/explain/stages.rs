@@ -151,8 +151,15 @@ impl Narrator<'_> {
             Step::Learn { bridge, src, at, learning } => self.learn(*bridge, *src, *at, *learning),
             Step::LookUp { bridge, dst, entry } => self.look_up(*bridge, *dst, entry.as_ref()),
             Step::Answer { bridge, answered, spares } => self.answer(*bridge, *answered, *spares),
-            Step::Decide { bridge, ingress, dst, verdict, passed_over, looked_at, vteps_passed_over } => {
-                self.decide(*bridge, *ingress, *dst, *verdict, *looked_at, (passed_over, vteps_passed_over))
+            Step::Decide { bridge, ingress, dst, verdict, passed_over, looked_at, vteps_passed_over, members_only } => {
+                self.decide(
+                    *bridge,
+                    *ingress,
+                    *dst,
+                    *verdict,
+                    *looked_at,
+                    (passed_over, vteps_passed_over, *members_only),
+                )
             }
             Step::Egress(departure) => self.egress(departure),
         }

@@ -100,6 +100,7 @@ fn decide(verdict: Verdict, passed_over: Vec<(PortId, Option<DropReason>)>) -> S
         passed_over,
         looked_at: false,
         vteps_passed_over,
+        members_only: false,
     }
 }
 
