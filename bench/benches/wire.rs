@@ -6,7 +6,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use weft::wire::{
-    Tag,
+    Tag, Tpid,
     checksum::{copy_and_sum, sum},
     dissect::{dissect, set_ecn},
     ethernet, flow, vlan,
@@ -34,7 +34,7 @@ fn headers(c: &mut Criterion) {
     group.bench_function("vlan pop and push", |b| {
         b.iter(|| {
             let popped = vlan::pop(black_box(&mut room)).map(|(tag, _)| tag);
-            vlan::push(&mut room, popped.unwrap_or(Tag(0))).is_some()
+            vlan::push(&mut room, popped.unwrap_or(Tag(0)).to_bytes(Tpid::Customer)).is_some()
         });
     });
     group.finish();

@@ -1,6 +1,6 @@
 //! Frames as a tap hands them over, their transport checksums not completed.
 
-use weft::wire::{Tag, checksum::sum, vlan::push};
+use weft::wire::{Tag, Tpid, checksum::sum, vlan::push};
 
 /// Bytes from a seeded generator: the same in every run.
 pub fn random(len: usize) -> Vec<u8> {
@@ -38,7 +38,7 @@ pub fn udp4(payload_len: usize) -> Vec<u8> {
 /// `frame` in a VLAN.
 pub fn tagged(frame: &[u8], vid: u16) -> Vec<u8> {
     let mut room = [&[0; 4][..], frame].concat();
-    push(&mut room, Tag(vid)).expect("a frame has room for its addresses");
+    push(&mut room, Tag(vid).to_bytes(Tpid::Customer)).expect("a frame has room for its addresses");
     room
 }
 

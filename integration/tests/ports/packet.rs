@@ -19,7 +19,7 @@ use weft::{
         tap,
     },
     sys::{netns::Netns, packet_socket},
-    wire::Tag,
+    wire::{Tag, Tpid},
 };
 
 use crate::{
@@ -138,7 +138,12 @@ fn tags_are_written() {
     veth();
     let mut port = open("v0");
     let capture = Capture::start("v1");
-    port.send(&TxFrame { bytes: &numbered(1), tag: Some(Tag(0xa07b)), vnet: VnetHeader::NONE }).unwrap();
+    port.send(&TxFrame {
+        bytes: &numbered(1),
+        tag: Some(Tag(0xa07b).to_bytes(Tpid::Customer)),
+        vnet: VnetHeader::NONE,
+    })
+    .unwrap();
     let text = capture.one_line();
     assert!(text.contains("vlan 123, p 5") && text.contains("ethertype Unknown (0x88b5)"), "{text}");
 }
@@ -238,7 +243,7 @@ fn tagged_super_frames() {
 
     veth();
     let (mut here, mut there) = (open("v0"), open("v1"));
-    here.send(&TxFrame { bytes: &bytes, tag: Some(Tag(42)), vnet }).unwrap();
+    here.send(&TxFrame { bytes: &bytes, tag: Some(Tag(42).to_bytes(Tpid::Customer)), vnet }).unwrap();
     assert_eq!(here.gso_fallbacks(), 0);
     let frames = receive(&mut there, 1, Duration::from_secs(2));
     let (got, got_vnet) = &frames[0];
@@ -250,10 +255,10 @@ fn tagged_super_frames() {
     let mut tap = tap::open("t1", 1).unwrap().remove(0);
     ip("link set t1 up");
     let mut beside = open("t1");
-    beside.send(&TxFrame { bytes: &bytes, tag: Some(Tag(43)), vnet }).unwrap();
+    beside.send(&TxFrame { bytes: &bytes, tag: Some(Tag(43).to_bytes(Tpid::Customer)), vnet }).unwrap();
     let frames = receive(&mut tap, 1, Duration::from_secs(2));
     assert_eq!(frames, [(with_tag(&bytes, 0x8100, 43), Some(vnet.shifted(4)))]);
-    tap.send(&TxFrame { bytes: &bytes, tag: Some(Tag(44)), vnet }).unwrap();
+    tap.send(&TxFrame { bytes: &bytes, tag: Some(Tag(44).to_bytes(Tpid::Customer)), vnet }).unwrap();
     assert_eq!(tap.gso_fallbacks(), 0);
     let frames = receive(&mut beside, 1, Duration::from_secs(2));
     assert_eq!(frames, [(with_tag(&bytes, 0x8100, 44), Some(vnet.shifted(4)))]);
@@ -281,7 +286,11 @@ fn too_long() {
     let mut frame = numbered(1);
     frame.resize(1500 + 14, 0);
     assert_eq!(port.send(&TxFrame::plain(&frame)), Ok(()));
-    assert_eq!(port.send(&TxFrame { tag: Some(Tag(5)), ..TxFrame::plain(&frame) }), Ok(()), "a tag is extra");
+    assert_eq!(
+        port.send(&TxFrame { tag: Some(Tag(5).to_bytes(Tpid::Customer)), ..TxFrame::plain(&frame) }),
+        Ok(()),
+        "a tag is extra"
+    );
     frame.push(0);
     assert_eq!(port.send(&TxFrame::plain(&frame)), Err(DropReason::EgressMtu));
     assert_eq!(port.send(&TxFrame::plain(&frame[..13])), Err(DropReason::Malformed));

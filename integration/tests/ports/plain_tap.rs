@@ -12,7 +12,7 @@ use weft::{
         tap::TapError,
     },
     sys::netns::Netns,
-    wire::Tag,
+    wire::{Tag, Tpid},
 };
 
 use crate::{
@@ -83,7 +83,9 @@ fn tags() {
     ip("link set t0 up");
     let capture = crate::packet::Capture::start("t0");
     let frame = numbered(0x0102_0304);
-    queues[0].send(&TxFrame { bytes: &frame, tag: Some(Tag(0x6005)), vnet: VnetHeader::NONE }).unwrap();
+    queues[0]
+        .send(&TxFrame { bytes: &frame, tag: Some(Tag(0x6005).to_bytes(Tpid::Customer)), vnet: VnetHeader::NONE })
+        .unwrap();
     let text = capture.one_line();
     assert!(text.contains("vlan 5, p 3") && text.contains("ethertype Unknown (0x88b5)"), "{text}");
 }

@@ -12,6 +12,14 @@ use crate::{
     worker::explain::{Departure, Exit, Path},
 };
 
+/// Who gets no copy of a flooded frame.
+pub(super) struct PassedOver<'a> {
+    pub(super) ports: &'a [(PortId, Option<DropReason>)],
+    pub(super) vteps: &'a [VtepId],
+    /// It goes to the members of its group, not to all.
+    pub(super) members_only: bool,
+}
+
 impl Narrator<'_> {
     pub(super) fn answer(&self, bridge: BridgeId, answered: bool, spares: bool) -> Telling {
         let name = (self.bridge_name)(bridge);
@@ -61,7 +69,7 @@ impl Narrator<'_> {
         dst: MacAddr,
         verdict: Verdict,
         looked_at: bool,
-        (passed_over, vteps_passed_over, members_only): (&[(PortId, Option<DropReason>)], &[VtepId], bool),
+        PassedOver { ports: passed_over, vteps: vteps_passed_over, members_only }: PassedOver<'_>,
     ) -> Telling {
         let ingress_port = match ingress {
             Endpoint::Port(port) => Some((self.port_name)(port)),

@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::narrator::{Narrator, fields};
+use super::{
+    narrator::{Narrator, fields},
+    onward::PassedOver,
+};
 use crate::{
     bridge::{Admission, DropReason},
     control::{
@@ -158,7 +161,7 @@ impl Narrator<'_> {
                     *dst,
                     *verdict,
                     *looked_at,
-                    (passed_over, vteps_passed_over, *members_only),
+                    PassedOver { ports: passed_over, vteps: vteps_passed_over, members_only: *members_only },
                 )
             }
             Step::Egress(departure) => self.egress(departure),
