@@ -97,10 +97,13 @@ pub struct VlanMember {
 /// A neighbour that a bridge knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Neighbour {
-    /// Its IPv4 address.
-    pub ip: Ipv4Addr,
+    /// Its address.
+    pub ip: IpAddr,
     /// Its station.
     pub mac: MacAddr,
+    /// Whether it is a router.
+    #[serde(default)]
+    pub router: bool,
 }
 
 /// A tagged membership.
@@ -323,8 +326,15 @@ impl Case {
 
     /// The bridge knows this neighbour.
     #[must_use]
-    pub fn neighbour(mut self, ip: Ipv4Addr, mac: MacAddr) -> Self {
-        self.setup.neighbours.push(Neighbour { ip, mac });
+    pub fn neighbour(mut self, ip: impl Into<IpAddr>, mac: MacAddr) -> Self {
+        self.setup.neighbours.push(Neighbour { ip: ip.into(), mac, router: false });
+        self
+    }
+
+    /// The bridge knows this router.
+    #[must_use]
+    pub fn router(mut self, ip: impl Into<IpAddr>, mac: MacAddr) -> Self {
+        self.setup.neighbours.push(Neighbour { ip: ip.into(), mac, router: true });
         self
     }
 

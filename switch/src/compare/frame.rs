@@ -127,8 +127,38 @@ pub fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
 
 /// An ARP request.
 pub fn arp_request(mac: MacAddr, src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
-    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &mac.octets(), &src.octets(), &[0; 6], &dst.octets()].concat();
-    ethernet(MacAddr::BROADCAST, mac, ARP, &arp)
+    let mut frame = arp_with(1, (mac, src), (MacAddr::ZERO, dst));
+    frame[..6].copy_from_slice(&MacAddr::BROADCAST.octets());
+    frame
+}
+
+/// An ARP frame of any operation, from its sender to its target.
+pub fn arp_with(operation: u16, sender: (MacAddr, Ipv4Addr), target: (MacAddr, Ipv4Addr)) -> Vec<u8> {
+    let mut arp = [&[0, 1, 8, 0, 6, 4][..], &operation.to_be_bytes()].concat();
+    for (mac, ip) in [sender, target] {
+        arp.extend(mac.octets());
+        arp.extend(ip.octets());
+    }
+    ethernet(target.0, sender.0, ARP, &arp)
+}
+
+/// A neighbour solicitation to the group of the solicited address (RFC 4861 section 4.3), which a sender without an address
+/// sends to find duplicates (RFC 4862 section 5.4.2).
+pub fn neighbour_solicitation(mac: MacAddr, src: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    const ICMPV6: u8 = 58;
+    let [.., x, y, z] = target.octets();
+    let dst = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z];
+    let mut icmp = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+    if !src.is_unspecified() {
+        icmp.extend([1, 1]);
+        icmp.extend(mac.octets());
+    }
+    let len = (icmp.len() as u32).to_be_bytes();
+    let pseudo = [&src.octets()[..], &dst, &len, &[0, 0, 0, ICMPV6], &icmp].concat();
+    icmp[2..4].copy_from_slice(&(!sum(&pseudo)).to_be_bytes());
+    let mut packet = ipv6(0, src, dst.into(), ICMPV6, &icmp);
+    packet[7] = 255;
+    ethernet(MacAddr::new([0x33, 0x33, 0xff, x, y, z]), mac, IPV6, &packet)
 }
 
 /// The header of RFC 7348 section 5 in front of a frame: I flag set, all reserved bits clear.

@@ -84,7 +84,8 @@ pub enum Form {
     Words(&'static [&'static str]),
     /// The word `min-max` as two numbers of two octets in network order.
     Range,
-    /// The word `ignore`: the bits of a VXLAN header that are reserved, eight octets. Any other word leaves them as they are.
+    /// The bits of a VXLAN header that are reserved, eight octets: the word `ignore`, none, or `0x` and their digits. Any other
+    /// word leaves them as they are.
     ReservedBits,
 }
 
@@ -111,6 +112,11 @@ const fn port_switch(name: &'static str, attribute: u16, default: bool) -> Knob 
 
 const fn tunnel_switch(name: &'static str, kernel: Kernel) -> Knob {
     knob(name, Part::Tunnel, kernel, Default::Switch(false), Weft::Same)
+}
+
+/// A switch of a vxlan device that is one of `[[bridge]]`.
+const fn bridge_switch(name: &'static str, attribute: u16) -> Knob {
+    knob(name, Part::Tunnel, Kernel::Attribute(attribute, Form::U8), Default::Switch(false), Weft::OfBridge)
 }
 
 const fn weft_only(name: &'static str, part: Part, default: &'static str) -> Knob {
@@ -168,8 +174,11 @@ pub const OPTIONS: &[Knob] = &[
     ),
     knob("port", Part::Tunnel, Kernel::Attribute(15, Form::Be16), Default::Number(4789), Weft::Same),
     knob("reserved_bits", Part::Tunnel, Kernel::Attribute(33, Form::ReservedBits), Default::Word("drop"), Weft::Same),
-    tunnel_switch("proxy", Kernel::Attribute(11, Form::U8)),
-    tunnel_switch("rsc", Kernel::Attribute(12, Form::U8)),
+    bridge_switch("proxy", 11),
+    bridge_switch("rsc", 12),
+    bridge_switch("l2miss", 13),
+    bridge_switch("l3miss", 14),
+    knob("udpcsum", Part::Tunnel, Kernel::Attribute(18, Form::U8), Default::Switch(true), Weft::Same),
     tunnel_switch("gbp", Kernel::Attribute(23, Form::Flag)),
     tunnel_switch("gpe", Kernel::Attribute(27, Form::Flag)),
     tunnel_switch("localbypass", Kernel::Attribute(31, Form::U8)),
@@ -212,6 +221,9 @@ impl Form {
             }
             // The bits that the device takes for reserved: none.
             (Self::ReservedBits, Value::Word(word)) if word == "ignore" => vec![0; 8],
+            (Self::ReservedBits, Value::Word(word)) => {
+                u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()?.to_be_bytes().to_vec()
+            }
             (_, Value::Switch(_) | Value::Number(_) | Value::Word(_)) => return None,
         })
     }

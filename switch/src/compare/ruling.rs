@@ -109,6 +109,28 @@ pub const RULINGS: &[Ruling] = &[
         },
     },
     Ruling {
+        id: "no_vtep",
+        question: "a station that the vxlan device had no room for (maxaddress), or answered for without an entry (proxy)",
+        kernel: "is known to the bridge to be in the tunnel, and not to the vxlan device, which floods to the VTEPs alone",
+        weft: "is unknown: there is one FDB, and what is for it is flooded to the ports as well",
+        reason: "an entry without a VTEP would keep the station from being found at a port",
+        setting: "none",
+        explains: |case, difference| match difference {
+            Difference::Fdb { reference: Some(entry), weft: None } => {
+                entry.kind == Kind::Learned && entry.at == At::Vtep(super::observe::NO_VTEP)
+            }
+            Difference::Frames { step, place, reference, weft } => match case.steps.get(*step) {
+                Some(Step::Send { frame, .. }) => {
+                    let is_it = |out: &super::case::Bytes| out == frame;
+                    *place != UNDERLAY && reference.is_empty() && weft.iter().all(is_it)
+                }
+                Some(_) | None => false,
+            },
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
+            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
         id: "tunnel_mac",
         question: "an inner source that is the address of the tunnel's own device",
         kernel: "is dropped, for a loop",

@@ -22,6 +22,7 @@ mod ports;
 mod reserved;
 mod tags;
 mod vlan;
+mod vxlan_options;
 mod vxlan_receive;
 mod vxlan_send;
 
@@ -57,6 +58,7 @@ const GROUPS: &[Group] = &[
     group("tags", About::Bridge, tags::cases),
     group("vxlan receive", About::Vxlan, vxlan_receive::cases),
     group("vxlan send", About::Vxlan, vxlan_send::cases),
+    group("vxlan options", About::Vxlan, vxlan_options::cases),
 ];
 
 /// The cases about a bridge or about an overlay, those that wait for the clock last.

@@ -211,25 +211,6 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("an inner frame of {len} octets is dropped");
         cases.push(case(&name).row(6).arrive(vtep(2), vxlan(VNI, &frame(a, far)[..len])));
     }
-    for (bit, what) in
-        [(63, "the first flag"), (60, "the flag before I"), (58, "the flag behind I"), (56, "the last flag")]
-    {
-        let name = format!("a reserved bit is dropped: {what}");
-        cases.push(
-            case(&name).row(2).arrive(vtep(2), with_header(I_FLAG | 1 << bit | u64::from(VNI) << 8, &frame(a, far))),
-        );
-    }
-    for (bit, what) in [
-        (55, "the first behind the flags"),
-        (32, "the last before the VNI"),
-        (7, "the first behind the VNI"),
-        (0, "the last"),
-    ] {
-        let name = format!("a reserved bit is dropped: {what}");
-        cases.push(
-            case(&name).row(2).arrive(vtep(2), with_header(I_FLAG | 1 << bit | u64::from(VNI) << 8, &frame(a, far))),
-        );
-    }
     cases.push(
         case("with reserved_bits = ignore they are taken")
             .row(2)

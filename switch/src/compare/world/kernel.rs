@@ -61,10 +61,9 @@ const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LOCAL: u16 = 4;
 const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
-const IFLA_VXLAN_UDP_CSUM: u16 = 18;
 const IFLA_VXLAN_RESERVED_BITS: u16 = 33;
 /// Options of the tunnel whose default here is not the kernel's own.
-const SPOKEN: [&str; 2] = ["source_port_range", "port"];
+const SPOKEN: [&str; 3] = ["source_port_range", "port", "udpcsum"];
 const IFF_UP: u32 = 1;
 const STATE_FORWARDING: u8 = 3;
 // include/uapi/linux/neighbour.h
@@ -77,6 +76,7 @@ const NTF_SELF: u8 = 0x02;
 const NTF_MASTER: u8 = 0x04;
 const NTF_EXT_LEARNED: u8 = 0x10;
 const NTF_STICKY: u8 = 0x40;
+const NTF_ROUTER: u8 = 0x80;
 const NTF_EXT_LOCKED: u32 = 2;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
@@ -308,18 +308,41 @@ impl KernelWorld {
             }
             self.filters = false;
         }
-        for neighbour in std::mem::take(&mut self.neighbours) {
-            self.neighbour(neighbour, Request::DELETE_NEIGHBOUR, 0).map_err(CompareError::io("remove a neighbour"))?;
+        let neighbours = std::mem::take(&mut self.neighbours);
+        for neighbour in &neighbours {
+            self.neighbour(*neighbour, Request::DELETE_NEIGHBOUR, 0).map_err(CompareError::io("remove a neighbour"))?;
+        }
+        self.ipv6(&neighbours, false)
+    }
+
+    /// Lets the bridge and the vxlan device have neighbours with IPv6 addresses, without any of their own.
+    fn ipv6(&self, neighbours: &[Neighbour], on: bool) -> Result<(), CompareError> {
+        if neighbours.iter().any(|neighbour| neighbour.ip.is_ipv6()) {
+            for name in [Some(BRIDGE), self.tunnel.as_ref().map(|_| TUNNEL)].into_iter().flatten() {
+                self.namespace.sysctl(&format!("net.ipv6.conf.{name}.addr_gen_mode"), "1")?;
+                self.namespace.sysctl(&format!("net.ipv6.conf.{name}.disable_ipv6"), if on { "0" } else { "1" })?;
+            }
         }
         Ok(())
     }
 
+    /// The bridge suppresses by its own neighbours, and the vxlan device answers by those that it has.
     fn neighbour(&mut self, neighbour: Neighbour, kind: u16, flags: u16) -> io::Result<()> {
         const AF_INET: u8 = 2;
-        let request = Request::neighbour(kind, AF_INET, self.bridge, NUD_PERMANENT, 0)
-            .with(NDA_DST, &neighbour.ip.octets())
-            .with(NDA_LLADDR, &neighbour.mac.octets());
-        self.rtnl.change(&request, flags)
+        const AF_INET6: u8 = 10;
+        let (family, ip) = match neighbour.ip {
+            IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
+        };
+        let tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.index);
+        let router = if neighbour.router { NTF_ROUTER } else { 0 };
+        for index in [Some(self.bridge), tunnel].into_iter().flatten() {
+            let request = Request::neighbour(kind, family, index, NUD_PERMANENT, router)
+                .with(NDA_DST, &ip)
+                .with(NDA_LLADDR, &neighbour.mac.octets());
+            self.rtnl.change(&request, flags)?;
+        }
+        Ok(())
     }
 
     fn clear_fdb(&mut self) -> Result<(), CompareError> {
@@ -416,10 +439,8 @@ impl KernelWorld {
         }
         let Some(overlay) = wanted else { return Ok(()) };
         let IpAddr::V4(local) = LOCAL else { return Ok(()) };
-        let mut data = Nest::default()
-            .with(IFLA_VXLAN_ID, &overlay.vni.to_ne_bytes())
-            .with(IFLA_VXLAN_LOCAL, &local.octets())
-            .with(IFLA_VXLAN_UDP_CSUM, &[1]);
+        let mut data =
+            Nest::default().with(IFLA_VXLAN_ID, &overlay.vni.to_ne_bytes()).with(IFLA_VXLAN_LOCAL, &local.octets());
         for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
             let value = overlay.options.get(knob.name).cloned().unwrap_or_else(|| knob.default.into());
             match knob.kernel {
@@ -468,19 +489,24 @@ impl KernelWorld {
         let IpAddr::V4(remote) = remote else { return Err(io::ErrorKind::InvalidInput.into()) };
         let index = self.port_index(UNDERLAY);
         let state = NUD_NOARP | NUD_PERMANENT;
-        let request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_SELF)
+        let is_router = self.neighbours.iter().any(|neighbour| neighbour.router && neighbour.mac == mac);
+        let router = if is_router { NTF_ROUTER } else { 0 };
+        let request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_SELF | router)
             .with(NDA_LLADDR, &mac.octets())
             .with(NDA_DST, &remote.octets());
         self.rtnl.change(&request, flags)
     }
 
-    /// Learning off in the tunnel is off at all ports: weft's bridge learns from both or from none.
+    /// A device that does not learn is a port of the bridge that does not. With `learning` off no port does: weft's bridge learns
+    /// from all or from none.
     fn learning(&mut self, overlay: &Overlay) -> Result<(), CompareError> {
-        if overlay.options.get("learning") != Some(&Value::Switch(false)) {
+        let is_off = |name: &str| overlay.options.get(name) == Some(&Value::Switch(false));
+        if is_off("learning") {
+            for port in 1..=PORTS {
+                self.options(Part::Port, port, &Options::from([("learning".to_owned(), Value::Switch(false))]))?;
+            }
+        } else if !is_off("vxlan_learning") {
             return Ok(());
-        }
-        for port in 1..=PORTS {
-            self.options(Part::Port, port, &Options::from([("learning".to_owned(), Value::Switch(false))]))?;
         }
         let index = self.port_index(UNDERLAY);
         self.set_port_attribute(index, IFLA_BRPORT_LEARNING, &[0]).map_err(CompareError::io("turn learning off"))
@@ -579,6 +605,7 @@ impl World for KernelWorld {
         for (port, options) in &setup.port {
             self.options(Part::Port, *port, options)?;
         }
+        self.ipv6(&setup.neighbours, true)?;
         for neighbour in &setup.neighbours {
             self.neighbour(*neighbour, Request::NEW_NEIGHBOUR, rtnl::CREATE | rtnl::REPLACE)
                 .map_err(CompareError::io("add a neighbour"))?;

@@ -467,6 +467,9 @@ fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
     for (neighbour, bridge) in setup.neighbours.iter().flat_map(|n| bridges.iter().map(move |bridge| (n, bridge))) {
         let _ =
             writeln!(text, "[[neigh]]\nbridge = {bridge:?}\nip = \"{}\"\nmac = \"{}\"", neighbour.ip, neighbour.mac);
+        if neighbour.router {
+            text.push_str("router = true\n");
+        }
     }
     Ok(text)
 }
