@@ -1,7 +1,7 @@
 //! The same frames through the kernel's devices and through weft, and every difference shown: `weft compare`.
 //!
 //! # Theory of operation
-//! A [`Case`](case::Case) is a scene and a sequence of steps: frames, option changes, FDB commands, links that go up and down.
+//! A [`Case`] is a scene and a sequence of steps: frames, option changes, FDB commands, links that go up and down.
 //! Both sides are [worlds](world), built alike in namespaces. Each step is done on one side and then on the other, everything
 //! that it causes is waited for, and what came out at each port is kept byte for byte; at the end the FDB and the counters
 //! are read. [`verdict`] puts both side by side.

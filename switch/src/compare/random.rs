@@ -2,7 +2,7 @@
 //!
 //! A seed and a number make the same sequence every time. Few stations and few groups make addresses meet: they move, are
 //! known at ports that may not be reached, fill a small FDB. To let sequences use a new option, name it in
-//! [`PORT_SWITCHES`], or draw its values in [`Draw::bridge_option`].
+//! `PORT_SWITCHES`, or draw its values in `Draw::bridge_option`.
 
 use std::net::Ipv4Addr;
 

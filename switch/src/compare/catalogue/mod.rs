@@ -13,7 +13,7 @@
 //!     .send(2, frame(station(9), station(2)))  // unknown: flooded to ports 3 and 4
 //!     .send(1, frame(station(2), station(1))); // known, and dropped
 //! ```
-//! Nothing says what comes out: the kernel does. A group of your own is a new file with its line in [`GROUPS`].
+//! Nothing says what comes out: the kernel does. A group of your own is a new file with its line in `GROUPS`.
 
 mod flooding;
 mod learning;
