@@ -1,0 +1,170 @@
+//! `weft compare`: the catalogue and random sequences against the running kernel, and what finds and shortens a difference.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode, Output, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use weft::compare::{
+    Comparison,
+    case::{Bytes, Case, Setup, Step},
+    catalogue::About,
+    frame::station,
+    observe::{Entry, Seen},
+    random,
+    shrink::shrink,
+    verdict::Verdict,
+    world::{CompareError, World},
+};
+use weft_integration::{Needs, main_with, trial, weft::binary};
+
+/// Named cases on both commands together.
+const CASES: u64 = 250;
+/// Random sequences of 50 steps for each seed and command: 20,000 steps in all.
+const SEQUENCES: &str = "50";
+/// What the sequences are made from; `weft compare --cases` draws a new one where none is said.
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
+
+fn main() -> ExitCode {
+    let root = |name: &str, test: fn() -> anyhow::Result<()>| trial(name, Needs::ROOT, test);
+    let random: Vec<Trial> = ["bridge", "vxlan"]
+        .into_iter()
+        .map(|kind| trial(&format!("random_{kind}_sequences_do_not_differ"), Needs::ROOT, move || random_steps(kind)))
+        .collect();
+    let mut tests = vec![
+        root("the_catalogue_does_not_differ", catalogue),
+        root("a_case_from_a_file_runs_again_and_a_wrong_file_is_bad_usage", replay),
+        trial("a_fault_is_found_and_made_as_short_as_it_can_be", Needs::NONE, planted_fault),
+    ];
+    tests.extend(random);
+    main_with(tests)
+}
+
+fn compare(args: &[&str]) -> anyhow::Result<Output> {
+    Command::new(binary()?).arg("compare").args(args).stdin(Stdio::null()).output().context("weft can't be started")
+}
+
+/// Runs a catalogue on the running kernel.
+fn results(kind: &str, folder: &Path) -> anyhow::Result<Value> {
+    let output = compare(&[kind, "--json", "--save", &folder.display().to_string()])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{kind}: {}\n{}", output.status, failures(&said, &output));
+    Ok(serde_json::from_str(&said)?)
+}
+
+/// What differs, from the JSON if there is one.
+fn failures(said: &str, output: &Output) -> String {
+    let Ok(results) = serde_json::from_str::<Value>(said) else {
+        return format!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let cases = results["cases"].as_array().cloned().unwrap_or_default();
+    let bad: Vec<_> =
+        cases.into_iter().filter(|case| case["verdict"] == "differs").map(|case| format!("{case:#}")).collect();
+    bad.join("\n")
+}
+
+fn catalogue() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut count = 0;
+    for kind in ["bridge", "vxlan"] {
+        let results = results(kind, folder.path())?;
+        ensure!(results["summary"]["differs"] == 0);
+        count += results["summary"]["cases"].as_u64().unwrap_or(0);
+    }
+    ensure!(count >= CASES, "{count} cases, and there should be {CASES}");
+    Ok(())
+}
+
+fn random_steps(kind: &str) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?.keep();
+    for seed in SEEDS {
+        let saved = folder.display().to_string();
+        let output = compare(&[kind, "--cases", SEQUENCES, "--seed", &seed.to_string(), "--save", &saved])?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let wrong = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{kind}, seed {seed}: {}\n{said}{wrong}", output.status);
+        ensure!(said.contains("50 same, 0 intended, 0 differ, 0 not run"), "{said}");
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+fn replay() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("case.json");
+    fs::write(&file, serde_json::to_string(&random::case(About::Bridge, 1, 1))?)?;
+    let file = file.display().to_string();
+    let output = compare(&["bridge", "--replay", &file])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(0) && said.contains("1 cases, 50 steps"), "{}: {said}", output.status);
+    fs::write(&file, "{}")?;
+    for args in [&["bridge", "--replay", &file][..], &["bridge", "no such case"], &["report", &file]] {
+        let output = compare(args)?;
+        ensure!(output.status.code() == Some(2), "{args:?}: {}", output.status);
+        ensure!(!output.stderr.is_empty() && output.stdout.is_empty(), "{args:?}");
+    }
+    Ok(())
+}
+
+/// A switch that sends every frame out of the next port; a faulty one forgets those to one station, if the port's hairpin was
+/// turned on before.
+#[derive(Default)]
+struct Next {
+    is_faulty: bool,
+    hairpin: bool,
+}
+
+impl World for Next {
+    fn name(&self) -> &'static str {
+        "next"
+    }
+
+    fn begin(&mut self, _setup: &Setup) -> Result<(), CompareError> {
+        self.hairpin = false;
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Seen, CompareError> {
+        let mut seen = Seen::default();
+        if let Step::SetPort { option, .. } = step {
+            self.hairpin |= option == "hairpin";
+        }
+        if let Step::Send { port, frame: Bytes(frame) } = step {
+            let forgotten = self.is_faulty && self.hairpin && frame.starts_with(&station(3).octets());
+            if !forgotten {
+                seen.frames.insert(port % 4 + 1, vec![Bytes(frame.clone())]);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn fdb(&mut self) -> Result<Vec<Entry>, CompareError> {
+        Ok(vec![])
+    }
+
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
+        Ok(vec![])
+    }
+}
+
+fn planted_fault() -> anyhow::Result<()> {
+    let faulty = Next { is_faulty: true, ..Next::default() };
+    let mut comparison = Comparison::of(Box::new(Next::default()), Box::new(faulty));
+    let cases: Vec<_> = (0..100).map(|number| random::case(About::Bridge, 1, number)).collect();
+    let mut found: Vec<Case> = Vec::new();
+    for case in &cases {
+        if comparison.run(case)?.verdict.is_bad() {
+            found.push(shrink(case, |case| Ok::<_, CompareError>(comparison.run(case)?.verdict.is_bad()))?);
+        }
+    }
+    ensure!(!found.is_empty(), "100 sequences did not find it");
+    for short in found {
+        ensure!(short.steps.len() == 2, "{:?}", short.steps);
+        ensure!(matches!(comparison.run(&short)?.verdict, Verdict::Differs(differences) if differences.len() == 1));
+    }
+    Ok(())
+}
