@@ -8,6 +8,7 @@
 //! What a worker finds out goes up on one bounded channel as a [`Fact`]; when it is full the fact is dropped and counted.
 
 mod busy_poll;
+mod checks;
 pub mod counters;
 mod egress;
 pub mod explain;

@@ -19,8 +19,8 @@ use weft_vxlan::{Vni, header::Header};
 pub use self::egress::{Departure, Exit, Path};
 use super::{
     SharedVteps,
+    checks::{admitted, come_out, enter_tunnel, inspect, malformed_inside, on_guard, read_header, untagged},
     snooping::listen,
-    walk::{admitted, come_out, entrance, inspect, malformed_inside, on_guard, read_header, untagged},
 };
 use crate::{
     bridge::{Admission, Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict, admit},
@@ -417,7 +417,7 @@ impl<'s> Explainer<'s> {
         let (tables, vni) = (self.scene.tables, header.vni());
         let reserved = header.has_any_of(overlay.refused_bits);
         let number = || self.scene.vteps.foresee(SocketAddr::new(source, overlay.local.port()));
-        let entered = entrance(tables, overlay, source, vni, reserved, number);
+        let entered = enter_tunnel(tables, overlay, source, vni, reserved, number);
         let bridge = tables.bridge_of(overlay, vni).filter(|id| tables.bridge(*id).is_some());
         let named = bridge.and_then(|id| tables.bridge(id)).is_some_and(|it| it.known_vteps.contains_key(&source));
         let vtep = entered.as_ref().map(|(_, _, vtep)| *vtep).map_err(|reason| *reason);
