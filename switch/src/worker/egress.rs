@@ -141,14 +141,6 @@ impl<'w> Egress<'w> {
         Ok(())
     }
 
-    /// Sends a frame of the switch's own at a port, untagged or with the bridge's tag there. `Err`: it was not sent.
-    pub(super) fn send_own(&mut self, port: PortId, bridge: BridgeId, bytes: &[u8]) -> Result<(), DropReason> {
-        let exit = self.open_exit(port, bridge)?;
-        let tag = exit.tag(Tag(0));
-        let slot = slot(self.ports, port).ok_or(DropReason::PortRemoved)?;
-        slot.send(&TxFrame { bytes, tag, vnet: VnetHeader::NONE }, 1)
-    }
-
     /// As [`Egress::deliver`], with other addresses.
     pub(super) fn deliver_rewritten(&mut self, staged: &Staged<'_>, to: Endpoint, macs: Rewritten) {
         let result = match to {

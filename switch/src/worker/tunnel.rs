@@ -144,13 +144,7 @@ impl<'w> Walk<'w> {
     fn send_frame(&mut self, staged: &Staged<'w>, to: Endpoint, frame: &[u8]) {
         let bridge = staged.bridge_id();
         self.counters().copied(staged.ingress(), bridge, 1);
-        let sent = match to {
-            Endpoint::Port(port) => self.egress.send_own(port, bridge, frame),
-            Endpoint::Vtep(_) => Err(DropReason::SplitHorizon),
-        };
-        if let Err(reason) = sent {
-            self.counters().dropped_out(to, bridge, reason, 1);
-        }
+        self.egress.deliver_now(&Staged::own(bridge, staged.bridge, frame), to);
     }
 
     /// The ports' part of a flood. The frame itself is still to be accounted for: each of these is an extra one.
