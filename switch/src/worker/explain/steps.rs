@@ -1,0 +1,192 @@
+//! What a walk that is not walked consists of.
+
+use std::net::IpAddr;
+
+use weft_vxlan::{Vni, header::Header};
+
+use super::egress::Departure;
+use crate::{
+    bridge::{Admission, DropReason, Verdict},
+    fdb::{EntryView, Learned, Standing},
+    ids::{BridgeId, Endpoint, PortId, VtepId},
+    wire::{MacAddr, Tag, ethernet::EtherHeader},
+};
+
+/// One step of the walk.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The VXLAN header was read.
+    Vxlan {
+        /// Bytes of the datagram.
+        len: usize,
+        /// The header, or why there is none.
+        header: Result<Header, DropReason>,
+        /// Whether it has bits that it is refused for.
+        refused: bool,
+        /// The group policy, if policies are read and it has one.
+        policy: Option<u16>,
+    },
+    /// The VNI was looked up, and then whether its bridge takes frames from this VTEP.
+    Tunnel {
+        /// The VNI.
+        vni: Vni,
+        /// The outer source.
+        source: IpAddr,
+        /// The bridge of the VNI, if there is one.
+        bridge: Option<BridgeId>,
+        /// Whether somebody named the VTEP for this bridge.
+        named: bool,
+        /// The VTEP, or why the frame ends.
+        vtep: Result<VtepId, DropReason>,
+    },
+    /// The Ethernet header was read.
+    Parse(Result<EtherHeader, DropReason>),
+    /// The frame came to a bridge by its port.
+    Classify {
+        /// The port.
+        port: PortId,
+        /// The frame's tag, if it has one of 802.1Q.
+        tag: Option<Tag>,
+        /// The bridge, and the tag that belonged to the port; or why it came to none.
+        bridge: Result<(BridgeId, Option<Tag>), DropReason>,
+    },
+    /// The addresses were looked at.
+    Admit {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The source.
+        src: MacAddr,
+        /// The destination.
+        dst: MacAddr,
+        /// Whether it may enter.
+        admission: Admission,
+    },
+    /// The port that it came in by looked at it closer than most do.
+    Guard {
+        /// The port.
+        port: PortId,
+        /// The source.
+        src: MacAddr,
+        /// How the source stands there, if the port is locked and asked.
+        standing: Option<Standing>,
+        /// Why the frame goes no further.
+        reason: Option<DropReason>,
+    },
+    /// The inner packet of a datagram was looked at.
+    Inspect {
+        /// Tags of its own.
+        tag_count: u8,
+        /// The outer TOS.
+        outer_tos: u8,
+        /// The inner TOS before and after; `None` if the frame is not IP.
+        tos: Option<(u8, u8)>,
+        /// Why it ends.
+        result: Result<(), DropReason>,
+    },
+    /// The source was looked up.
+    Learn {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The source.
+        src: MacAddr,
+        /// Where it came in.
+        at: Endpoint,
+        /// What the walk makes of it.
+        learning: Learning,
+    },
+    /// The bridge answers questions in others' names, and looked whether this is one.
+    Answer {
+        /// The bridge.
+        bridge: BridgeId,
+        /// Whether it is answered.
+        answered: bool,
+        /// Whether those that are spared answered questions do not get it.
+        spares: bool,
+    },
+    /// The destination was looked up.
+    LookUp {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The destination.
+        dst: MacAddr,
+        /// Its entry.
+        entry: Option<EntryView>,
+    },
+    /// The verdict.
+    Decide {
+        /// The bridge.
+        bridge: BridgeId,
+        /// Where it came in.
+        ingress: Endpoint,
+        /// The destination.
+        dst: MacAddr,
+        /// The verdict.
+        verdict: Verdict,
+        /// Ports of the bridge that a flood leaves out, each with the reason; `None`: its gate is closed.
+        passed_over: Vec<(PortId, Option<DropReason>)>,
+        /// What leaves for VTEPs is looked at by the bridge's `proxy` or `rsc`, which is not foreseen.
+        looked_at: bool,
+        /// Members of the flood list that a flood leaves out: it came from a VTEP, or they are spared it.
+        vteps_passed_over: Vec<VtepId>,
+        /// The bridge snoops, and only members and routers of the group get it.
+        members_only: bool,
+    },
+    /// A copy left, or did not.
+    Egress(Departure),
+}
+
+/// What the walk makes of a frame's source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Learning {
+    /// The FDB is told, and this is what it would answer.
+    Foreseen(Learned),
+    /// The port has `learning = false`.
+    PortOff,
+    /// The port is down: what it still says is to be forgotten.
+    PortDown,
+    /// The port's `state` does not learn.
+    PortState,
+    /// The port is locked, and the source is not let in.
+    Locked,
+    /// The bridge has `vxlan_learning = false`: it learns nothing from VTEPs.
+    TunnelOff,
+    /// The bridge has `learning = false`, or its ageing time is 0.
+    BridgeOff,
+    /// It is the address of an interface under a packet port of the bridge.
+    LocalAddress,
+}
+
+/// A walk that was not walked.
+#[derive(Clone, Debug)]
+pub struct Walkthrough {
+    /// What was done, in order.
+    pub steps: Vec<Step>,
+    /// How many wire frames it is.
+    pub frames: u32,
+    /// Where it came in; `None` for a datagram that belongs to no VTEP.
+    pub ingress: Option<Endpoint>,
+    /// The bridge that it reached.
+    pub bridge: Option<BridgeId>,
+    /// Why it ended before it had an egress.
+    pub dropped: Option<DropReason>,
+}
+
+impl Walkthrough {
+    /// Every copy, sent or not.
+    pub fn departures(&self) -> impl Iterator<Item = &Departure> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Egress(departure) => Some(departure),
+            Step::Vxlan { .. }
+            | Step::Tunnel { .. }
+            | Step::Parse(_)
+            | Step::Classify { .. }
+            | Step::Admit { .. }
+            | Step::Guard { .. }
+            | Step::Inspect { .. }
+            | Step::Learn { .. }
+            | Step::Answer { .. }
+            | Step::LookUp { .. }
+            | Step::Decide { .. } => None,
+        })
+    }
+}
