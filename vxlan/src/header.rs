@@ -148,6 +148,12 @@ impl Header {
         Self(self.0 | bits)
     }
 
+    /// All bits, the highest being the header's first.
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The header as it is on the wire.
     #[inline]
     pub const fn to_bytes(self) -> [u8; HEADER_LEN] {

@@ -1,4 +1,5 @@
-//! VXLAN (RFC 7348) as pure functions: bytes in, values out. No sockets, no clocks, no allocation on the way of a frame.
+//! VXLAN (RFC 7348) and its kin as pure functions: bytes in, values out. No sockets, no clocks, no allocation on the way of
+//! a frame.
 //!
 //! # The protocol on one page
 //!
@@ -21,18 +22,26 @@
 //! All numbers are in network byte order. The I flag says that the VNI is valid and must be set; the other 39 bits are 0
 //! when sent. What a receiver does when they aren't is where RFC and kernel disagree ([`header::ReservedBits`]).
 //!
+//! VXLAN has kin that differ in these 8 bytes and what may follow them: VXLAN-GBP, VXLAN-GPE and Geneve. What they have
+//! in common is in [`encapsulation`].
+//!
 //! | module | answers |
 //! |---|---|
 //! | [`vni`] | what a VNI is |
+//! | [`encapsulation`] | which ways there are to wrap a frame, their words and ports |
 //! | [`header`] | the 8 bytes, in two steps: parse, and after the VNI was looked up the reserved bits |
+//! | [`pattern`] | whether a datagram is one of a known network, in one comparison |
 //! | [`codec`] | header and inner frame together: [`encap`] and [`decap`], each the inverse of the other |
+//! | [`policy`] | the group that VXLAN-GBP says in the header |
+//! | [`gpe`] | the protocol that VXLAN-GPE says in the header |
+//! | [`geneve`] | Geneve's header and its options |
 //! | [`ecn`] | how congestion marks cross the tunnel (RFC 6040) |
 //! | [`entropy`] | which UDP source port an inner flow takes (RFC 7348 section 5) |
 //! | [`mtu`] | how large an inner packet the underlay carries |
 //! | [`vtep`] | which VTEPs there are, and which of them get a copy of a flooded frame |
 //!
-//! Not here: outer Ethernet, IP and UDP (the kernel's sockets write them), the meaning of inner frames (the switch's
-//! `wire`), and the extension VXLAN-GPE, whose bits count as reserved.
+//! Not here: outer Ethernet, IP and UDP (the kernel's sockets write them), and the meaning of inner frames (the switch's
+//! `wire`).
 //!
 //! # Contract
 //!
@@ -43,15 +52,20 @@
 
 pub mod codec;
 pub mod ecn;
+pub mod encapsulation;
 pub mod entropy;
+pub mod geneve;
+pub mod gpe;
 pub mod header;
 pub mod mtu;
+pub mod pattern;
 pub mod policy;
 pub mod vni;
 pub mod vtep;
 
 pub use codec::{DecapError, decap, encap};
 pub use ecn::{Ecn, EcnMode};
+pub use encapsulation::{Encapsulation, HeaderFormat};
 pub use entropy::SourcePorts;
 pub use header::{DEFAULT_PORT, HEADER_LEN, Header, HeaderError, ReservedBits};
 pub use policy::GroupPolicy;

@@ -1,18 +1,21 @@
 //! How large an inner packet the underlay carries.
 //!
-//! An MTU counts the bytes of an IP packet, headers included, without Ethernet. What VXLAN adds between the inner IP packet
-//! and the outer MTU is the outer IP header, UDP, VXLAN, and the *inner* Ethernet header, which is payload out there. The
-//! outer Ethernet header isn't counted by any MTU:
+//! An MTU counts the bytes of an IP packet, headers included, without Ethernet. What a tunnel adds between the inner IP packet
+//! and the outer MTU is the outer IP header, UDP, the header of its encapsulation with its options, and the *inner* Ethernet
+//! header, which is payload out there. The outer Ethernet header isn't counted by any MTU:
 //!
 //! ```text
-//! outer Ethernet | outer IP | UDP | VXLAN | inner Ethernet (802.1Q) | inner IP packet
-//!                 <------------------ underlay MTU ------------------------------>
-//!                                                                    <-inner MTU->
+//! outer Ethernet | outer IP | UDP | VXLAN or Geneve (options) | inner Ethernet (802.1Q) | inner IP packet
+//!                 <---------------------------- underlay MTU ---------------------------------------->
+//!                                                                                        <-inner MTU->
 //! ```
 
 use std::net::IpAddr;
 
-use crate::header::HEADER_LEN;
+use crate::{
+    encapsulation::{BASE_HEADER_LEN, Encapsulation},
+    geneve::MAX_OPTIONS_LEN,
+};
 
 /// Length of an IPv4 header without options; the kernel's sockets send none.
 pub const IPV4_HEADER_LEN: u16 = 20;
@@ -71,13 +74,27 @@ pub struct HeaderLine {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeaderBudget {
     family: Family,
+    encapsulation: Encapsulation,
+    options_len: u16,
     inner_tag: bool,
 }
 
 impl HeaderBudget {
-    /// The headers over an underlay of this family; the inner frames are untagged.
+    /// The headers of VXLAN over an underlay of this family; the inner frames are untagged.
     pub const fn new(family: Family) -> Self {
-        Self { family, inner_tag: false }
+        Self { family, encapsulation: Encapsulation::Vxlan, options_len: 0, inner_tag: false }
+    }
+
+    /// The same with the header of another encapsulation.
+    pub const fn with_encapsulation(self, encapsulation: Encapsulation) -> Self {
+        Self { encapsulation, ..self }
+    }
+
+    /// The same with so many bytes of options, their own headers included: at most [`MAX_OPTIONS_LEN`], and none whatever this
+    /// says if the encapsulation has no options.
+    pub const fn with_options(self, len: u16) -> Self {
+        let len = if len as usize > MAX_OPTIONS_LEN { MAX_OPTIONS_LEN as u16 } else { len };
+        Self { options_len: len, ..self }
     }
 
     /// The same with inner frames that carry one 802.1Q tag.
@@ -92,13 +109,16 @@ impl HeaderBudget {
             Family::Ipv4 => line("outer IPv4", IPV4_HEADER_LEN),
             Family::Ipv6 => line("outer IPv6", IPV6_HEADER_LEN),
         };
+        let options_len = self.tunnel_header_len() - BASE_HEADER_LEN as u16;
         let headers = [
-            outer_ip,
-            line("outer UDP", UDP_HEADER_LEN),
-            line("VXLAN", HEADER_LEN as u16),
-            line("inner Ethernet", ETHERNET_HEADER_LEN),
+            Some(outer_ip),
+            Some(line("outer UDP", UDP_HEADER_LEN)),
+            Some(line(self.encapsulation.title(), BASE_HEADER_LEN as u16)),
+            (options_len > 0).then(|| line("options", options_len)),
+            Some(line("inner Ethernet", ETHERNET_HEADER_LEN)),
+            self.inner_tag.then(|| line("inner 802.1Q tag", VLAN_TAG_LEN)),
         ];
-        headers.into_iter().chain(self.inner_tag.then(|| line("inner 802.1Q tag", VLAN_TAG_LEN)))
+        headers.into_iter().flatten()
     }
 
     /// Their sum in bytes.
@@ -108,7 +128,13 @@ impl HeaderBudget {
             Family::Ipv6 => IPV6_HEADER_LEN,
         };
         let tag = if self.inner_tag { VLAN_TAG_LEN } else { 0 };
-        outer_ip + UDP_HEADER_LEN + HEADER_LEN as u16 + ETHERNET_HEADER_LEN + tag
+        outer_ip + UDP_HEADER_LEN + self.tunnel_header_len() + ETHERNET_HEADER_LEN + tag
+    }
+
+    /// What is between UDP and the inner frame.
+    const fn tunnel_header_len(self) -> u16 {
+        // at most 260
+        self.encapsulation.header_len(self.options_len as usize) as u16
     }
 
     /// The largest inner IP packet that an underlay packet of `underlay_mtu` bytes carries.
@@ -118,7 +144,7 @@ impl HeaderBudget {
     pub const fn inner_mtu(self, underlay_mtu: u32) -> Option<u16> {
         let largest = self.family.max_packet_len();
         let underlay_mtu = if underlay_mtu < largest { underlay_mtu } else { largest };
-        // at most 65,575 - 70
+        // at most 65,575 - 70, IPv6 having the largest packets
         let inner = underlay_mtu.saturating_sub(self.overhead() as u32) as u16;
         if inner >= IPV4_MIN_MTU { Some(inner) } else { None }
     }
@@ -132,15 +158,30 @@ impl HeaderBudget {
     }
 }
 
-const _: () = assert!(HeaderBudget::new(Family::Ipv4).overhead() == 50);
-const _: () = assert!(HeaderBudget::new(Family::Ipv6).overhead() == 70);
-const _: () = assert!(HeaderBudget::new(Family::Ipv4).with_inner_tag().overhead() == 54);
-const _: () = assert!(HeaderBudget::new(Family::Ipv6).with_inner_tag().overhead() == 74);
+/// What every encapsulation costs without options and tag, and what Geneve costs with one option of 4 bytes and with as many
+/// as it can have.
+const _: () = {
+    let mut index = 0;
+    while index < Encapsulation::ALL.len() {
+        let (v4, v6) = (HeaderBudget::new(Family::Ipv4), HeaderBudget::new(Family::Ipv6));
+        let (v4, v6) =
+            (v4.with_encapsulation(Encapsulation::ALL[index]), v6.with_encapsulation(Encapsulation::ALL[index]));
+        assert!(v4.overhead() == 50 && v6.overhead() == 70);
+        assert!(v4.with_inner_tag().overhead() == 54 && v6.with_inner_tag().overhead() == 74);
+        index += 1;
+    }
+    let v4 = HeaderBudget::new(Family::Ipv4).with_encapsulation(Encapsulation::Geneve);
+    let v6 = HeaderBudget::new(Family::Ipv6).with_encapsulation(Encapsulation::Geneve);
+    assert!(v4.with_options(8).overhead() == 58 && v6.with_options(8).overhead() == 78);
+    assert!(v4.with_options(252).overhead() == 302 && v6.with_options(252).overhead() == 322);
+    assert!(v4.with_options(u16::MAX).overhead() == 302);
+    assert!(HeaderBudget::new(Family::Ipv4).with_options(8).overhead() == 50);
+};
 // the cast in `inner_mtu` loses nothing
 const _: () = assert!(Family::Ipv4.max_packet_len() - 50 <= u16::MAX as u32);
 const _: () = assert!(Family::Ipv6.max_packet_len() - 70 <= u16::MAX as u32);
 
-/// The largest untagged inner IP packet over an underlay of this MTU and family ([`HeaderBudget::inner_mtu`]).
+/// The largest untagged inner IP packet in VXLAN over an underlay of this MTU and family ([`HeaderBudget::inner_mtu`]).
 pub const fn inner_mtu(underlay_mtu: u32, family: Family) -> Option<u16> {
     HeaderBudget::new(family).inner_mtu(underlay_mtu)
 }
@@ -152,8 +193,10 @@ mod tests {
     use super::*;
 
     fn any_budget() -> impl Strategy<Value = HeaderBudget> {
-        (prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)], any::<bool>()).prop_map(|(family, tagged)| {
-            let budget = HeaderBudget::new(family);
+        let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
+        let encapsulation = prop::sample::select(&Encapsulation::ALL);
+        (family, encapsulation, 0..=63_u16, any::<bool>()).prop_map(|(family, encapsulation, words, tagged)| {
+            let budget = HeaderBudget::new(family).with_encapsulation(encapsulation).with_options(words * 4);
             if tagged { budget.with_inner_tag() } else { budget }
         })
     }
@@ -201,6 +244,27 @@ mod tests {
         let expected =
             [("outer IPv4", 20), ("outer UDP", 8), ("VXLAN", 8), ("inner Ethernet", 14), ("inner 802.1Q tag", 4)];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn each_encapsulation_has_a_line_of_its_own_and_options_have_one_if_there_are_any() {
+        let lines = |encapsulation| {
+            let budget = HeaderBudget::new(Family::Ipv6).with_encapsulation(encapsulation).with_options(12);
+            budget.lines().skip(2).map(|line| (line.name, line.len)).collect::<Vec<_>>()
+        };
+        let inner = ("inner Ethernet", 14);
+        assert_eq!(lines(Encapsulation::Vxlan), [("VXLAN", 8), inner]);
+        assert_eq!(lines(Encapsulation::VxlanGbp), [("VXLAN-GBP", 8), inner]);
+        assert_eq!(lines(Encapsulation::VxlanGpe), [("VXLAN-GPE", 8), inner]);
+        assert_eq!(lines(Encapsulation::Geneve), [("Geneve", 8), ("options", 12), inner]);
+    }
+
+    #[test]
+    fn options_make_the_inner_packet_smaller() {
+        let geneve = HeaderBudget::new(Family::Ipv4).with_encapsulation(Encapsulation::Geneve);
+        assert_eq!(geneve.inner_mtu(1500), Some(1450));
+        assert_eq!(geneve.with_options(8).inner_mtu(1500), Some(1442));
+        assert_eq!(geneve.with_options(8).underlay_mtu_needed(1500), Some(1558));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Header {
     /// The sender's group, if the header says one.
     #[inline]
     pub const fn policy(self) -> Option<GroupPolicy> {
-        let bits = u64::from_be_bytes(self.to_bytes());
+        let bits = self.bits();
         if bits & POLICY == 0 {
             return None;
         }

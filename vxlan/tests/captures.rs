@@ -6,7 +6,11 @@
 
 use std::{fs, path::PathBuf};
 
-use weft_vxlan::{DecapError, HEADER_LEN, Header, ReservedBits, Vni, decap, encap};
+use weft_vxlan::{
+    DecapError, HEADER_LEN, Header, ReservedBits, Vni, decap, encap,
+    geneve::{self, GeneveOption, NoFrame, OptionList},
+    gpe::{self, NotEthernet},
+};
 
 /// tcpdump's line for an inner frame, as far as it says something about bytes.
 #[derive(PartialEq, Debug)]
@@ -128,6 +132,55 @@ fn geneve_is_refused_for_its_length_and_protocol_type() {
     let (header, _) = Header::parse(payload).unwrap();
     assert_eq!(header.to_bytes()[..4], [0x0a, 0, 0x08, 0x00]);
     assert_eq!(decap(payload, ReservedBits::Drop), Err(DecapError::ReservedBits(header)));
+}
+
+/// Where it belongs, the header is understood, and refused for what it says is inside: NSH is protocol 4.
+#[test]
+fn nsh_in_vxlan_gpe_is_no_ethernet() {
+    let datagrams = datagrams("tcpdump-nsh-over-vxlan-gpe.pcap");
+    let (header, _) = Header::parse(&datagrams[0].payload).unwrap();
+    assert_eq!(datagrams[0].destination_port, gpe::DEFAULT_PORT);
+    assert!(!header.has_any_of(ReservedBits::Drop.mask() & !gpe::USED_BITS));
+    assert_eq!(header.ethernet_inside(), Err(NotEthernet::Protocol(4)));
+}
+
+/// tshark's decode of the same datagram: three options of class 0x0132 (Google) and types 1 to 3 with 8, 20 and 12 bytes
+/// each, their headers counted, and IPv4 behind them.
+#[test]
+fn the_options_of_a_google_load_balancer_are_those_that_tshark_prints() {
+    let datagrams = datagrams("tcpdump-geneve-gcp.pcap");
+    let payload = &datagrams[0].payload;
+    assert_eq!(datagrams[0].destination_port, geneve::DEFAULT_PORT);
+    assert_eq!(geneve::decap(payload), Err(NoFrame::Protocol(0x0800).into()));
+
+    let (header, rest) = geneve::Header::parse(payload).unwrap();
+    assert_eq!((header.vni().get(), header.options_len(), header.is_control()), (0, 40, false));
+    let options: Vec<GeneveOption<'_>> = geneve::Options::new(&rest[..40]).map(Result::unwrap).collect();
+    let shapes: Vec<_> = options.iter().map(|option| (option.class, option.kind, 4 + option.data.len())).collect();
+    assert_eq!(shapes, [(0x0132, 1, 8), (0x0132, 2, 20), (0x0132, 3, 12)]);
+    assert_eq!(options[1].data[..8], [0x08, 0, 0, 0x0d, 0xc0, 0xa8, 0x64, 0x02]);
+
+    let mut written = OptionList::new();
+    options.iter().for_each(|option| written.push(*option).unwrap());
+    assert_eq!(written.as_bytes(), &rest[..40]);
+    // an Ethernet frame behind the same options would be taken
+    let mut ethernet = payload.clone();
+    ethernet[2..4].copy_from_slice(&geneve::ETHERNET.to_be_bytes());
+    let (vni, read, inner) = geneve::decap(&ethernet).unwrap();
+    assert_eq!((vni.get(), read.as_bytes(), inner), (0, &rest[..40], &rest[40..]));
+    let mut again = vec![0xee; ethernet.len()];
+    assert_eq!(geneve::encap(vni, &written, inner, &mut again), Ok(ethernet.len()));
+    assert_eq!(again, ethernet);
+}
+
+#[test]
+fn a_geneve_datagram_cut_anywhere_is_taken_or_refused_without_a_panic() {
+    let datagrams = datagrams("tcpdump-geneve-gcp.pcap");
+    let mut payload = datagrams[0].payload.clone();
+    payload[2..4].copy_from_slice(&geneve::ETHERNET.to_be_bytes());
+    for len in 0..payload.len() {
+        assert_eq!(geneve::decap(&payload[..len]).is_ok(), len >= 8 + 40, "{len} bytes");
+    }
 }
 
 #[test]
