@@ -1,0 +1,213 @@
+//! `[vtep]`.
+
+use std::net::IpAddr;
+
+use weft_vxlan::{ecn::EcnMode, header::ReservedBits};
+
+use super::{NetnsName, word_of};
+use crate::underlay::sockets::UnderlaySettings;
+
+/// `[vtep]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VtepConfig {
+    /// `address`: underlay source address.
+    pub address: IpAddr,
+    /// `netns`: the namespace of the underlay sockets; default weft's own.
+    pub netns: NetnsName,
+    /// `port`: UDP port on which weft listens, and the default of its remotes; 4789.
+    pub port: u16,
+    /// `peers`: from whom frames are taken.
+    pub peers: Peers,
+    /// `unknown_vni`: the bridge of frames with a VNI that no bridge has; `None`: they are dropped.
+    pub unknown_vni: Option<String>,
+    /// `reserved_bits`: what happens to a VXLAN header with reserved bits set.
+    pub reserved_bits: ReservedBits,
+    /// `gbp`: group policies are sent and read; default false.
+    pub gbp: bool,
+    /// `udpcsum`: UDP checksums over IPv4; default true.
+    pub udpcsum: bool,
+    /// `udp6zerocsumtx`: no UDP checksums over IPv6; default false.
+    pub udp6zerocsumtx: bool,
+    /// `udp6zerocsumrx`: datagrams over IPv6 without UDP checksum are taken.
+    pub udp6zerocsumrx: bool,
+    /// `ecn`: how the outer ECN field follows the inner on the way out.
+    pub ecn: EcnMode,
+    /// `inner_vlan`: whether frames with an 802.1Q tag may cross the overlay on an access bridge.
+    pub inner_vlan: InnerVlan,
+    /// `source_port_range = [min, max]`: outer source ports; 49152 to 65535.
+    pub source_port_range: (u16, u16),
+    /// `source_ports`: how many different ones are used, one socket each; 16.
+    pub source_ports: u16,
+    /// `ttl`: outer TTL or hop limit; 64.
+    pub ttl: Ttl,
+    /// `tos`: outer DSCP (the ECN bits always follow `ecn`); 0.
+    pub tos: Tos,
+    /// `df`: the outer DF bit; set.
+    pub df: Df,
+    /// `gso`: whether equal-sized datagrams to one VTEP leave as one send (UDP_SEGMENT); auto.
+    pub gso: GsoMode,
+    /// `receive_buffer`: bytes asked for each worker's receiving socket; 8 MiB.
+    pub receive_buffer: usize,
+    /// `send_buffer`: bytes asked for each sending socket; 4 MiB.
+    pub send_buffer: usize,
+}
+
+impl VtepConfig {
+    /// IANA's port for VXLAN (RFC 7348 section 8).
+    pub const DEFAULT_PORT: u16 = 4789;
+    /// The dynamic range, which RFC 7348 section 5 recommends for outer source ports.
+    pub const DEFAULT_SOURCE_PORT_RANGE: (u16, u16) = (49152, 65535);
+    /// Different outer source ports, unless fewer are in the range.
+    pub const DEFAULT_SOURCE_PORTS: u16 = 16;
+    /// Each costs a socket; more than this buys no better spreading over a receiver's queues.
+    pub const MAX_SOURCE_PORTS: u16 = 256;
+
+    /// An overlay from this address with every default.
+    pub fn new(address: IpAddr) -> Self {
+        Self {
+            address,
+            netns: NetnsName::Own,
+            port: Self::DEFAULT_PORT,
+            peers: Peers::Known,
+            unknown_vni: None,
+            reserved_bits: ReservedBits::Drop,
+            gbp: false,
+            udpcsum: true,
+            udp6zerocsumtx: false,
+            udp6zerocsumrx: false,
+            ecn: EcnMode::Kernel,
+            inner_vlan: InnerVlan::Pass,
+            source_port_range: Self::DEFAULT_SOURCE_PORT_RANGE,
+            source_ports: Self::DEFAULT_SOURCE_PORTS,
+            ttl: Ttl::Fixed(64),
+            tos: Tos::Fixed(0),
+            df: Df::Set,
+            gso: GsoMode::Auto,
+            receive_buffer: UnderlaySettings::DEFAULT_RECEIVE_BUFFER,
+            send_buffer: UnderlaySettings::DEFAULT_SEND_BUFFER,
+        }
+    }
+
+    /// Sets everything on which the kernel and the RFC disagree as `profile` has it.
+    pub fn apply(&mut self, profile: Profile) {
+        (self.reserved_bits, self.ecn, self.inner_vlan, self.udp6zerocsumrx) = match profile {
+            Profile::Kernel => (ReservedBits::Drop, EcnMode::Kernel, InnerVlan::Pass, false),
+            Profile::Rfc7348 => (ReservedBits::Ignore, EcnMode::Rfc6040, InnerVlan::Drop, true),
+        };
+    }
+
+    /// Whether its datagrams carry UDP checksums.
+    pub const fn sends_checksums(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.udpcsum,
+            IpAddr::V6(_) => !self.udp6zerocsumtx,
+        }
+    }
+}
+
+/// `profile`: which defaults `reserved_bits`, `ecn`, `inner_vlan` and `udp6zerocsumrx` have; each can still be set by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// `"kernel"`: as the kernel's bridge and vxlan devices. The default.
+    Kernel,
+    /// `"rfc7348"`: as RFC 7348 and RFC 6040 say.
+    Rfc7348,
+}
+
+impl Profile {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("kernel", Self::Kernel), ("rfc7348", Self::Rfc7348)];
+}
+
+/// `gso`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GsoMode {
+    /// `"auto"`: used where the kernel can do it, found out at the start.
+    Auto,
+    /// `"on"`: weft refuses to start where the kernel can't.
+    On,
+    /// `"off"`: one datagram a send.
+    Off,
+}
+
+impl GsoMode {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
+}
+
+/// How the configuration writes each [`ReservedBits`] but those of a mask.
+pub const RESERVED_BITS_WORDS: &[(&str, ReservedBits)] =
+    &[("drop", ReservedBits::Drop), ("ignore", ReservedBits::Ignore)];
+
+/// How the configuration writes `bits`: a word, or a mask as iproute2 writes it.
+pub fn reserved_bits_text(bits: ReservedBits) -> String {
+    match bits {
+        ReservedBits::Drop | ReservedBits::Ignore => word_of(RESERVED_BITS_WORDS, &bits).to_owned(),
+        ReservedBits::Mask(mask) => format!("{mask:#018x}"),
+    }
+}
+
+/// How the configuration writes each [`EcnMode`].
+pub const ECN_WORDS: &[(&str, EcnMode)] = &[("kernel", EcnMode::Kernel), ("rfc6040", EcnMode::Rfc6040)];
+
+/// `peers`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peers {
+    /// `"known"`: only VTEPs that the bridge names in its flood list or a static entry.
+    Known,
+    /// `"any"`: as the kernel does.
+    Any,
+}
+
+impl Peers {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("known", Self::Known), ("any", Self::Any)];
+}
+
+/// `inner_vlan`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InnerVlan {
+    /// `"pass"`: tags are opaque, as in a bridge without VLAN filtering.
+    Pass,
+    /// `"drop"`: RFC 7348 section 6.1.
+    Drop,
+}
+
+impl InnerVlan {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("pass", Self::Pass), ("drop", Self::Drop)];
+}
+
+/// `ttl`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ttl {
+    /// This value, 1 to 255.
+    Fixed(u8),
+    /// `"inherit"`: the inner packet's; 64 if it is not IP.
+    Inherit,
+}
+
+/// `tos`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tos {
+    /// This value; its two ECN bits are zero.
+    Fixed(u8),
+    /// `"inherit"`: the inner packet's DSCP; 0 if it is not IP.
+    Inherit,
+}
+
+/// `df`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Df {
+    /// `"set"`
+    Set,
+    /// `"unset"`: the kernel may fragment the outer packet.
+    Unset,
+    /// `"inherit"`: set for inner IPv6 and for inner IPv4 with DF.
+    Inherit,
+}
+
+impl Df {
+    /// How the configuration writes each.
+    pub const WORDS: &[(&str, Self)] = &[("set", Self::Set), ("unset", Self::Unset), ("inherit", Self::Inherit)];
+}
