@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::{SocketArg, output, wait};
-use crate::control::api::model::BridgeRequest;
+use crate::control::api::request::BridgeRequest;
 
 #[derive(Args, Debug)]
 pub(super) struct BridgeArgs {

@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{
     control::{
-        api::mdb::MdbRequest,
-        api::model::{BridgeRequest, FdbRequest, NeighEntry, NeighRequest, PortRequest, port_options},
+        api::{
+            mdb::MdbRequest,
+            model::NeighEntry,
+            request::{BridgeRequest, FdbRequest, NeighRequest, PortRequest, port_options},
+        },
         config::{
             Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers,
             Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,

@@ -23,9 +23,10 @@ use crate::{
         explanation::{ExplainRequest, Explanation},
         mdb::{MdbRequest, MdbState},
         model::{
-            ApiError, BridgeRequest, BridgeState, DropCount, FdbEntry, FdbRequest, FlushRequest, Flushed, Happening,
-            Ledger, NeighEntry, NeighRequest, PortRequest, PortState, Reloaded, Status, VtepState,
+            ApiError, BridgeState, DropCount, FdbEntry, Flushed, Happening, Ledger, NeighEntry, PortState, Reloaded,
+            Status, VtepState,
         },
+        request::{BridgeRequest, FdbRequest, FlushRequest, NeighRequest, PortRequest},
     },
     wire::MacAddr,
 };
@@ -456,7 +457,10 @@ mod tests {
 
     use super::*;
     use crate::control::{
-        api::model::{BridgeQuery, FdbKey, FdbOrigin, NameQuery},
+        api::{
+            model::FdbOrigin,
+            request::{BridgeQuery, FdbKey, NameQuery},
+        },
         config::Config,
     };
 

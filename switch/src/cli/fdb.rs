@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::{SocketArg, output, wait};
 use crate::{
-    control::api::model::{FdbRequest, FlushRequest},
+    control::api::request::{FdbRequest, FlushRequest},
     wire::MacAddr,
 };
 

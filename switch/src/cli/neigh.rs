@@ -5,7 +5,7 @@ use std::{net::IpAddr, process::ExitCode};
 use clap::{Args, Subcommand};
 
 use super::{SocketArg, output, wait};
-use crate::{control::api::model::NeighRequest, wire::MacAddr};
+use crate::{control::api::request::NeighRequest, wire::MacAddr};
 
 #[derive(Args, Debug)]
 pub(super) struct NeighArgs {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::{SocketArg, UsageError, output, wait};
-use crate::control::api::model::PortRequest;
+use crate::control::api::request::PortRequest;
 
 #[derive(Args, Debug)]
 pub(super) struct PortArgs {

@@ -21,7 +21,10 @@ use crate::{
         option::{self, Knob, Part, Weft},
     },
     control::{
-        api::model::{FdbOrigin, FlushRequest, LinkState, Place},
+        api::{
+            model::{FdbOrigin, LinkState, Place},
+            request::FlushRequest,
+        },
         config::{Config, ConfigErrors},
         switch::{Event, RuntimeError, Switch},
     },

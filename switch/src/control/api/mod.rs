@@ -12,14 +12,14 @@
 //! | `GET /v1/drops` | | list of [`model::DropCount`] |
 //! | `GET /v1/ledger` | | [`model::Ledger`] |
 //! | `GET /v1/events` | | one [`model::Happening`] a line, from now on, without end |
-//! | `POST /v1/bridges` | [`model::BridgeRequest`] | - |
+//! | `POST /v1/bridges` | [`request::BridgeRequest`] | - |
 //! | `DELETE /v1/bridges?name=` | | - |
-//! | `POST /v1/ports` | [`model::PortRequest`] | - |
+//! | `POST /v1/ports` | [`request::PortRequest`] | - |
 //! | `DELETE /v1/ports?name=` | | - |
-//! | `POST /v1/fdb` | [`model::FdbRequest`] | - |
+//! | `POST /v1/fdb` | [`request::FdbRequest`] | - |
 //! | `DELETE /v1/fdb?bridge=&mac=` | | - |
-//! | `POST /v1/fdb/flush` | [`model::FlushRequest`] | [`model::Flushed`] |
-//! | `POST /v1/neigh` | [`model::NeighRequest`] | - |
+//! | `POST /v1/fdb/flush` | [`request::FlushRequest`] | [`model::Flushed`] |
+//! | `POST /v1/neigh` | [`request::NeighRequest`] | - |
 //! | `DELETE /v1/neigh?bridge=&ip=` | | - |
 //! | `POST /v1/explain` | [`explanation::ExplainRequest`] | [`explanation::Explanation`] |
 //! | `POST /v1/mdb` | [`mdb::MdbRequest`] | - |
@@ -32,4 +32,5 @@
 pub mod explanation;
 pub mod mdb;
 pub mod model;
+pub mod request;
 pub mod server;

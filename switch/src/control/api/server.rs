@@ -30,7 +30,8 @@ use tracing::{debug, error};
 use super::{
     explanation::ExplainRequest,
     mdb::MdbRequest,
-    model::{ApiError, BridgeQuery, FdbKey, FlushRequest, Flushed, Happening, NameQuery, NeighKey, Reloaded, Status},
+    model::{ApiError, Flushed, Happening, Reloaded, Status},
+    request::{BridgeQuery, FdbKey, FlushRequest, NameQuery, NeighKey},
 };
 use crate::control::{
     config::{Config, ConfigErrors},

@@ -8,9 +8,12 @@ use super::{Switch, port::OpenPort};
 use crate::{
     bridge::DropReason,
     control::{
-        api::model::{
-            BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, KnownBy, Ledger, LedgerRow, LinkState,
-            NeighEntry, Place, PortState, Totals, VtepState, bridge_options, port_options,
+        api::{
+            model::{
+                BridgeState, Direction, DropCount, FdbEntry, FdbOrigin, How, KnownBy, Ledger, LedgerRow, LinkState,
+                NeighEntry, Place, PortState, Totals, VtepState,
+            },
+            request::{bridge_options, port_options},
         },
         config::{BridgeConfig, FdbKind, FdbTarget, Membership},
     },

@@ -7,10 +7,7 @@ use tracing::info;
 
 use super::{ApplyError, Gone, Switch};
 use crate::{
-    control::api::{
-        mdb::MdbRequest,
-        model::{FlushRequest, Reloaded},
-    },
+    control::api::{mdb::MdbRequest, model::Reloaded, request::FlushRequest},
     control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
     fdb::Flush,
     ids::{BridgeId, Endpoint, VtepId},
