@@ -37,6 +37,7 @@
 
 mod books;
 mod cache;
+mod values;
 
 use std::{
     hash::BuildHasher,
@@ -56,10 +57,8 @@ use crate::{
 };
 use books::Books;
 pub use cache::{FdbCache, Place};
-
-/// How stale an entry's stamp may become before a frame renews it; ageing is exact to this.
-pub const REFRESH_GRANULARITY: Duration = Duration::from_millis(1 << TICK_SHIFT);
-const TICK_SHIFT: u32 = 8;
+use values::{Entry, Key, view};
+pub use values::{EntryView, Flush, Learned, Limit, Origin, REFRESH_GRANULARITY, Stamp, Standing, Terms};
 
 /// How many entries [`Fdb::age`] looks at before it lets others at the books.
 const AGE_CHUNK: usize = 1024;
@@ -70,193 +69,6 @@ const SHARDS: usize = 64;
 /// Groups of addresses that are forgotten together by the workers' caches. With more of them a change costs fewer others an
 /// answer; these take 16 KiB, which every worker reads and keeps in its cache.
 const GROUPS: usize = 4096;
-
-/// Milliseconds on the caller's monotonic clock, which this module never reads itself.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct Stamp(pub u64);
-
-impl Stamp {
-    /// The time from `earlier` to this; zero if it is not earlier.
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-
-    /// The time in units of [`REFRESH_GRANULARITY`].
-    const fn tick(self) -> u64 {
-        self.0 >> TICK_SHIFT
-    }
-}
-
-/// How an entry came to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// From a frame's source address. Ages, counts against the limit.
-    Learned,
-    /// Named by a user. Does not age; moves when its address is seen elsewhere, and stays static.
-    Static,
-    /// Static, and does not move.
-    Sticky,
-    /// Named by a control plane that learned it elsewhere. Does not age; when its address is seen elsewhere it becomes an
-    /// ordinary learned entry.
-    ExternLearn,
-}
-
-impl Origin {
-    /// The name in `weft show fdb`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Learned => "learned",
-            Self::Static => "static",
-            Self::Sticky => "sticky",
-            Self::ExternLearn => "extern_learn",
-        }
-    }
-}
-
-/// What a bridge allows its learned entries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit {
-    /// Most learned entries of the bridge; 0: no limit.
-    pub max_learned: usize,
-    /// At the limit: make room (true) or learn nothing (false, the kernel's way).
-    pub evict: bool,
-    /// Most learned entries behind VTEPs, at which nothing more is learned there; `None`: no limit of their own.
-    pub max_remote: Option<usize>,
-}
-
-impl Limit {
-    /// No limit.
-    pub const NONE: Self = Self { max_learned: 0, evict: true, max_remote: None };
-
-    fn is_reached_by(self, learned_count: usize) -> bool {
-        self.max_learned > 0 && learned_count >= self.max_learned
-    }
-}
-
-/// What a port asks for beyond its bridge's [`Limit`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Terms {
-    /// Most learned entries that point at the port, in all bridges together; 0: no limit.
-    pub max_learned: usize,
-    /// A new entry is a locked one.
-    pub locked: bool,
-}
-
-/// How an address stands at a port that takes frames only from those it knows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// Nobody knows it.
-    Unknown,
-    /// It has an entry elsewhere.
-    Elsewhere,
-    /// It has an entry here, which is locked.
-    Locked,
-    /// It has an entry here.
-    Known,
-}
-
-/// What became of a frame's source address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Learned {
-    /// Known here already.
-    Known,
-    /// New; `evicted` had to make room for it.
-    New {
-        /// The address that lost its entry.
-        evicted: Option<MacAddr>,
-    },
-    /// Was known elsewhere until now.
-    Moved {
-        /// Where.
-        from: Endpoint,
-    },
-    /// A sticky entry holds it elsewhere; nothing changed.
-    Sticky,
-    /// A static entry holds it at another VTEP; nothing changed, and the frame is to be dropped.
-    StaticAtOtherVtep,
-    /// The bridge or the port holds as many as it may. Not learned; an entry at another place is forgotten if it was the
-    /// port that is full, for the address is no longer there.
-    Full,
-}
-
-/// One entry, for people.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EntryView {
-    /// Its bridge.
-    pub bridge: BridgeId,
-    /// Its address.
-    pub mac: MacAddr,
-    /// Where it points.
-    pub at: Endpoint,
-    /// How it came to be.
-    pub origin: Origin,
-    /// Last seen as a source, or when a user named it.
-    pub updated: Stamp,
-    /// Its address was seen at a locked port, which takes no frames from it until a user names it.
-    pub locked: bool,
-}
-
-/// Which entries a flush takes. `None` matches all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Flush {
-    /// Only entries of this bridge.
-    pub bridge: Option<BridgeId>,
-    /// Only entries that point here.
-    pub at: Option<Endpoint>,
-    /// Static and sticky ones too.
-    pub statics: bool,
-}
-
-/// Bridge in the high 16 bits, MAC in the low 48.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-struct Key(u64);
-
-impl Key {
-    #[inline]
-    const fn new(bridge: BridgeId, mac: MacAddr) -> Self {
-        Self((bridge.0 as u64) << 48 | mac.to_u64())
-    }
-
-    const fn bridge(self) -> BridgeId {
-        BridgeId((self.0 >> 48) as u16)
-    }
-
-    const fn mac(self) -> MacAddr {
-        MacAddr::from_u64(self.0)
-    }
-}
-
-struct Entry {
-    at: Endpoint,
-    origin: Origin,
-    /// See [`EntryView::locked`] (learned entries only).
-    locked: bool,
-    /// Under which stamp the books hold it (learned entries only). Changes only while the books are locked.
-    filed: Stamp,
-    /// Milliseconds, see [`Stamp`]. Renewed by the fast path under the shard's shared lock.
-    updated: AtomicU64,
-}
-
-impl Entry {
-    fn updated(&self) -> Stamp {
-        Stamp(self.updated.load(Ordering::Relaxed))
-    }
-
-    /// What its address being seen at `at` does to it. `Full`: it goes, since it is no longer where it was and there is no
-    /// room for it where it is.
-    fn seen_at(&self, at: Endpoint, has_room: impl Fn(Endpoint) -> bool) -> Learned {
-        let from = self.at;
-        match self.origin {
-            _ if from == at => Learned::Known,
-            Origin::Static | Origin::Sticky if matches!((from, at), (Endpoint::Vtep(_), Endpoint::Vtep(_))) => {
-                Learned::StaticAtOtherVtep
-            }
-            Origin::Sticky => Learned::Sticky,
-            Origin::Learned | Origin::ExternLearn if !has_room(from) => Learned::Full,
-            Origin::Static | Origin::Learned | Origin::ExternLearn => Learned::Moved { from },
-        }
-    }
-}
 
 /// The table. Shared by all workers and the control plane.
 pub struct Fdb {
@@ -610,17 +422,6 @@ fn has_room(books: &Books, key: Key, from: Option<Endpoint>, at: Endpoint, limit
     let is_new_to_vteps = matches!(at, Endpoint::Vtep(_)) && !matches!(from, Some(Endpoint::Vtep(_)));
     let remote_has_room = || limit.max_remote.is_none_or(|most| books.remote_count(key.bridge()) < most);
     port_has_room && (!is_new_to_vteps || remote_has_room())
-}
-
-fn view(key: Key, entry: &Entry) -> EntryView {
-    EntryView {
-        bridge: key.bridge(),
-        mac: key.mac(),
-        at: entry.at,
-        origin: entry.origin,
-        updated: entry.updated(),
-        locked: entry.locked,
-    }
 }
 
 #[cfg(test)]
