@@ -1,34 +1,35 @@
 //! The kernel's own bridge, and its vxlan device as a port of it.
 
+mod tables;
+mod tunnel;
+
 use std::{
     collections::BTreeMap,
-    io,
-    net::IpAddr,
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
+use self::{
+    tables::{IFLA_BR_FDB_FLUSH, IFLA_BR_VLAN_FILTERING, NUD_PERMANENT},
+    tunnel::Tunnel,
+};
 use super::{
     CompareError, World,
     ends::{Ends, FAR_MAC, PATIENCE, UNDERLAY_NAME, datagram_frame, port_name},
 };
 use crate::{
     compare::{
-        case::{
-            At, FdbAdd, Kind, LOCAL, Neighbour, Options, Overlay, PORTS, Setup, Step, UNDERLAY, Value, VlanMember, vtep,
-        },
+        case::{At, LOCAL, Neighbour, Options, PORTS, Setup, Step, UNDERLAY, Value, VlanMember, vtep},
         observe::{Entry, NO_VTEP, Seen},
         option::{self, Form, Kernel, Knob, Part},
     },
     lab::{
         BridgeOptions, Lab, Namespace,
-        rtnl::{self, Nest, Request, Rtnl, attribute, attributes, field},
+        rtnl::{self, Nest, Request, Rtnl, attribute, field},
     },
-    wire::MacAddr,
 };
 
 const BRIDGE: &str = "br0";
-const TUNNEL: &str = "vx0";
 /// The vxlan device's own address is that of a port of this number.
 pub(in crate::compare) const TUNNEL_PORT: u8 = 9;
 /// Hops from a port to a port, by way of the tunnel at most: in, its copies; out of the tunnel, into the bridge, its copies.
@@ -36,51 +37,20 @@ const HOPS: u32 = 3;
 const BRIDGE_FAMILY: u8 = Request::BRIDGE_FAMILY;
 
 // include/uapi/linux/if_link.h
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
-const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
-const IFLA_BR_VLAN_FILTERING: u16 = 7;
-const IFLA_BR_FDB_FLUSH: u16 = 21;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
 const IFLA_BRPORT_STATE: u16 = 1;
-const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_FLUSH: u16 = 24;
-const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
-const BRIDGE_VLAN_INFO_PVID: u16 = 2;
-const BRIDGE_VLAN_INFO_UNTAGGED: u16 = 4;
-const IFLA_VXLAN_ID: u16 = 1;
-const IFLA_VXLAN_LOCAL: u16 = 4;
-const IFLA_VXLAN_LEARNING: u16 = 7;
-const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
 const IFLA_VXLAN_RESERVED_BITS: u16 = 33;
-/// Options of the tunnel whose default here is not the kernel's own.
-const SPOKEN: [&str; 3] = ["source_port_range", "port", "udpcsum"];
 const IFF_UP: u32 = 1;
 const STATE_FORWARDING: u8 = 3;
-// include/uapi/linux/neighbour.h
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NDA_VLAN: u16 = 5;
-const NDA_MASTER: u16 = 9;
-const NDA_FLAGS_EXT: u16 = 15;
-const NTF_SELF: u8 = 0x02;
-const NTF_MASTER: u8 = 0x04;
-const NTF_EXT_LEARNED: u8 = 0x10;
-const NTF_STICKY: u8 = 0x40;
-const NTF_ROUTER: u8 = 0x80;
-const NTF_EXT_LOCKED: u32 = 2;
-const NUD_NOARP: u16 = 0x40;
-const NUD_PERMANENT: u16 = 0x80;
-const NUD_REACHABLE: u16 = 0x02;
 
 /// The kernel's side.
 pub struct KernelWorld {
@@ -99,23 +69,6 @@ pub struct KernelWorld {
     filters: bool,
     base: Vec<(String, u64)>,
     namespace: Namespace,
-}
-
-struct Tunnel {
-    index: u32,
-    overlay: Overlay,
-}
-
-/// An FDB entry as the kernel tells it.
-struct Dumped {
-    index: u32,
-    master: u32,
-    state: u16,
-    flags: u8,
-    extended: u32,
-    mac: MacAddr,
-    vid: Option<u16>,
-    dst: Option<IpAddr>,
 }
 
 impl KernelWorld {
@@ -315,203 +268,6 @@ impl KernelWorld {
         self.ipv6(&neighbours, false)
     }
 
-    /// Lets the bridge and the vxlan device have neighbours with IPv6 addresses, without any of their own.
-    fn ipv6(&self, neighbours: &[Neighbour], on: bool) -> Result<(), CompareError> {
-        if neighbours.iter().any(|neighbour| neighbour.ip.is_ipv6()) {
-            for name in [Some(BRIDGE), self.tunnel.as_ref().map(|_| TUNNEL)].into_iter().flatten() {
-                self.namespace.sysctl(&format!("net.ipv6.conf.{name}.addr_gen_mode"), "1")?;
-                self.namespace.sysctl(&format!("net.ipv6.conf.{name}.disable_ipv6"), if on { "0" } else { "1" })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The bridge suppresses by its own neighbours, and the vxlan device answers by those that it has.
-    fn neighbour(&mut self, neighbour: Neighbour, kind: u16, flags: u16) -> io::Result<()> {
-        const AF_INET: u8 = 2;
-        const AF_INET6: u8 = 10;
-        let (family, ip) = match neighbour.ip {
-            IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
-            IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
-        };
-        let tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.index);
-        let router = if neighbour.router { NTF_ROUTER } else { 0 };
-        for index in [Some(self.bridge), tunnel].into_iter().flatten() {
-            let request = Request::neighbour(kind, family, index, NUD_PERMANENT, router)
-                .with(NDA_DST, &ip)
-                .with(NDA_LLADDR, &neighbour.mac.octets());
-            self.rtnl.change(&request, flags)?;
-        }
-        Ok(())
-    }
-
-    fn clear_fdb(&mut self) -> Result<(), CompareError> {
-        let failed = || CompareError::io("empty the FDB");
-        self.set_bridge_attribute(IFLA_BR_FDB_FLUSH, &[]).map_err(failed())?;
-        for entry in self.dump()? {
-            let of_bridge = entry.master == self.bridge && entry.state & NUD_PERMANENT == 0;
-            let of_tunnel = entry.dst.is_some() && !entry.mac.is_zero();
-            if of_bridge {
-                self.remove(&entry, NTF_MASTER).map_err(failed())?;
-            } else if of_tunnel {
-                self.remove(&entry, NTF_SELF).map_err(failed())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, entry: &Dumped, flags: u8) -> io::Result<()> {
-        let mut request = Request::neighbour(Request::DELETE_NEIGHBOUR, BRIDGE_FAMILY, entry.index, 0, flags)
-            .with(NDA_LLADDR, &entry.mac.octets());
-        if let (Some(vid), NTF_MASTER) = (entry.vid, flags) {
-            request = request.with(NDA_VLAN, &vid.to_ne_bytes());
-        }
-        match self.rtnl.change(&request, 0) {
-            // It aged out meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    }
-
-    /// What the vxlan device learned and the bridge does not know to be in the tunnel is forgotten, if the scene wants that.
-    fn keep_in_step(&mut self) -> Result<(), CompareError> {
-        let Some(tunnel) = self.tunnel.as_ref().filter(|tunnel| tunnel.overlay.in_step).map(|tunnel| tunnel.index)
-        else {
-            return Ok(());
-        };
-        let dumped = self.dump()?;
-        let is_there = |mac| dumped.iter().any(|e| e.mac == mac && e.master == self.bridge && e.index == tunnel);
-        let is_learned = |e: &&Dumped| e.dst.is_some() && e.state & (NUD_NOARP | NUD_PERMANENT) == 0;
-        let lost: Vec<_> = dumped.iter().filter(is_learned).filter(|e| !is_there(e.mac)).collect();
-        for entry in lost {
-            self.remove(entry, NTF_SELF).map_err(CompareError::io("keep the tables in step"))?;
-        }
-        Ok(())
-    }
-
-    fn dump(&mut self) -> Result<Vec<Dumped>, CompareError> {
-        let mut entries = Vec::new();
-        let request = Request::neighbour(Request::GET_NEIGHBOUR, BRIDGE_FAMILY, 0, 0, 0);
-        let dumped = self.rtnl.dump(&request, |body| entries.extend(Dumped::parse(body)));
-        dumped.map_err(CompareError::io("read the FDB"))?;
-        Ok(entries)
-    }
-
-    fn vlan(&mut self, port: u8, member: VlanMember, add: bool) -> io::Result<()> {
-        /// RTM_SETLINK adds VLANs, RTM_DELLINK takes them away.
-        const fn kind(add: bool) -> u16 {
-            if add { Request::SET_LINK } else { Request::DELETE_LINK }
-        }
-        let mut flags = 0;
-        if member.pvid {
-            flags |= BRIDGE_VLAN_INFO_PVID;
-        }
-        if member.untagged {
-            flags |= BRIDGE_VLAN_INFO_UNTAGGED;
-        }
-        let info = [flags.to_ne_bytes(), member.vid.to_ne_bytes()].concat();
-        let spec = Nest::default().with(IFLA_BRIDGE_VLAN_INFO, &info);
-        let request = Request::link(kind(add), BRIDGE_FAMILY, self.port_index(port), 0, 0).nest(IFLA_AF_SPEC, &spec);
-        self.rtnl.change(&request, 0)
-    }
-
-    fn filter_vlans(&mut self, vlans: &BTreeMap<u8, Vec<VlanMember>>) -> Result<(), CompareError> {
-        let lacks = |_| CompareError::Lacks("this kernel's bridge has no VLAN filtering".into());
-        self.set_bridge_attribute(IFLA_BR_VLAN_FILTERING, &[1]).map_err(lacks)?;
-        self.filters = true;
-        for (port, members) in vlans {
-            for member in members {
-                self.vlan(*port, *member, true).map_err(CompareError::io("add a VLAN"))?;
-            }
-        }
-        self.vlans.clone_from(vlans);
-        Ok(())
-    }
-
-    /// Makes the tunnel anew unless it is as wanted.
-    fn tunnel(&mut self, wanted: Option<&Overlay>) -> Result<(), CompareError> {
-        if self.tunnel.as_ref().map(|tunnel| &tunnel.overlay) == wanted {
-            return Ok(());
-        }
-        if let Some(old) = self.tunnel.take() {
-            let request = Request::link(Request::DELETE_LINK, 0, old.index, 0, 0);
-            self.rtnl.change(&request, 0).map_err(CompareError::io("delete the vxlan device"))?;
-        }
-        let Some(overlay) = wanted else { return Ok(()) };
-        let IpAddr::V4(local) = LOCAL else { return Ok(()) };
-        let mut data =
-            Nest::default().with(IFLA_VXLAN_ID, &overlay.vni.to_ne_bytes()).with(IFLA_VXLAN_LOCAL, &local.octets());
-        for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
-            let value = overlay.options.get(knob.name).cloned().unwrap_or_else(|| knob.default.into());
-            match knob.kernel {
-                Kernel::Attribute(..) if knob.name == "ttl" && value == Value::Word("inherit".into()) => {
-                    data = data.with(IFLA_VXLAN_TTL_INHERIT, &[]);
-                }
-                Kernel::Attribute(number, form) => {
-                    // What a kernel may lack is only mentioned where it is asked for.
-                    let asked_for = overlay.options.contains_key(knob.name) || SPOKEN.contains(&knob.name);
-                    if let Some(octets) = form.octets(&value).filter(|_| asked_for) {
-                        data = data.with(number, &octets);
-                    }
-                }
-                Kernel::Learning if !overlay.options.contains_key("vxlan_learning") => {
-                    data = data.with(IFLA_VXLAN_LEARNING, &[u8::from(value == Value::Switch(true))]);
-                }
-                Kernel::Learning => {}
-                Kernel::Bool(_) | Kernel::Mtu | Kernel::Absent => {}
-            }
-        }
-        let info = Nest::default().with(IFLA_INFO_KIND, b"vxlan\0").nest(IFLA_INFO_DATA, &data);
-        let request = Request::link(Request::NEW_LINK, 0, 0, IFF_UP, IFF_UP)
-            .with(IFLA_IFNAME, format!("{TUNNEL}\0").as_bytes())
-            .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(TUNNEL_PORT).octets())
-            .with(IFLA_MASTER, &self.bridge.to_ne_bytes())
-            .nest(IFLA_LINKINFO, &info);
-        let made = self.rtnl.change(&request, rtnl::CREATE | rtnl::EXCLUSIVE);
-        made.map_err(|error| CompareError::Lacks(format!("the kernel can't make such a vxlan device: {error}")))?;
-        let index = self.namespace.link(TUNNEL)?.index;
-        self.tunnel = Some(Tunnel { index, overlay: overlay.clone() });
-        for name in overlay.options.keys() {
-            if let Some(Knob { kernel: Kernel::Attribute(number, _), .. }) = option::find(Part::Tunnel, name)
-                && self.info(index, IFLA_INFO_DATA, *number)?.is_none()
-            {
-                return Err(CompareError::Lacks(format!("this kernel's vxlan device has no {name}")));
-            }
-        }
-        for remote in &overlay.remotes {
-            self.tunnel_entry(MacAddr::ZERO, *remote, rtnl::CREATE | rtnl::APPEND)
-                .map_err(CompareError::io("fill the flood list"))?;
-        }
-        self.until_forwarding(UNDERLAY)
-    }
-
-    fn tunnel_entry(&mut self, mac: MacAddr, remote: IpAddr, flags: u16) -> io::Result<()> {
-        let IpAddr::V4(remote) = remote else { return Err(io::ErrorKind::InvalidInput.into()) };
-        let index = self.port_index(UNDERLAY);
-        let state = NUD_NOARP | NUD_PERMANENT;
-        let is_router = self.neighbours.iter().any(|neighbour| neighbour.router && neighbour.mac == mac);
-        let router = if is_router { NTF_ROUTER } else { 0 };
-        let request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_SELF | router)
-            .with(NDA_LLADDR, &mac.octets())
-            .with(NDA_DST, &remote.octets());
-        self.rtnl.change(&request, flags)
-    }
-
-    /// A device that does not learn is a port of the bridge that does not. With `learning` off no port does: weft's bridge learns
-    /// from all or from none.
-    fn learning(&mut self, overlay: &Overlay) -> Result<(), CompareError> {
-        let is_off = |name: &str| overlay.options.get(name) == Some(&Value::Switch(false));
-        if is_off("learning") {
-            for port in 1..=PORTS {
-                self.options(Part::Port, port, &Options::from([("learning".to_owned(), Value::Switch(false))]))?;
-            }
-        } else if !is_off("vxlan_learning") {
-            return Ok(());
-        }
-        let index = self.port_index(UNDERLAY);
-        self.set_port_attribute(index, IFLA_BRPORT_LEARNING, &[0]).map_err(CompareError::io("turn learning off"))
-    }
-
     fn link(&mut self, port: u8, up: bool) -> Result<(), CompareError> {
         let request = Request::link(Request::NEW_LINK, 0, self.port_index(port), if up { IFF_UP } else { 0 }, IFF_UP);
         self.rtnl.change(&request, 0).map_err(CompareError::io("set a port up or down"))?;
@@ -519,45 +275,6 @@ impl KernelWorld {
             self.until_forwarding(port)?;
         }
         Ok(())
-    }
-
-    fn fdb_add(&mut self, entry: &FdbAdd) -> io::Result<()> {
-        let port = match entry.at {
-            At::Port(port) => port,
-            At::Vtep(remote) => {
-                self.tunnel_entry(entry.mac, remote, rtnl::CREATE | rtnl::REPLACE)?;
-                UNDERLAY
-            }
-        };
-        let (state, flags) = match entry.kind {
-            Kind::Static | Kind::Locked => (NUD_NOARP, 0),
-            Kind::Sticky => (NUD_NOARP, NTF_STICKY),
-            Kind::External => (NUD_REACHABLE, NTF_EXT_LEARNED),
-            Kind::Learned => (NUD_REACHABLE, 0),
-        };
-        let index = self.port_index(port);
-        let mut request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_MASTER | flags)
-            .with(NDA_LLADDR, &entry.mac.octets());
-        if let Some(vid) = entry.vid {
-            request = request.with(NDA_VLAN, &vid.to_ne_bytes());
-        }
-        self.rtnl.change(&request, rtnl::CREATE | rtnl::REPLACE)
-    }
-
-    fn fdb_delete(&mut self, mac: MacAddr, vid: Option<u16>) -> Result<io::Result<()>, CompareError> {
-        let bridge = self.bridge;
-        let is_it = |entry: &Dumped| entry.mac == mac && entry.state & NUD_PERMANENT == 0;
-        let found: Vec<_> = self.dump()?.into_iter().filter(|entry| is_it(entry) || entry.dst.is_some()).collect();
-        let mut outcome = Err(io::ErrorKind::NotFound.into());
-        for entry in found.iter().filter(|entry| entry.mac == mac) {
-            if entry.master == bridge && entry.dst.is_none() && (vid.is_none() || entry.vid == vid) {
-                outcome = self.remove(entry, NTF_MASTER);
-            } else if entry.dst.is_some() && vid.is_none() {
-                let removed = self.remove(entry, NTF_SELF);
-                outcome = outcome.or(removed);
-            }
-        }
-        Ok(outcome)
     }
 
     fn stats(&mut self, index: u32) -> Result<Vec<u64>, CompareError> {
@@ -676,47 +393,6 @@ impl World for KernelWorld {
         let now = self.read_counters()?;
         let base: BTreeMap<_, _> = self.base.iter().cloned().collect();
         Ok(now.into_iter().map(|(name, value)| (name.clone(), value - base.get(&name).unwrap_or(&0))).collect())
-    }
-}
-
-impl Dumped {
-    fn parse(body: &[u8]) -> Option<Self> {
-        // struct ndmsg: family, padding, ifindex, state, flags, type
-        let mut entry = Self {
-            index: u32::from_ne_bytes(field(body, 4)?),
-            master: 0,
-            state: u16::from_ne_bytes(field(body, 8)?),
-            flags: *body.get(10)?,
-            extended: 0,
-            mac: MacAddr::ZERO,
-            vid: None,
-            dst: None,
-        };
-        for (number, value) in attributes(body.get(12..)?) {
-            match number {
-                NDA_LLADDR => entry.mac = MacAddr::new(field(value, 0)?),
-                NDA_VLAN => entry.vid = field(value, 0).map(u16::from_ne_bytes),
-                NDA_MASTER => entry.master = u32::from_ne_bytes(field(value, 0)?),
-                NDA_FLAGS_EXT => entry.extended = u32::from_ne_bytes(field(value, 0)?),
-                NDA_DST if value.len() == 4 => entry.dst = Some(IpAddr::from(field::<4>(value, 0)?)),
-                _ => {}
-            }
-        }
-        Some(entry)
-    }
-
-    fn kind(&self) -> Kind {
-        if self.extended & NTF_EXT_LOCKED != 0 {
-            Kind::Locked
-        } else if self.flags & NTF_EXT_LEARNED != 0 {
-            Kind::External
-        } else if self.flags & NTF_STICKY != 0 {
-            Kind::Sticky
-        } else if self.state & NUD_NOARP != 0 {
-            Kind::Static
-        } else {
-            Kind::Learned
-        }
     }
 }
 

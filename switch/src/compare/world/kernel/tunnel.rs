@@ -1,0 +1,121 @@
+//! The kernel's vxlan device.
+
+use std::{io, net::IpAddr};
+
+use super::{
+    BRIDGE_FAMILY, IFF_UP, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, KernelWorld, TUNNEL_PORT,
+    tables::{NDA_DST, NDA_LLADDR, NTF_ROUTER, NTF_SELF, NUD_NOARP, NUD_PERMANENT},
+};
+use crate::{
+    compare::{
+        case::{LOCAL, Options, Overlay, PORTS, UNDERLAY, Value},
+        option::{self, Kernel, Knob, Part},
+        world::CompareError,
+    },
+    lab::rtnl::{self, Nest, Request},
+    wire::MacAddr,
+};
+
+// include/uapi/linux/if_link.h
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
+/// Options of the tunnel whose default here is not the kernel's own.
+const SPOKEN: [&str; 3] = ["source_port_range", "port", "udpcsum"];
+pub(super) const TUNNEL: &str = "vx0";
+
+pub(super) struct Tunnel {
+    pub(super) index: u32,
+    pub(super) overlay: Overlay,
+}
+
+impl KernelWorld {
+    /// Makes the tunnel anew unless it is as wanted.
+    pub(super) fn tunnel(&mut self, wanted: Option<&Overlay>) -> Result<(), CompareError> {
+        if self.tunnel.as_ref().map(|tunnel| &tunnel.overlay) == wanted {
+            return Ok(());
+        }
+        if let Some(old) = self.tunnel.take() {
+            let request = Request::link(Request::DELETE_LINK, 0, old.index, 0, 0);
+            self.rtnl.change(&request, 0).map_err(CompareError::io("delete the vxlan device"))?;
+        }
+        let Some(overlay) = wanted else { return Ok(()) };
+        let IpAddr::V4(local) = LOCAL else { return Ok(()) };
+        let mut data =
+            Nest::default().with(IFLA_VXLAN_ID, &overlay.vni.to_ne_bytes()).with(IFLA_VXLAN_LOCAL, &local.octets());
+        for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
+            let value = overlay.options.get(knob.name).cloned().unwrap_or_else(|| knob.default.into());
+            match knob.kernel {
+                Kernel::Attribute(..) if knob.name == "ttl" && value == Value::Word("inherit".into()) => {
+                    data = data.with(IFLA_VXLAN_TTL_INHERIT, &[]);
+                }
+                Kernel::Attribute(number, form) => {
+                    // What a kernel may lack is only mentioned where it is asked for.
+                    let asked_for = overlay.options.contains_key(knob.name) || SPOKEN.contains(&knob.name);
+                    if let Some(octets) = form.octets(&value).filter(|_| asked_for) {
+                        data = data.with(number, &octets);
+                    }
+                }
+                Kernel::Learning if !overlay.options.contains_key("vxlan_learning") => {
+                    data = data.with(IFLA_VXLAN_LEARNING, &[u8::from(value == Value::Switch(true))]);
+                }
+                Kernel::Learning => {}
+                Kernel::Bool(_) | Kernel::Mtu | Kernel::Absent => {}
+            }
+        }
+        let info = Nest::default().with(IFLA_INFO_KIND, b"vxlan\0").nest(IFLA_INFO_DATA, &data);
+        let request = Request::link(Request::NEW_LINK, 0, 0, IFF_UP, IFF_UP)
+            .with(IFLA_IFNAME, format!("{TUNNEL}\0").as_bytes())
+            .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(TUNNEL_PORT).octets())
+            .with(IFLA_MASTER, &self.bridge.to_ne_bytes())
+            .nest(IFLA_LINKINFO, &info);
+        let made = self.rtnl.change(&request, rtnl::CREATE | rtnl::EXCLUSIVE);
+        made.map_err(|error| CompareError::Lacks(format!("the kernel can't make such a vxlan device: {error}")))?;
+        let index = self.namespace.link(TUNNEL)?.index;
+        self.tunnel = Some(Tunnel { index, overlay: overlay.clone() });
+        for name in overlay.options.keys() {
+            if let Some(Knob { kernel: Kernel::Attribute(number, _), .. }) = option::find(Part::Tunnel, name)
+                && self.info(index, IFLA_INFO_DATA, *number)?.is_none()
+            {
+                return Err(CompareError::Lacks(format!("this kernel's vxlan device has no {name}")));
+            }
+        }
+        for remote in &overlay.remotes {
+            self.tunnel_entry(MacAddr::ZERO, *remote, rtnl::CREATE | rtnl::APPEND)
+                .map_err(CompareError::io("fill the flood list"))?;
+        }
+        self.until_forwarding(UNDERLAY)
+    }
+
+    pub(super) fn tunnel_entry(&mut self, mac: MacAddr, remote: IpAddr, flags: u16) -> io::Result<()> {
+        let IpAddr::V4(remote) = remote else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let index = self.port_index(UNDERLAY);
+        let state = NUD_NOARP | NUD_PERMANENT;
+        let is_router = self.neighbours.iter().any(|neighbour| neighbour.router && neighbour.mac == mac);
+        let router = if is_router { NTF_ROUTER } else { 0 };
+        let request = Request::neighbour(Request::NEW_NEIGHBOUR, BRIDGE_FAMILY, index, state, NTF_SELF | router)
+            .with(NDA_LLADDR, &mac.octets())
+            .with(NDA_DST, &remote.octets());
+        self.rtnl.change(&request, flags)
+    }
+
+    /// A device that does not learn is a port of the bridge that does not. With `learning` off no port does: weft's bridge learns
+    /// from all or from none.
+    pub(super) fn learning(&mut self, overlay: &Overlay) -> Result<(), CompareError> {
+        let is_off = |name: &str| overlay.options.get(name) == Some(&Value::Switch(false));
+        if is_off("learning") {
+            for port in 1..=PORTS {
+                self.options(Part::Port, port, &Options::from([("learning".to_owned(), Value::Switch(false))]))?;
+            }
+        } else if !is_off("vxlan_learning") {
+            return Ok(());
+        }
+        let index = self.port_index(UNDERLAY);
+        self.set_port_attribute(index, IFLA_BRPORT_LEARNING, &[0]).map_err(CompareError::io("turn learning off"))
+    }
+}
