@@ -38,6 +38,7 @@
 //! | [`ecn`] | how congestion marks cross the tunnel (RFC 6040) |
 //! | [`entropy`] | which UDP source port an inner flow takes (RFC 7348 section 5) |
 //! | [`mtu`] | how large an inner packet the underlay carries |
+//! | [`pmtu`] | how large an outer packet reaches a VTEP: the search, the errors that are believed, black holes |
 //! | [`vtep`] | which VTEPs there are, and which of them get a copy of a flooded frame |
 //!
 //! Not here: outer Ethernet, IP and UDP (the kernel's sockets write them), and the meaning of inner frames (the switch's
@@ -59,6 +60,7 @@ pub mod gpe;
 pub mod header;
 pub mod mtu;
 pub mod pattern;
+pub mod pmtu;
 pub mod policy;
 pub mod vni;
 pub mod vtep;
