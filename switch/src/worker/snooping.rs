@@ -84,14 +84,17 @@ impl<'w> Walk<'w> {
         let mut copies = 0;
         for (to, host) in self.tables.members(staged.bridge, staged.ingress(), staged.src(), targets) {
             copies += 1;
-            match (to, host) {
-                (to, Some(host)) => {
-                    self.egress.deliver_rewritten(staged, to, Rewritten { dst: host, src: staged.src() })
-                }
-                (to, None) => self.egress.deliver(staged, to),
-            }
+            self.deliver_to_member(staged, to, host);
         }
         self.count_copies(staged, copies, DropReason::NoMcastMember);
+    }
+
+    /// Sends a copy, to the address of one `host` if the port has it so (`mcast_to_unicast`).
+    pub(super) fn deliver_to_member(&mut self, staged: &Staged<'w>, to: Endpoint, host: Option<MacAddr>) {
+        match host {
+            Some(host) => self.egress.deliver_rewritten(staged, to, Rewritten { dst: host, src: staged.src() }),
+            None => self.egress.deliver(staged, to),
+        }
     }
 }
 

@@ -439,7 +439,7 @@ impl<'w> Walk<'w> {
         };
         if bridge.tunnel.looks_at_what_leaves()
             && matches!(ingress, Endpoint::Port(_))
-            && self.forward_looking(staged, verdict)
+            && self.forward_looking(staged, verdict, false)
         {
             return;
         }
@@ -505,8 +505,14 @@ impl<'w> Walk<'w> {
             self.egress.deliver_now(&answer, ingress);
         }
         let known = if dst.mac().is_multicast() { None } else { fdb.lookup(bridge_id, dst.mac()) };
-        match self.tables.decide(bridge, ingress, dst.mac(), known) {
+        let verdict = self.tables.decide(bridge, ingress, dst.mac(), known);
+        match verdict {
             Verdict::Flood(kind) if done.spares && self.members_only(staged, kind).is_none() => {
+                if let Endpoint::Port(_) = ingress
+                    && self.forward_looking(staged, verdict, true)
+                {
+                    return true;
+                }
                 let tables = self.tables;
                 self.flood_but(staged, kind, |to| tables.is_spared(bridge, to), DropReason::NeighSuppressed);
                 true

@@ -107,6 +107,10 @@ pub enum StageName {
     LookUp,
     /// Drop, one endpoint, or everybody.
     Decide,
+    /// From a port to VTEPs, in a bridge with `proxy`: is it a question for a neighbour?
+    Proxy,
+    /// From a port to a VTEP, in a bridge with `rsc`: can a packet to a router go straight to its station?
+    ShortCircuit,
     /// A copy leaves; once for each.
     Egress,
 }
@@ -125,6 +129,8 @@ impl StageName {
         Self::Answer,
         Self::LookUp,
         Self::Decide,
+        Self::Proxy,
+        Self::ShortCircuit,
         Self::Egress,
     ];
 
@@ -142,6 +148,8 @@ impl StageName {
             Self::Answer => "answer",
             Self::LookUp => "look_up",
             Self::Decide => "decide",
+            Self::Proxy => "proxy",
+            Self::ShortCircuit => "short_circuit",
             Self::Egress => "egress",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     ops::Range,
     sync::Arc,
 };
@@ -67,6 +68,8 @@ pub enum Part<'n> {
     Port(&'n str),
     /// The `[[fdb]]` of this bridge and address.
     Fdb(&'n str, MacAddr),
+    /// The `[[neigh]]` of this bridge and IP address.
+    Neigh(&'n str, IpAddr),
 }
 
 /// Where a key stands, and what it says there.
@@ -91,6 +94,9 @@ impl Config {
             Part::Port(name) => self.origin.port(self.ports.iter().position(|port| port.full_name() == name)?),
             Part::Fdb(bridge, mac) => {
                 self.origin.fdb(self.fdb.iter().position(|entry| entry.bridge == bridge && entry.mac == mac)?)
+            }
+            Part::Neigh(bridge, ip) => {
+                self.origin.neigh(self.neigh.iter().position(|neigh| neigh.bridge == bridge && neigh.ip == ip)?)
             }
         };
         let place = places.of(key).filter(|_| places.is_written(key))?;

@@ -125,6 +125,10 @@ fn to_port(
     let entry = scene.tables.port(port).ok_or(DropReason::PortRemoved)?;
     let tag = entry.egress_vid(entered.id)?.map(|vid| entered.priority.with_vid(vid));
     departure.exit = Some(Exit::Port { tag, mtu: entry.mtu });
+    // Whoever a decision names is up; a shortcut asks nobody.
+    if !departure.is_answer && !entry.up {
+        return Err(DropReason::PortDown);
+    }
     if !departure.is_answer && vnet.gso.is_none() && exceeds(entry.mtu, &departure.bytes) {
         return Err(DropReason::EgressMtu);
     }

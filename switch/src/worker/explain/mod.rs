@@ -8,6 +8,7 @@
 //! Here are facts; their words, and which line of the configuration they come from, are the control plane's.
 
 mod egress;
+mod looking;
 mod steps;
 
 use std::{
@@ -19,12 +20,13 @@ use weft_vxlan::header::Header;
 
 pub use self::{
     egress::{Departure, Exit, Path},
-    steps::{Learning, Step, Walkthrough},
+    steps::{Learning, Proxied, Step, Walkthrough},
 };
 use super::{
     SharedVteps,
     checks::{admitted, come_out, enter_tunnel, inspect, malformed_inside, on_guard, read_header, untagged},
     snooping::listen,
+    tunnel::Rewritten,
 };
 use crate::{
     bridge::{Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict, admit},
@@ -113,11 +115,11 @@ pub(super) struct Entered<'s> {
 }
 
 impl Entered<'_> {
-    /// The same frame at the address of one host (`mcast_to_unicast`).
-    fn readdressed(&self, host: MacAddr) -> Self {
+    /// The same frame with other addresses.
+    fn rewritten(&self, macs: Rewritten) -> Self {
         let mut bytes = self.bytes.clone();
-        bytes.iter_mut().zip(host.octets()).for_each(|(byte, octet)| *byte = octet);
-        Self { bytes, dst: host, ..*self }
+        macs.write(&mut bytes);
+        Self { bytes, src: macs.src, dst: macs.dst, ..*self }
     }
 }
 
@@ -299,14 +301,12 @@ impl<'s> Explainer<'s> {
             }
             (verdict, _) => (verdict, None),
         };
-        let looked_at = is_looked_at(entered, verdict);
         let step = |passed_over, vteps_passed_over| Step::Decide {
             bridge: id,
             ingress,
             dst,
             verdict,
             passed_over,
-            looked_at,
             vteps_passed_over,
             members_only: members.is_some(),
         };
@@ -317,7 +317,10 @@ impl<'s> Explainer<'s> {
             }
             Verdict::Unicast(to) => {
                 self.walk.steps.push(step(vec![], vec![]));
-                self.depart(entered, to);
+                match to {
+                    Endpoint::Vtep(vtep) => return self.leave_for(entered, learning, vtep),
+                    Endpoint::Port(_) => self.depart(entered, to),
+                }
                 Ok(())
             }
             Verdict::Flood(kind) => {
@@ -336,13 +339,19 @@ impl<'s> Explainer<'s> {
                 };
                 let (passed_over, left_out) = self.left_out(entered, kind, &targets, members);
                 self.walk.steps.push(step(passed_over, left_out));
-                for (to, host) in &targets {
+                let proxied = self.takes_flooded(entered, learning, members, spares);
+                let is_sent = |(to, _): &&(Endpoint, _)| !proxied || matches!(to, Endpoint::Port(_));
+                for (to, host) in targets.iter().filter(is_sent) {
                     match host {
-                        Some(host) => self.depart(&entered.readdressed(*host), *to),
+                        Some(host) => self.depart(&entered.rewritten(Rewritten { dst: *host, src }), *to),
                         None => self.depart(entered, *to),
                     }
                 }
-                if targets.is_empty() { Err(nobody) } else { Ok(()) }
+                match (proxied, targets.is_empty()) {
+                    (true, _) => Err(DropReason::NeighProxied),
+                    (false, true) => Err(nobody),
+                    (false, false) => Ok(()),
+                }
             }
         }
     }
@@ -428,13 +437,6 @@ impl<'s> Explainer<'s> {
     fn depart(&mut self, entered: &Entered<'_>, to: Endpoint) {
         self.walk.steps.push(Step::Egress(egress::depart(self.scene, entered, self.walk.frames, to)));
     }
-}
-
-/// Whether `proxy` or `rsc` may do otherwise with what leaves for VTEPs.
-fn is_looked_at(entered: &Entered<'_>, verdict: Verdict) -> bool {
-    let tunnel = &entered.bridge.tunnel;
-    let may_leave = matches!(verdict, Verdict::Flood(_) | Verdict::Unicast(Endpoint::Vtep(_)));
-    (tunnel.proxy || tunnel.rsc) && may_leave && matches!(entered.ingress, Endpoint::Port(_))
 }
 
 fn taught_by(bridge: &Bridge, src: MacAddr) -> Result<Terms, Learning> {

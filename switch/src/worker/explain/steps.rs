@@ -124,15 +124,54 @@ pub enum Step {
         verdict: Verdict,
         /// Ports of the bridge that a flood leaves out, each with the reason; `None`: its gate is closed.
         passed_over: Vec<(PortId, Option<DropReason>)>,
-        /// What leaves for VTEPs is looked at by the bridge's `proxy` or `rsc`, which is not foreseen.
-        looked_at: bool,
         /// Members of the flood list that a flood leaves out: it came from a VTEP, or they are spared it.
         vteps_passed_over: Vec<VtepId>,
         /// The bridge snoops, and only members and routers of the group get it.
         members_only: bool,
     },
+    /// The bridge's `proxy` looked whether what would leave for VTEPs is a question for a neighbour.
+    Proxy {
+        /// The bridge.
+        bridge: BridgeId,
+        /// Whom it asks for.
+        asked: Option<IpAddr>,
+        /// Who that is.
+        neigh: Option<MacAddr>,
+        /// What becomes of it.
+        proxied: Proxied,
+    },
+    /// The bridge's `rsc` looked whether what would leave for a VTEP is a packet that can go straight to its station.
+    ShortCircuit {
+        /// The bridge.
+        bridge: BridgeId,
+        /// The destination, a router or not.
+        dst: MacAddr,
+        /// Whom the packet is for.
+        ip: Option<IpAddr>,
+        /// Who that is, and where the FDB has it.
+        station: Option<(MacAddr, Option<Endpoint>)>,
+        /// Why the packet ends.
+        result: Result<(), DropReason>,
+    },
     /// A copy left, or did not.
     Egress(Departure),
+}
+
+/// What the proxy of a bridge makes of a frame that would leave for VTEPs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proxied {
+    /// It is no question, and leaves.
+    Passes,
+    /// It is kept, and there is nothing to answer.
+    Kept,
+    /// It is kept, and nobody knows who has the address.
+    Unknown,
+    /// It is kept: the neighbour is behind a port and hears the question itself.
+    HearsItself,
+    /// It is kept, since its options make no sense.
+    Senseless,
+    /// It is kept and answered; or why the answer goes to nobody.
+    Answered(Result<(), DropReason>),
 }
 
 /// What the walk makes of a frame's source.
@@ -186,7 +225,9 @@ impl Walkthrough {
             | Step::Learn { .. }
             | Step::Answer { .. }
             | Step::LookUp { .. }
-            | Step::Decide { .. } => None,
+            | Step::Decide { .. }
+            | Step::Proxy { .. }
+            | Step::ShortCircuit { .. } => None,
         })
     }
 }

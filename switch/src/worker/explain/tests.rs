@@ -26,8 +26,11 @@ const PEERS: [u8; 3] = [2, 3, 4];
 /// Nobody named it.
 const STRANGER: u8 = 9;
 
-/// Whom the random questions are about.
-const NEIGHS: [([u8; 4], MacAddr); 2] = [([10, 0, 0, 1], A), ([10, 0, 0, 2], B)];
+/// Whom the random questions and packets are for, by the last byte of their address: `::` is whom [`udp6`] sends to.
+const NEIGHS: [u8; 2] = [1, 2];
+const NEIGHS6: [u8; 2] = [0, 2];
+/// A station that is seldom heard of.
+const SILENT: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 0x77]);
 const ORIGINS: [Origin; 3] = [Origin::Static, Origin::Sticky, Origin::ExternLearn];
 const STATES: [StpState; 4] = [StpState::Disabled, StpState::Listening, StpState::Learning, StpState::Blocking];
 
@@ -49,6 +52,7 @@ const FORESEEABLE: &[DropReason] = &[
     DropReason::PortState,
     DropReason::Locked,
     DropReason::NeighSuppressed,
+    DropReason::NeighProxied,
     DropReason::EgressMtu,
     DropReason::VxlanTruncated,
     DropReason::VxlanNoVniFlag,
@@ -95,6 +99,10 @@ struct Outcome {
 impl Outcome {
     fn of(walk: &Walkthrough) -> Self {
         let mut outcome = Self { drops_in: walk.dropped.into_iter().collect(), ..Self::default() };
+        outcome.drops_in.extend(walk.steps.iter().filter_map(|step| {
+            let Step::Proxy { proxied: Proxied::Answered(Err(reason)), .. } = step else { return None };
+            Some(*reason)
+        }));
         for departure in walk.departures() {
             match (departure.result, departure.to, departure.exit) {
                 (Err(reason), ..) => outcome.drops_out.push(reason),
@@ -112,6 +120,7 @@ impl Outcome {
     fn sorted(mut self) -> Self {
         self.at_ports.sort();
         self.at_peers.sort();
+        self.drops_in.sort();
         self.drops_out.sort();
         self
     }
@@ -198,8 +207,16 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
         bridge.group_fwd_mask = random.u16(..) & 0xfff8;
         bridge.no_linklocal_learn = random.bool();
         (bridge.answers, bridge.neigh_suppress) = (random.bool(), random.bool());
-        bridge.neighs = NEIGHS.map(|(ip, mac)| (IpAddr::from(ip), Neigh { mac, router: false })).into_iter().collect();
+        let mut neigh = || Neigh { mac: [A, B, C, SILENT][random.usize(..4)], router: random.u8(..4) > 0 };
+        let of_v4 = NEIGHS.map(|last| (IpAddr::from([10, 0, 0, last]), neigh()));
+        let of_v6 = NEIGHS6.map(|last| (IpAddr::from([0, 0, 0, 0, 0, 0, 0, u16::from(last)]), neigh()));
+        bridge.neighs = of_v4.into_iter().chain(of_v6).collect();
         bridge.tunnel.learning = random.u8(..5) > 0;
+        (bridge.tunnel.proxy, bridge.tunnel.rsc) = (random.u8(..3) == 0, random.bool());
+        (bridge.tunnel.l2miss, bridge.tunnel.l3miss) = (random.bool(), random.bool());
+        if random.u8(..4) == 0 {
+            bridge.flood_list.clear();
+        }
         let max_remote = random.bool().then(|| random.usize(..3));
         bridge.limit = Limit { max_learned: random.usize(..4), evict: random.bool(), max_remote };
         if random.u8(..4) == 0 {
@@ -224,6 +241,15 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
     (lab, peers)
 }
 
+/// Who has this IPv6 address? In the name of `src`, and now and then with an option that makes no sense.
+fn solicitation(dst: MacAddr, src: MacAddr, target: u8, makes_sense: bool) -> Vec<u8> {
+    let packet = [0x60, 0, 0, 0, 0, 32, 58, 255];
+    let address = |last| [[0; 15].as_slice(), &[last]].concat();
+    let option = [u8::from(makes_sense); 2];
+    let ends = [&dst.octets()[..], &src.octets(), &[0x86, 0xdd], &packet, &address(1), &address(9)].concat();
+    [&ends[..], &[135, 0, 0, 0, 0, 0, 0, 0], &address(target), &option, &src.octets()].concat()
+}
+
 fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
     let groups =
         [MacAddr::BROADCAST, MacAddr::new([1, 0, 0x5e, 0, 0, 1]), MacAddr::new([1, 0x80, 0xc2, 0, 0, random.u8(..17)])];
@@ -235,7 +261,8 @@ fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
         _ => stations[random.usize(..4)],
     };
     let len = [20, 500, 1150, 1210, 1330, 1345, 1360, 1490, 1520, 1600][random.usize(..10)];
-    let mut bytes = match random.u8(..4) {
+    let mut bytes = match random.u8(..7) {
+        4 => solicitation(dst, src, random.u8(..4), random.u8(..8) > 0),
         3 => {
             let ip = |random: &mut fastrand::Rng| [10, 0, 0, random.u8(1..4)];
             let (from, to) = (ip(random), ip(random));
@@ -244,7 +271,7 @@ fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
             [&ends[..], &fixed, &src.octets(), &from, &[0; 6], &to].concat()
         }
         0 => frame(dst, src, len),
-        1 => udp4(dst, src, random.u8(..), len),
+        1 | 5 => udp4(dst, src, random.u8(..), len),
         _ => udp6(dst, src, random.u8(..), len),
     };
     if random.bool() {
@@ -272,7 +299,8 @@ fn random_payload(random: &mut fastrand::Rng) -> Vec<u8> {
 #[test]
 fn what_is_explained_is_what_happens() {
     let mut reasons = BTreeSet::new();
-    for seed in 0..150 {
+    let mut looks = BTreeSet::new();
+    for seed in 0..250 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut lab, mut peers) = random_lab(&mut random);
         let has_overlay = !peers.is_empty();
@@ -297,12 +325,38 @@ fn what_is_explained_is_what_happens() {
             let expected = Outcome::of(&walk);
             assert_eq!(expected, happened(&mut lab, &mut peers, &before), "seed {seed}, round {round}: {walk:#?}");
             learned_as_foreseen(&lab, &walk);
+            looks.extend(walk.steps.iter().filter_map(look));
             reasons.extend(expected.drops_in.iter().chain(&expected.drops_out).map(|reason| reason.name()));
         }
     }
     for reason in FORESEEABLE {
         assert!(reasons.contains(reason.name()), "{} was never met: {reasons:?}", reason.name());
     }
+    assert_eq!(looks.len(), 13, "{looks:?}");
+}
+
+/// What `proxy` or `rsc` made of a frame, in a word.
+fn look(step: &Step) -> Option<&'static str> {
+    if let Step::Proxy { proxied, .. } = step {
+        return Some(match proxied {
+            Proxied::Passes => "passes",
+            Proxied::Kept => "kept",
+            Proxied::Unknown => "unknown",
+            Proxied::HearsItself => "hears itself",
+            Proxied::Senseless => "senseless",
+            Proxied::Answered(Ok(())) => "answered",
+            Proxied::Answered(Err(_)) => "answered to nobody",
+        });
+    }
+    let Step::ShortCircuit { ip, station, result, .. } = step else { return None };
+    Some(match (ip, station, result) {
+        (_, _, Err(_)) => "routed to nobody",
+        (None, ..) => "straight",
+        (Some(_), None, _) => "routed by nobody",
+        (Some(_), Some((_, Some(Endpoint::Port(_)))), _) => "routed to a port",
+        (Some(_), Some((_, Some(Endpoint::Vtep(_)))), _) => "routed to a VTEP",
+        (Some(_), Some((_, None)), _) => "routed to all",
+    })
 }
 
 fn learned_as_foreseen(lab: &Lab, walk: &Walkthrough) {

@@ -1,6 +1,6 @@
 //! Which line of the configuration decided, or which default.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::narrator::Narrator;
 use crate::{
@@ -35,6 +35,7 @@ impl Narrator<'_> {
             Part::Bridge(name) => format!("bridge {name}"),
             Part::Port(name) => format!("port {name}"),
             Part::Fdb(bridge, mac) => format!("fdb {bridge} {mac}"),
+            Part::Neigh(bridge, ip) => format!("neigh {bridge} {ip}"),
         };
         Decider { part, key: key.to_owned(), value, file, line }
     }
@@ -107,6 +108,22 @@ impl Narrator<'_> {
             config.extend(on.map(|(key, is_on)| self.decider(Part::Port(&name), key, is_on)));
         }
         config
+    }
+
+    /// Whether a bridge answers for VTEPs.
+    pub(super) fn proxy(&self, bridge: &str) -> Option<Decider> {
+        self.of_bridge(bridge, "proxy", |bridge| bridge.proxy.to_string())
+    }
+
+    /// Whether it sends packets to routers straight to their stations.
+    pub(super) fn rsc(&self, bridge: &str) -> Option<Decider> {
+        self.of_bridge(bridge, "rsc", |bridge| bridge.rsc.to_string())
+    }
+
+    /// Who has an IP address.
+    pub(super) fn neighbour(&self, bridge: &str, ip: IpAddr) -> Option<Decider> {
+        let neigh = self.config.neigh.iter().find(|neigh| neigh.bridge == bridge && neigh.ip == ip)?;
+        Some(self.decider(Part::Neigh(bridge, ip), "mac", quoted(neigh.mac)))
     }
 
     /// How far a port takes part in forwarding.

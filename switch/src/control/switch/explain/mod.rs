@@ -1,9 +1,10 @@
 //! `weft explain`: a frame's way through the running switch, in words, without sending it.
 //!
-//! [`worker::explain`](crate::worker::explain) walks; [`narrator`], [`stages`] and [`onward`] find the words, [`deciders`] the lines of the
+//! [`worker::explain`](crate::worker::explain) walks; [`narrator`], [`stages`], [`onward`] and [`looking`] find the words, [`deciders`] the lines of the
 //! configuration. The kernel is asked which way each VTEP would be reached, since it is the kernel that would refuse.
 
 mod deciders;
+mod looking;
 mod narrator;
 mod onward;
 mod stages;

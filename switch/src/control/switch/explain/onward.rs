@@ -68,7 +68,6 @@ impl Narrator<'_> {
         ingress: Endpoint,
         dst: MacAddr,
         verdict: Verdict,
-        looked_at: bool,
         PassedOver { ports: passed_over, vteps: vteps_passed_over, members_only }: PassedOver<'_>,
     ) -> Telling {
         let ingress_port = match ingress {
@@ -121,12 +120,6 @@ impl Narrator<'_> {
                 ("drop", format!("{dst}: {}", reason.explanation()), Some(reason))
             }
         };
-        if looked_at {
-            let name = (self.bridge_name)(bridge);
-            notes.push(format!(
-                "what leaves for VTEPs is looked at by proxy or rsc of bridge {name}; that is not foreseen"
-            ));
-        }
         let kind = match verdict {
             Verdict::Flood(kind) => Some(kind_name(kind)),
             Verdict::Unicast(_) | Verdict::Drop(_) => None,
@@ -147,7 +140,6 @@ impl Narrator<'_> {
             ("verdict", json!(word)),
             ("flood", json!(kind)),
             ("passed_over", skipped_ports.collect()),
-            ("looked_at", json!(looked_at)),
         ])
     }
 

@@ -154,15 +154,17 @@ impl Narrator<'_> {
             Step::Learn { bridge, src, at, learning } => self.learn(*bridge, *src, *at, *learning),
             Step::LookUp { bridge, dst, entry } => self.look_up(*bridge, *dst, entry.as_ref()),
             Step::Answer { bridge, answered, spares } => self.answer(*bridge, *answered, *spares),
-            Step::Decide { bridge, ingress, dst, verdict, passed_over, looked_at, vteps_passed_over, members_only } => {
-                self.decide(
+            Step::Decide { bridge, ingress, dst, verdict, passed_over, vteps_passed_over, members_only } => self
+                .decide(
                     *bridge,
                     *ingress,
                     *dst,
                     *verdict,
-                    *looked_at,
                     PassedOver { ports: passed_over, vteps: vteps_passed_over, members_only: *members_only },
-                )
+                ),
+            Step::Proxy { bridge, asked, neigh, proxied } => self.proxied(*bridge, *asked, *neigh, *proxied),
+            Step::ShortCircuit { bridge, dst, ip, station, result } => {
+                self.short_circuit(*bridge, *dst, *ip, *station, *result)
             }
             Step::Egress(departure) => self.egress(departure),
         }

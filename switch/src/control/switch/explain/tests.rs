@@ -17,7 +17,7 @@ use crate::{
     wire::{MacAddr, Tag, ethernet},
     worker::{
         SharedVteps,
-        explain::{Departure, Exit, Learning, Step},
+        explain::{Departure, Exit, Learning, Proxied, Step},
     },
 };
 
@@ -30,6 +30,7 @@ name = "blue"
 vni = 42
 remotes = ["192.0.2.2"]
 fdb_max_learned = 2
+proxy = true
 
 [[port]]
 name = "p0"
@@ -46,6 +47,11 @@ bcast_flood = false
 bridge = "blue"
 mac = "02:00:00:00:00:09"
 vtep = "192.0.2.2"
+
+[[neigh]]
+bridge = "blue"
+ip = "10.0.0.2"
+mac = "02:00:00:00:00:09"
 "#;
 
 const BLUE: BridgeId = BridgeId(0);
@@ -98,10 +104,23 @@ fn decide(verdict: Verdict, passed_over: Vec<(PortId, Option<DropReason>)>) -> S
         dst: NINE,
         verdict,
         passed_over,
-        looked_at: false,
         vteps_passed_over,
         members_only: false,
     }
+}
+
+fn host(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+/// Of the neighbours 10.0.0.2 alone is named.
+fn proxy(asked: Option<u8>, proxied: Proxied) -> Step {
+    let neigh = asked.filter(|last| *last == 2).map(|_| NINE);
+    Step::Proxy { bridge: BLUE, asked: asked.map(host), neigh, proxied }
+}
+
+fn short_circuit(ip: Option<u8>, station: Option<(MacAddr, Option<Endpoint>)>, result: Result<(), DropReason>) -> Step {
+    Step::ShortCircuit { bridge: BLUE, dst: A, ip: ip.map(host), station, result }
 }
 
 fn tunnel(vtep: Result<VtepId, DropReason>, named: bool) -> Step {
@@ -139,28 +158,45 @@ fn to_vtep(path: Path, dont_fragment: bool, result: Result<(), DropReason>) -> S
 #[test]
 fn the_line_that_decided_is_named_and_a_default_is_said_to_be_one() {
     let classified = stage(Step::Classify { port: P1, tag: Some(Tag(10)), bridge: Ok((BLUE, Some(Tag(10)))) });
-    assert_eq!(lines(&classified.config), ["18 trunk.10"]);
+    assert_eq!(lines(&classified.config), ["19 trunk.10"]);
     assert_eq!(classified.text, "VLAN 10 of the trunk is bridge blue; the tag is taken off");
     let refused = stage(Step::Classify { port: P1, tag: Some(Tag(11)), bridge: Err(DropReason::VlanNotMember) });
-    assert_eq!(lines(&refused.config), ["18 trunk"]);
+    assert_eq!(lines(&refused.config), ["19 trunk"]);
     assert_eq!((refused.outcome, refused.reason.as_deref()), (Outcome::Drop, Some("vlan_not_member")));
     assert_eq!(refused.text, "VLAN 11 is none of the trunk's, which are 10");
     let untagged = stage(Step::Classify { port: P1, tag: None, bridge: Err(DropReason::VlanUntagged) });
     assert_eq!(lines(&untagged.config), ["- native"]);
 
-    assert_eq!(lines(&learn(Learning::PortOff).config), ["14 learning"]);
+    assert_eq!(lines(&learn(Learning::PortOff).config), ["15 learning"]);
     assert_eq!(lines(&learn(Learning::Foreseen(Learned::Full)).config), ["9 fdb_max_learned", "- fdb_full"]);
     assert_eq!(lines(&learn(Learning::Foreseen(Learned::Sticky)).config), ["- sticky"]);
-    assert_eq!(lines(&learn(Learning::Foreseen(Learned::StaticAtOtherVtep)).config), ["25 vtep"]);
+    assert_eq!(lines(&learn(Learning::Foreseen(Learned::StaticAtOtherVtep)).config), ["26 vtep"]);
     assert_eq!(lines(&learn(Learning::BridgeOff).config), ["- ageing"]);
 
     assert_eq!(lines(&stage(tunnel(Ok(PEER), true)).config), ["7 vni", "8 remotes"]);
     assert_eq!(lines(&stage(tunnel(Err(DropReason::VtepUnknown), false)).config), ["7 vni", "- peers"]);
     // What the profile says is said by its line.
     assert_eq!(lines(&stage(tunnel(Err(DropReason::VxlanReservedBits), true)).config), ["3 profile"]);
-    assert_eq!(lines(&stage(to_port(None, Err(DropReason::EgressMtu))).config), ["19 mtu"]);
-    assert_eq!(lines(&stage(to_port(Some(Tag(10)), Ok(()))).config), ["18 trunk.10"]);
+    assert_eq!(lines(&stage(to_port(None, Err(DropReason::EgressMtu))).config), ["20 mtu"]);
+    assert_eq!(lines(&stage(to_port(Some(Tag(10)), Ok(()))).config), ["19 trunk.10"]);
     assert_eq!(lines(&stage(to_vtep(Path::Mtu(1500), true, Err(DropReason::UnderlayMtu))).config), ["- df"]);
+}
+
+#[test]
+fn whom_a_bridge_answers_for_is_named_with_the_line_that_says_so() {
+    let answered = stage(proxy(Some(2), Proxied::Answered(Ok(()))));
+    assert_eq!(answered.text, "asks for 10.0.0.2, which is 02:00:00:00:00:09: answered here, it does not leave");
+    assert_eq!((answered.outcome, answered.reason.as_deref()), (Outcome::Drop, Some("neigh_proxied")));
+    assert_eq!(lines(&answered.config), ["10 proxy", "31 mac"]);
+    assert_eq!(answered.config[1].part, "neigh blue 10.0.0.2");
+    let passes = stage(proxy(None, Proxied::Passes));
+    assert_eq!((passes.outcome, passes.fields["asked"].is_null()), (Outcome::Pass, true));
+
+    let routed = stage(short_circuit(Some(2), Some((NINE, Some(Endpoint::Vtep(PEER)))), Ok(())));
+    let expected = "a packet to a router, for 10.0.0.2: straight to 02:00:00:00:00:09 at VTEP 192.0.2.2, as if from \
+                    02:00:00:00:00:01";
+    assert_eq!(routed.text, expected);
+    assert_eq!(lines(&routed.config), ["- rsc", "31 mac"]);
 }
 
 #[test]
@@ -176,7 +212,7 @@ fn who_gets_no_copy_is_named_with_the_line_that_says_so() {
             "not to VTEP 192.0.2.2: never from VTEP to VTEP (split horizon)"
         ]
     );
-    assert_eq!(lines(&flood.config), ["- hairpin", "20 bcast_flood"]);
+    assert_eq!(lines(&flood.config), ["- hairpin", "21 bcast_flood"]);
 }
 
 #[test]
@@ -263,6 +299,18 @@ fn every_step() -> Vec<Step> {
         decide(Verdict::Unicast(Endpoint::Vtep(PEER)), vec![]),
         decide(Verdict::Drop(DropReason::SameEndpoint), vec![]),
         decide(Verdict::Flood(FloodKind::UnknownUnicast), vec![(P1, Some(DropReason::Isolated))]),
+        proxy(None, Proxied::Passes),
+        proxy(None, Proxied::Kept),
+        proxy(Some(9), Proxied::Unknown),
+        proxy(Some(2), Proxied::HearsItself),
+        proxy(Some(2), Proxied::Senseless),
+        proxy(Some(2), Proxied::Answered(Ok(()))),
+        proxy(Some(2), Proxied::Answered(Err(DropReason::PortDown))),
+        short_circuit(None, None, Ok(())),
+        short_circuit(Some(9), None, Ok(())),
+        short_circuit(Some(2), Some((NINE, Some(Endpoint::Port(P1)))), Ok(())),
+        short_circuit(Some(2), Some((NINE, None)), Ok(())),
+        short_circuit(Some(2), Some((NINE, None)), Err(DropReason::NoFloodTarget)),
         to_port(None, Ok(())),
         to_vtep(Path::Unreachable, true, Err(DropReason::UnderlayUnreachable)),
     ];
