@@ -90,7 +90,9 @@ impl Tables {
                 return nothing;
             }
             let is_reverse = matches!(arp.operation, arp::REVERSE_REQUEST | arp::REVERSE_REPLY);
-            if !is_reverse && (arp.sender_ip.octets()[0] == 0 || arp.sender_ip == arp.target_ip) {
+            // A probe (RFC 5227 section 2.1.1), whose sender has no address yet, is a question like any other: Linux kept it
+            // off those that are spared until 7.2, and so hid duplicates from whoever looked for them.
+            if !is_reverse && arp.sender_ip == arp.target_ip {
                 return spared;
             }
         }
@@ -125,7 +127,7 @@ impl Tables {
             Kind::Solicitation if is_unicast(frame) => return nothing,
             Kind::Solicitation => {}
         }
-        if neighbour.source.is_unspecified() || neighbour.source == neighbour.destination {
+        if neighbour.source == neighbour.destination {
             return spared;
         }
         let Some(neigh) = bridge.neighs.get(IpAddr::V6(neighbour.target)) else { return nothing };
@@ -242,17 +244,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_unasked_and_probes_are_kept_off_suppressing_ports() {
+    fn what_is_said_unasked_is_kept_off_suppressing_ports() {
         let (tables, bridge) = tables(suppress_at_1);
         let spares = |frame: &[u8]| tables.suppress(&bridge, P0, frame, |_| Some(P1));
         let only_spared = Suppression { answer: None, spares: true };
         assert_eq!(spares(&arp(1, [0xff; 6], [10, 0, 0, 2], [10, 0, 0, 2])), only_spared, "gratuitous");
         assert_eq!(spares(&arp(2, [0xff; 6], [10, 0, 0, 2], [10, 0, 0, 2])), only_spared, "gratuitous reply");
-        assert_eq!(spares(&arp(1, [0xff; 6], [0; 4], [10, 0, 0, 2])), only_spared, "probe");
         assert_eq!(spares(&nd(136, 0, "fd00::1")), only_spared, "unsolicited advertisement");
-        assert_eq!(spares(&nd(135, 0, "::")), only_spared, "duplicate address detection");
         assert_eq!(spares(&nd(136, 0x40, "fd00::1")), Suppression::default(), "an answer");
         assert_eq!(spares(&arp(3, [0xff; 6], [0; 4], [10, 0, 0, 2])), Suppression::default(), "reverse ARP");
+    }
+
+    #[test]
+    fn who_looks_for_duplicates_is_answered_like_anybody_else() {
+        let (tables, bridge) = tables(suppress_at_1);
+        for frame in [arp(1, [0xff; 6], [0; 4], [10, 0, 0, 2]), nd(135, 0, "::")] {
+            let done = tables.suppress(&bridge, P0, &frame, |_| Some(P1));
+            assert!(done.answer.is_some() && done.spares, "{done:?}");
+            assert_eq!(tables.suppress(&bridge, P0, &frame, |_| None), Suppression::default(), "nobody is known");
+        }
     }
 
     #[test]

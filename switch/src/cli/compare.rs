@@ -18,7 +18,7 @@ use crate::{
         Comparison, Outcome,
         case::Case,
         catalogue::{About, cases},
-        random, replay,
+        kernel_release, random, replay,
         report::{CaseResult, Results, Summary, conformance, text},
         shrink::shrink,
         statement::Cite,
@@ -126,7 +126,7 @@ fn compare(about: About, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let code = if summary.differs > 0 { ExitCode::from(NOT_SO) } else { ExitCode::SUCCESS };
     if args.json {
         let against = comparison.reference().to_owned();
-        output::print_json(&Results { kernel: kernel(), against, seed: random, summary, cases: results })?;
+        output::print_json(&Results { kernel: kernel_release(), against, seed: random, summary, cases: results })?;
     } else {
         output::print(&format!("\n{}", summary.text(started.elapsed().as_secs_f64())))?;
         if !summary.not_run.is_empty() {
@@ -221,9 +221,4 @@ fn report(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
 fn progress(count: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {msg}");
     ProgressBar::new(count as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }

@@ -40,6 +40,9 @@ pub struct Case {
     /// The ruling by which weft differs here on purpose ([`super::ruling`]); `None`: both sides must do the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ruling: Option<String>,
+    /// The change before which the kernel did otherwise than weft does ([`super::older`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
     /// The scene.
     pub setup: Setup,
     /// What is done.
@@ -272,7 +275,7 @@ impl Case {
     /// A case of a local bridge without any options.
     pub fn new(name: &str) -> Self {
         let (group, setup) = (String::new(), Setup::default());
-        Self { name: name.into(), group, cites: vec![], ruling: None, setup, steps: vec![] }
+        Self { name: name.into(), group, cites: vec![], ruling: None, changed: None, setup, steps: vec![] }
     }
 
     /// It tests a numbered statement.
@@ -293,6 +296,13 @@ impl Case {
     #[must_use]
     pub fn source(mut self, text: &str) -> Self {
         self.cites.push(Cite::Text(text.into()));
+        self
+    }
+
+    /// The kernel did otherwise before this change.
+    #[must_use]
+    pub fn changed(mut self, id: &str) -> Self {
+        self.changed = Some(id.into());
         self
     }
 

@@ -9,14 +9,15 @@
 //! Cases come from the [`catalogue`], where each has a name and cites what it tests; from [`random`] sequences of a seed, which
 //! are [made as short as possible](shrink) when they show a difference; and from [files](replay).
 //!
-//! [`statement`] lists what the kernel does and weft is to match, [`ruling`] where weft differs on purpose, [`option`] what
-//! options there are. To add a case, write it into a file of [`catalogue`]; to give cases a new option, add its row to
+//! [`statement`] lists what the kernel does and weft is to match, [`ruling`] where weft differs on purpose, [`older`] what older
+//! kernels did, [`option`] what options there are. To add a case, write it into a file of [`catalogue`]; to give cases a new option, add its row to
 //! [`option`]. `docs/compare.md` is for users.
 
 pub mod case;
 pub mod catalogue;
 pub mod frame;
 pub mod observe;
+pub mod older;
 pub mod option;
 pub mod random;
 pub mod replay;
@@ -28,13 +29,14 @@ pub mod verdict;
 pub mod world;
 
 use std::{
-    process, thread,
+    fs, process, thread,
     time::{Duration, Instant},
 };
 
 use self::{
     case::{Case, Step},
     observe::Observation,
+    older::Version,
     verdict::{Verdict, judge},
     world::{CompareError, World, kernel::KernelWorld, userspace::WeftWorld},
 };
@@ -47,6 +49,8 @@ pub const PREFIX: &str = "weft-compare";
 pub struct Comparison {
     reference: Box<dyn World>,
     weft: Box<dyn World>,
+    /// The reference's version, if it is a kernel.
+    kernel: Option<Version>,
     // Last, so that it is dropped last: both have sockets in its namespaces.
     _lab: Lab,
 }
@@ -75,12 +79,12 @@ impl Comparison {
         let lab = begin()?;
         let reference = Box::new(KernelWorld::new(&lab)?);
         let weft = Box::new(WeftWorld::new(&lab)?);
-        Ok(Self { reference, weft, _lab: lab })
+        Ok(Self { reference, weft, kernel: Version::of(&kernel_release()), _lab: lab })
     }
 
     /// Puts other worlds in the places of both, for tests of the comparison itself.
     pub fn of(reference: Box<dyn World>, weft: Box<dyn World>) -> Self {
-        Self { reference, weft, _lab: Lab::new(PREFIX) }
+        Self { reference, weft, kernel: None, _lab: Lab::new(PREFIX) }
     }
 
     /// The name of the side that weft is compared with.
@@ -104,7 +108,7 @@ impl Comparison {
         };
         match self.observe(case) {
             Ok((reference, weft)) => {
-                let verdict = judge(case, &reference, &weft);
+                let verdict = judge(case, &reference, &weft, self.kernel);
                 Ok(outcome(verdict, Some(reference), Some(weft)))
             }
             Err(CompareError::Lacks(why)) => Ok(outcome(Verdict::NotRun(why), None, None)),
@@ -137,6 +141,12 @@ impl Comparison {
         other.counters.retain(|name, _| one.counters.contains_key(name));
         Ok((one, other))
     }
+}
+
+/// The running kernel's release, as `uname -r` says it.
+pub fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 /// An empty lab, and this thread on one CPU: which one depends on the process, so that several comparisons share a machine.

@@ -32,6 +32,11 @@ pub fn text(outcome: &Outcome, reference: &str) -> String {
             let _ = write!(text, "\n          {question}: the kernel: {kernel}; weft: {weft},");
             let _ = write!(text, "\n          for {}. The kernel's way: {}", ruling.reason, ruling.setting);
         }
+        Verdict::Older(change, _) => {
+            let (question, before, since_then) = (change.question, change.before, change.since_then);
+            let _ = write!(text, "\n          {question}: {before};");
+            let _ = write!(text, "\n          since Linux {} it {since_then} (commit {})", change.since, change.commit);
+        }
         Verdict::NoLonger(ruling) => {
             let _ = write!(text, "\n          the ruling {} says that both differ here, and they do not", ruling.id);
         }
@@ -106,6 +111,9 @@ pub struct Summary {
     pub same: usize,
     /// They differ as a ruling says.
     pub intended: usize,
+    /// They differ as the kernel did before a change that this one does not have.
+    #[serde(default)]
+    pub older: usize,
     /// They differ, and nobody knows why.
     pub differs: usize,
     /// Not run, by the reason.
@@ -119,6 +127,7 @@ impl Summary {
         match &outcome.verdict {
             Verdict::Same => self.same += 1,
             Verdict::Intended(..) => self.intended += 1,
+            Verdict::Older(..) => self.older += 1,
             Verdict::Differs(_) | Verdict::NoLonger(_) => self.differs += 1,
             Verdict::NotRun(why) => return *self.not_run.entry(why.clone()).or_default() += 1,
         }
@@ -128,10 +137,10 @@ impl Summary {
     /// In a line, and one more for each reason why something was not run.
     pub fn text(&self, seconds: f64) -> String {
         let not_run: usize = self.not_run.values().sum();
-        let Self { cases, steps, same, intended, differs, .. } = self;
+        let Self { cases, steps, same, intended, older, differs, .. } = self;
         let mut text = format!(
-            "{cases} cases, {steps} steps in {seconds:.1} s: {same} same, {intended} intended, {differs} differ, \
-             {not_run} not run"
+            "{cases} cases, {steps} steps in {seconds:.1} s: {same} same, {intended} intended, {older} older, \
+             {differs} differ, {not_run} not run"
         );
         for (why, count) in &self.not_run {
             let _ = write!(text, "\n  {count} not run: {why}");
@@ -164,9 +173,9 @@ pub struct CaseResult {
     pub group: String,
     /// What it tests.
     pub cites: Vec<Cite>,
-    /// `same`, `differs`, `intended` or `not run`.
+    /// `same`, `differs`, `intended`, `older` or `not run`.
     pub verdict: String,
-    /// The ruling, or why it was not run.
+    /// The ruling, the change, or why it was not run.
     pub reason: Option<String>,
     /// What differs.
     pub differences: serde_json::Value,
@@ -185,6 +194,7 @@ impl CaseResult {
             verdict: outcome.verdict.word().into(),
             reason: match &outcome.verdict {
                 Verdict::Intended(ruling, _) | Verdict::NoLonger(ruling) => Some(ruling.id.into()),
+                Verdict::Older(change, _) => Some(change.id.into()),
                 Verdict::NotRun(why) => Some(why.clone()),
                 Verdict::Same | Verdict::Differs(_) => None,
             },

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     case::{Bytes, Case},
     observe::{Entry, Frames, Observation, comparable},
+    older::{self, Change, Version},
     ruling::{self, Ruling},
 };
 
@@ -17,6 +18,8 @@ pub enum Verdict {
     Same,
     /// They differ as a ruling says.
     Intended(&'static Ruling, Vec<Difference>),
+    /// They differ as the kernel did before a change that the running one does not have yet.
+    Older(&'static Change, Vec<Difference>),
     /// They differ, and nobody said that they should.
     Differs(Vec<Difference>),
     /// A ruling says that they differ, and they don't.
@@ -73,6 +76,7 @@ impl Verdict {
         match self {
             Self::Same => "same",
             Self::Intended(..) => "intended",
+            Self::Older(..) => "older",
             Self::Differs(_) | Self::NoLonger(_) => "differs",
             Self::NotRun(_) => "not run",
         }
@@ -86,21 +90,26 @@ impl Verdict {
     /// What differs.
     pub fn differences(&self) -> &[Difference] {
         match self {
-            Self::Intended(_, differences) | Self::Differs(differences) => differences,
+            Self::Intended(_, differences) | Self::Older(_, differences) | Self::Differs(differences) => differences,
             Self::Same | Self::NoLonger(_) | Self::NotRun(_) => &[],
         }
     }
 }
 
-/// Compares what was seen of a case.
-pub fn judge(case: &Case, reference: &Observation, weft: &Observation) -> Verdict {
+/// Compares what was seen of a case. `kernel` is the reference's version, if the reference is a kernel.
+pub fn judge(case: &Case, reference: &Observation, weft: &Observation, kernel: Option<Version>) -> Verdict {
     let differences = differences(case, reference, weft);
-    let ruling = case.ruling.as_deref().and_then(ruling::find);
-    match ruling {
+    let is_said = |explains: fn(&Case, &Difference) -> bool| {
+        !differences.is_empty() && differences.iter().all(|difference| explains(case, difference))
+    };
+    let change = case.changed.as_deref().and_then(older::find);
+    let change = change.filter(|change| kernel.is_some_and(|kernel| kernel < change.since) && is_said(change.explains));
+    if let Some(change) = change {
+        return Verdict::Older(change, differences);
+    }
+    match case.ruling.as_deref().and_then(ruling::find) {
         Some(ruling) if differences.is_empty() => Verdict::NoLonger(ruling),
-        Some(ruling) if differences.iter().all(|difference| (ruling.explains)(case, difference)) => {
-            Verdict::Intended(ruling, differences)
-        }
+        Some(ruling) if is_said(ruling.explains) => Verdict::Intended(ruling, differences),
         None if differences.is_empty() => Verdict::Same,
         Some(_) | None => Verdict::Differs(differences),
     }
@@ -155,7 +164,7 @@ mod tests {
     use super::*;
     use crate::compare::{
         case::{At, Kind},
-        frame::{frame, station},
+        frame::{arp_request, frame, station},
         observe::Seen,
     };
 
@@ -167,6 +176,10 @@ mod tests {
 
     fn case() -> Case {
         Case::new("x").send(1, frame(station(2), station(1)))
+    }
+
+    fn judge(case: &Case, reference: &Observation, weft: &Observation) -> Verdict {
+        super::judge(case, reference, weft, Version::of("6.18.44"))
     }
 
     #[test]
@@ -195,5 +208,25 @@ mod tests {
         let one = seen(1, &[b"a"]);
         assert!(judge(&case().ruling("fdb_full"), &one, &one).is_bad());
         assert!(judge(&case().ruling("fdb_full"), &one, &seen(1, &[b"c"])).is_bad(), "nor does it explain everything");
+    }
+
+    #[test]
+    fn an_older_kernel_may_do_as_it_did_and_nothing_else() {
+        let mut question = arp_request(station(1), [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        question[..6].copy_from_slice(&station(2).octets());
+        let case = Case::new("x").changed("unicast_question").send(1, question);
+        let (answered, passed) = (seen(1, &[b"answer"]), seen(1, &[]));
+        let on = |kernel: &str| super::judge(&case, &answered, &passed, Version::of(kernel));
+        assert!(matches!(on("6.1.192"), Verdict::Older(change, _) if change.id == "unicast_question"));
+        assert!(on("6.16.0").is_bad(), "it has the change");
+        assert!(super::judge(&case, &answered, &passed, None).is_bad(), "it is no kernel");
+        assert_eq!(
+            super::judge(&case, &passed, &passed, Version::of("6.1")),
+            Verdict::Same,
+            "the change was taken over"
+        );
+        assert!(super::judge(&case, &passed, &answered, Version::of("6.1")).is_bad(), "the other way round");
+        let elsewhere = seen(2, &[b"answer"]);
+        assert!(super::judge(&case, &elsewhere, &passed, Version::of("6.1")).is_bad(), "something else");
     }
 }

@@ -78,6 +78,7 @@ mod tests {
     use super::*;
     use crate::compare::{
         case::Step,
+        older,
         option::{self, Part},
         ruling,
         statement::{Cite, ROWS, STATEMENTS},
@@ -104,6 +105,8 @@ mod tests {
             }
             let ruled = case.ruling.as_deref().is_none_or(|id| ruling::find(id).is_some());
             assert!(ruled, "{} names no ruling: {:?}", case.name, case.ruling);
+            let changed = case.changed.as_deref().is_none_or(|id| older::find(id).is_some());
+            assert!(changed, "{} names no change: {:?}", case.name, case.changed);
         }
     }
 

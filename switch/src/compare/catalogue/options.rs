@@ -293,13 +293,16 @@ fn suppression() -> Vec<Case> {
     vec![
         spared("who asks behind the port that is spared is not answered").send(2, arp_request(b, TO, FROM)),
         spared("a question for oneself").send(2, arp_request(b, TO, TO)),
-        spared("a probe, with no sender's address").send(1, arp_request(a, NOBODY, TO)),
+        spared("a probe, with no sender's address").changed("probe").send(1, arp_request(a, NOBODY, TO)),
+        spared("a probe for an address that nobody is known to have")
+            .changed("probe")
+            .send(1, arp_request(a, NOBODY, Ipv4Addr::new(10, 0, 0, 7))),
         spared("an answer that nobody asked for").send(1, arp(2, (a, FROM), (MacAddr::BROADCAST, FROM))),
         spared("an answer to somebody").send(1, arp(2, (a, FROM), (b, TO))),
         spared("a reverse question").send(1, arp(3, (a, FROM), (b, TO))),
         spared("a question that is cut off").send(1, arp_request(a, FROM, TO)[..40].to_vec()),
         spared("a question in a tag").ruling("tagged_question").send(1, tagged(&arp_request(a, FROM, TO), DOT1Q, 5)),
-        spared("a question that is no broadcast").send(1, {
+        spared("a question that is no broadcast").changed("unicast_question").send(1, {
             let mut asked = arp_request(a, FROM, TO);
             asked[..6].copy_from_slice(&b.octets());
             asked
