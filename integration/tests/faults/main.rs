@@ -45,7 +45,11 @@ fn main() -> ExitCode {
         ("mutated_datagrams_of_the_underlay_harm_nobody", needs, floods::mutated_datagrams),
         ("running_out_of_descriptors_closes_no_port", prlimit, ends::no_descriptors_later),
         ("an_underlay_that_takes_no_more_drops_by_name_and_costs_nothing", tc, underlay::full_send_buffer),
-        ("what_a_queueing_discipline_drops_is_sent_and_the_kernels_to_count", tc, underlay::full_queueing_discipline),
+        (
+            "what_a_queueing_discipline_drops_has_its_name_and_the_kernel_counts_it_too",
+            tc,
+            underlay::full_queueing_discipline,
+        ),
         ("a_kernel_that_refuses_runs_is_told_of_once_and_gets_datagrams", python, underlay::refused_runs),
     ]);
     // What carries nothing.

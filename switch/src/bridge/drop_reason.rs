@@ -126,7 +126,7 @@ drop_reasons! {
     UnderlayMtu = "underlay_mtu",
     /// the kernel knows no way to the VTEP
     UnderlayUnreachable = "underlay_unreachable",
-    /// the underlay socket's queue is full
+    /// the underlay socket's queue is full, or a queueing discipline behind it
     UnderlayQueueFull = "underlay_queue_full",
     /// the kernel refused the datagram
     UnderlayRefused = "underlay_refused",

@@ -5,6 +5,7 @@
 //! [`simd`] is no system call, but unsafe as well.
 
 pub mod affinity;
+pub(crate) mod error_queue;
 pub mod interface;
 mod memory;
 pub mod netns;

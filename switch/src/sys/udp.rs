@@ -265,7 +265,7 @@ const UDP_NO_CHECK6_RX: libc::c_int = 102;
 /// `include/uapi/linux/sock_diag.h`
 const SK_MEMINFO_VARS: usize = 9;
 
-fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<(), Errno> {
+pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<(), Errno> {
     // SAFETY: the value is an int that outlives the call, with the size of an int.
     let result = unsafe {
         libc::setsockopt(
@@ -279,13 +279,13 @@ fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Resu
     if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
-fn last_error() -> Errno {
+pub(super) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
-const EMPTY_HEADER: libc::mmsghdr = {
+pub(super) const EMPTY_HEADER: libc::mmsghdr = {
     // SAFETY: integers and pointers, for all of which zero is a value.
     unsafe { mem::zeroed() }
 };
@@ -293,7 +293,7 @@ const EMPTY_HEADER: libc::mmsghdr = {
 /// A `sockaddr_in` or `sockaddr_in6`.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Address([u8; 28]);
+pub(super) struct Address(pub(super) [u8; 28]);
 
 impl Address {
     /// Returns the length of the `sockaddr`.
@@ -315,6 +315,13 @@ impl Address {
         }
     }
 
+    /// `None`: it is of neither family.
+    pub(super) fn socket_address(&self) -> Option<SocketAddr> {
+        let family = i32::from(u16::from_ne_bytes([self.0[0], self.0[1]]));
+        let port = u16::from_be_bytes([self.0[2], self.0[3]]);
+        matches!(family, libc::AF_INET | libc::AF_INET6).then(|| SocketAddr::new(self.ip(), port))
+    }
+
     fn ip(&self) -> IpAddr {
         let bytes = &self.0;
         if u16::from_ne_bytes([bytes[0], bytes[1]]) == libc::AF_INET6 as u16 {
@@ -330,7 +337,7 @@ impl Address {
 /// Control messages, aligned as `struct cmsghdr`.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control<const LEN: usize>([u8; LEN]);
+pub(super) struct Control<const LEN: usize>(pub(super) [u8; LEN]);
 
 /// `struct cmsghdr`: its own length with the data (native `size_t`), level and type (native `int`).
 const CONTROL_HEADER_LEN: usize = size_of::<usize>() + 8;
@@ -353,7 +360,7 @@ fn push_control(control: &mut [u8], len: usize, level: i32, kind: i32, data: &[u
 }
 
 /// Level, type and data of each control message.
-fn control_messages(mut bytes: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
+pub(super) fn control_messages(mut bytes: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
     const WORD: usize = size_of::<usize>();
     std::iter::from_fn(move || {
         let (len, rest) = bytes.split_first_chunk::<WORD>()?;
@@ -366,7 +373,7 @@ fn control_messages(mut bytes: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])>
 }
 
 /// The `int` at the beginning of `data`; 0 if there is none.
-fn int(data: &[u8]) -> i32 {
+pub(super) fn int(data: &[u8]) -> i32 {
     data.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes))
 }
 

@@ -7,6 +7,7 @@
 //! Sending reserves a place in the queue, and the caller writes VXLAN header and inner frame there once, in place;
 //! equal-sized neighbours to one VTEP leave as one `sendmsg` with UDP_SEGMENT, everything of a batch as one `sendmmsg`.
 
+pub mod events;
 pub mod memory;
 pub mod mib;
 mod owner;

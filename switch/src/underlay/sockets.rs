@@ -9,7 +9,7 @@
 //! **Senders**: the outer source port carries the entropy of the inner flow (RFC 7348 section 5). A process can't write any
 //! source port it likes, so there is a socket for each bucket of the port range ([`SourcePorts::bucket`]), shared by all
 //! workers: the kernel locks nothing for long while it sends. Nothing is expected to arrive there; a filter that takes nothing
-//! keeps strangers from filling memory.
+//! keeps strangers from filling memory. What ICMP says of the datagrams sent there queues up apart ([`super::events`]).
 //!
 //! All functions work in the network namespace of the calling thread; the sockets stay in it wherever they are used.
 
@@ -28,10 +28,14 @@ use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use weft_vxlan::{entropy::SourcePorts, header::DEFAULT_PORT};
 
 use super::{
+    events::ErrorQueues,
     owner::port_owner,
     udp::{Sender, SenderChoice, Senders, UdpUnderlay},
 };
-use crate::sys::udp::{has_udp_segment, set_checksums_sent, set_udp_gro, set_zero_checksums_accepted};
+use crate::sys::{
+    error_queue::set_errors_queued,
+    udp::{has_udp_segment, set_checksums_sent, set_udp_gro, set_zero_checksums_accepted},
+};
 
 /// What the underlay's sockets are to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -207,6 +211,11 @@ impl UnderlaySockets {
         Ok(OuterPorts { choice: self.senders.choice, ports: self.source_ports()? })
     }
 
+    /// Where the kernel keeps what the underlay says about what was sent.
+    pub fn error_queues(&self) -> ErrorQueues {
+        ErrorQueues::new(Arc::clone(&self.senders))
+    }
+
     #[cfg(test)]
     pub(super) fn sender_for_test(&self, index: usize) -> &Socket {
         &self.senders.sockets[index].socket
@@ -326,6 +335,7 @@ fn new_sender(settings: &UnderlaySettings, dont_fragment: bool) -> Result<Socket
         set_checksums_sent(fd, false).map_err(because("send without UDP checksums"))?;
     }
     set_dont_fragment(fd, address, dont_fragment).map_err(because("set the policy of path MTU discovery"))?;
+    set_errors_queued(fd, address.is_ipv4()).map_err(because("set IP_RECVERR"))?;
     sockopt::set_socket_send_buffer_size_force(fd, send_buffer)
         .or_else(|_| sockopt::set_socket_send_buffer_size(fd, send_buffer))
         .map_err(because("set SO_SNDBUF"))?;

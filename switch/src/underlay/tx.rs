@@ -10,16 +10,21 @@
 //! | ENETUNREACH, EHOSTUNREACH, ENETDOWN, EADDRNOTAVAIL | `underlay_unreachable` |
 //! | ENOBUFS, ENOMEM | `underlay_queue_full` |
 //! | EAGAIN: the socket's memory is used up | `underlay_queue_full` for all that waits for this socket: no spinning |
-//! | ECONNREFUSED, EINTR: the fault of an earlier datagram, or nobody's | once more |
 //! | EPERM, EACCES (a firewall), all others | `underlay_refused` |
+//! | EINTR | once more |
+//!
+//! An error may also be an *earlier* datagram's: what ICMP says of a datagram the kernel returns from the next send through
+//! that socket, whatever that is about, because the control plane has asked for such errors (IP_RECVERR,
+//! [`events`](super::events)). Each send takes one such error away, so a send that fails with an error that ICMP can cause is
+//! made again, [`TRIES`] times in all, before it is believed.
 //!
 //! A refused *run* may be the run's fault and not its datagrams': the kernel does not segment for this device or through
 //! this IPsec policy (EIO, EINVAL), or will not fragment the segments of a socket that may fragment (EMSGSIZE; EINVAL in older
 //! kernels). Then its datagrams are sent one by one. If the first of them passes though EIO or EINVAL was said of the run
 //! and fragmenting can't explain it, segmenting is given up for this socket ([`Transmit::give_up_runs`]).
 //!
-//! What a queueing discipline drops after the kernel has taken it is not reported to the sender: the kernel does so only
-//! with IP_RECVERR. It counts there, and in SndbufErrors of [`UdpMib`](super::mib::UdpMib).
+//! A queueing discipline that drops what it is given says so (ENOBUFS, with IP_RECVERR). One that drops something else
+//! instead, as fq_codel does, does not; that counts with it alone.
 
 use std::collections::HashMap;
 
@@ -155,6 +160,11 @@ impl Outcomes {
     }
 }
 
+/// How often a send is made at most that fails with what may be an earlier datagram's error. Twice would do if errors came
+/// one by one; while the control plane empties a queue of them, the kernel makes each next one pending in turn
+/// (`net/core/skbuff.c`: sock_dequeue_err_skb).
+const TRIES: usize = 4;
+
 struct Sending<T> {
     transmit: T,
     counts: TxCounts,
@@ -252,7 +262,7 @@ impl<T: Transmit> Sending<T> {
         report: &mut dyn FnMut(Sent),
     ) -> Step {
         let first = *at;
-        let mut again = true;
+        let mut tries = TRIES;
         loop {
             let mut messages = queue.messages(first, cut);
             let outgoing = std::iter::from_fn(|| {
@@ -269,7 +279,7 @@ impl<T: Transmit> Sending<T> {
                     *at = messages.at();
                     return Step::Sent;
                 }
-                Err(Errno::CONNREFUSED | Errno::INTR) if again => again = false,
+                Err(error) if tries > 1 && may_be_an_earlier_ones(error) => tries -= 1,
                 Err(error) => return Step::Refused(error),
             }
         }
@@ -304,6 +314,25 @@ fn settle(message: &Message<'_>, result: Result<(), DropReason>, report: &mut dy
     let frames = u64::from(message.count);
     let bytes = (message.outgoing.payload.len() as u64).saturating_sub(frames * HEADER_LEN as u64);
     report(Sent { bridge, vtep, frames, bytes, result });
+}
+
+/// What the kernel makes of ICMP and ICMPv6 (`net/ipv4/icmp.c`: icmp_err_convert; `net/ipv4/udp.c`: __udp4_lib_err;
+/// `net/ipv6/icmp.c`: icmpv6_err_convert), and a signal.
+const fn may_be_an_earlier_ones(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::MSGSIZE
+            | Errno::CONNREFUSED
+            | Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::PROTO
+            | Errno::ACCESS
+            | Errno::INTR
+    )
 }
 
 fn reason(error: Errno) -> DropReason {
@@ -373,7 +402,9 @@ mod tests {
             (Errno::INVAL, DropReason::UnderlayRefused),
         ] {
             let (mut tx, kernel) = tx();
-            kernel.borrow_mut().answers = [Ok(1), Err(error), Ok(1)].into();
+            let tries = if may_be_an_earlier_ones(error) { TRIES } else { 1 };
+            let refusals = std::iter::repeat_n(Err(error), tries);
+            kernel.borrow_mut().answers = [Ok(1)].into_iter().chain(refusals).chain([Ok(1)]).collect();
             for vtep in [1, 2, 3] {
                 put(&mut tx, vtep, 0, 108);
             }
@@ -396,10 +427,24 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_datagrams_error_is_tried_once_more_only() {
+    fn earlier_datagrams_errors_cost_calls_and_no_datagram() {
+        for error in [Errno::CONNREFUSED, Errno::MSGSIZE, Errno::HOSTUNREACH, Errno::INTR] {
+            let (mut tx, kernel) = tx();
+            let pending = || Err(error);
+            kernel.borrow_mut().answers = [pending(), Ok(1), pending(), pending(), pending(), Ok(1), Ok(1)].into();
+            for vtep in [1, 2, 3] {
+                put(&mut tx, vtep, 0, 108);
+            }
+            assert_eq!(flush(&mut tx), [(1, 1, 100, Ok(())), (2, 1, 100, Ok(())), (3, 1, 100, Ok(()))], "{error}");
+            assert_eq!(kernel.borrow().calls.len(), 7);
+        }
+    }
+
+    #[test]
+    fn an_error_that_stays_is_the_datagrams_own() {
         let (mut tx, kernel) = tx();
         let refused = || Err(Errno::CONNREFUSED);
-        kernel.borrow_mut().answers = [refused(), Ok(1), refused(), refused(), Ok(1)].into();
+        kernel.borrow_mut().answers = [Ok(1), refused(), refused(), refused(), refused(), Ok(1)].into();
         for vtep in [1, 2, 3] {
             put(&mut tx, vtep, 0, 108);
         }
@@ -407,6 +452,17 @@ mod tests {
             flush(&mut tx),
             [(1, 1, 100, Ok(())), (2, 1, 100, Err(DropReason::UnderlayRefused)), (3, 1, 100, Ok(()))]
         );
+    }
+
+    #[test]
+    fn a_run_that_meets_an_earlier_datagrams_error_is_sent_again_as_a_run() {
+        let (mut tx, kernel) = tx();
+        kernel.borrow_mut().answers = [Err(Errno::MSGSIZE), Ok(1)].into();
+        put(&mut tx, 1, 0, 108);
+        put(&mut tx, 1, 0, 108);
+        assert_eq!(flush(&mut tx), [(1, 2, 200, Ok(()))]);
+        assert_eq!(tx.counts().refused_runs, 0);
+        assert_eq!(kernel.borrow().calls[1], (0, vec![(216, Some(108))]));
     }
 
     #[test]
@@ -453,14 +509,15 @@ mod tests {
     fn a_run_of_datagrams_that_are_too_long_does_not_end_segmentation_and_its_short_tail_passes() {
         for error in [Errno::MSGSIZE, Errno::INVAL] {
             let (mut tx, kernel) = tx();
-            kernel.borrow_mut().answers = [Err(error), Err(Errno::MSGSIZE), Ok(1)].into();
+            let tries = |error| std::iter::repeat_n(Err(error), if may_be_an_earlier_ones(error) { TRIES } else { 1 });
+            kernel.borrow_mut().answers = tries(error).chain(tries(Errno::MSGSIZE)).chain([Ok(1)]).collect();
             for len in [1508, 1508, 1508, 58] {
                 put(&mut tx, 1, 0, len);
             }
             let mtu = Err(DropReason::UnderlayMtu);
             assert_eq!(flush(&mut tx), [(1, 1, 1500, mtu), (1, 1, 1500, mtu), (1, 1, 1500, mtu), (1, 1, 50, Ok(()))]);
             assert!(tx.transmit().takes_runs(0));
-            assert_eq!(kernel.borrow().calls.len(), 3);
+            assert_eq!(tx.counts().refused_runs, 1);
         }
     }
 
@@ -469,7 +526,8 @@ mod tests {
         for error in [Errno::MSGSIZE, Errno::INVAL] {
             let (mut tx, kernel) = tx();
             kernel.borrow_mut().may_fragment = true;
-            kernel.borrow_mut().answers = [Err(error), Ok(2)].into();
+            let tries = if may_be_an_earlier_ones(error) { TRIES } else { 1 };
+            kernel.borrow_mut().answers = std::iter::repeat_n(Err(error), tries).chain([Ok(2)]).collect();
             put(&mut tx, 1, 0, 1508);
             put(&mut tx, 1, 0, 1508);
             assert_eq!(flush(&mut tx), [(1, 1, 1500, Ok(())), (1, 1, 1500, Ok(()))]);
@@ -488,16 +546,17 @@ mod tests {
     }
 
     #[test]
-    fn without_segmentation_an_unreachable_vtep_costs_one_call() {
+    fn without_segmentation_an_unreachable_vtep_costs_the_calls_of_one_datagram() {
         let (mut tx, kernel) = tx();
         kernel.borrow_mut().without_runs.push(0);
-        kernel.borrow_mut().answers = [Err(Errno::NETUNREACH), Ok(1)].into();
+        let unreachable = std::iter::repeat_n(Err(Errno::NETUNREACH), TRIES);
+        kernel.borrow_mut().answers = unreachable.chain([Ok(1)]).collect();
         for vtep in [1, 1, 1, 2] {
             put(&mut tx, vtep, 0, 108);
         }
         let unreachable = (1, 1, 100, Err(DropReason::UnderlayUnreachable));
         assert_eq!(flush(&mut tx), [unreachable, unreachable, unreachable, (2, 1, 100, Ok(()))]);
-        assert_eq!(kernel.borrow().calls.len(), 2);
+        assert_eq!(kernel.borrow().calls.len(), TRIES + 1);
     }
 
     #[test]
@@ -516,7 +575,7 @@ mod tests {
     #[test]
     fn a_full_queue_is_sent_early_and_reported_with_the_next_flush() {
         let (mut tx, kernel) = tx();
-        kernel.borrow_mut().answers = [Err(Errno::NETUNREACH)].into();
+        kernel.borrow_mut().answers = std::iter::repeat_n(Err(Errno::NETUNREACH), TRIES).collect();
         let count = GROUP_COUNT as u16 + 1;
         for vtep in 0..count {
             put(&mut tx, vtep, 0, 108);

@@ -15,6 +15,7 @@ use crate::{
     sys::udp::set_checksums_sent,
     underlay::{
         Arrival,
+        events::UnderlayEvent,
         sockets::{UnderlayError, UnderlaySettings, UnderlaySockets},
     },
 };
@@ -340,6 +341,38 @@ fn what_finds_no_room_is_counted() {
     assert!(drops > 0, "the receive buffer takes {count} datagrams");
     assert_eq!(receive(&mut b[0], 0).1.len() as u64 + drops, count);
     assert_eq!(b[0].kernel_drops(), drops);
+}
+
+#[test]
+fn what_icmp_says_of_one_vtep_is_kept_for_who_asks_and_costs_another_nothing() {
+    for address in LOOPBACKS {
+        let settings = UnderlaySettings { port: 0, source_ports: 1, ..UnderlaySettings::new(address.parse().unwrap()) };
+        let sockets = UnderlaySockets::open(&settings).unwrap();
+        let queue = sockets.error_queues().queue(0).unwrap();
+        assert!(sockets.error_queues().queue(1).is_none());
+        let mut a = sockets.into_ends();
+        let (mut b, to) = open(address, |_| ());
+        // Nobody listens there any more.
+        let gone = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap();
+        let header = [8, 0, 0, 0, 0, 0, 42, 0];
+        for round in 0..100u8 {
+            a[0].reserve(&target(gone), 1, 8).copy_from_slice(&header);
+            assert_eq!(flush(&mut a[0]), (1, 0, vec![]));
+            for _ in 0..3 {
+                a[0].reserve(&target(to), 1, 20).fill(round);
+            }
+            assert_eq!(flush(&mut a[0]), (3, 36, vec![]), "{address}");
+        }
+        assert_eq!(receive(&mut b[0], 300).1.len(), 300);
+        let told = std::iter::from_fn(|| queue.next().unwrap()).collect::<Vec<_>>();
+        let expected = UnderlayEvent::Unreachable {
+            peer: gone,
+            from: Some(gone.ip()),
+            error: Errno::CONNREFUSED,
+            quoted: header.into(),
+        };
+        assert!(!told.is_empty() && told.iter().all(|event| *event == expected), "{told:?}");
+    }
 }
 
 /// Ends on a free port, with settings that differ from the default as `change` says.
