@@ -1,14 +1,16 @@
 //! weft itself: the switch of `weft run`, in this process, made what a configuration file says and reloaded with another.
 
+mod file;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::mpsc};
 
+use self::file::{bridge_of_vlan, text};
 use super::{
     CompareError, World,
     ends::{Ends, PATIENCE, datagram_frame, port_name},
@@ -16,9 +18,8 @@ use super::{
 };
 use crate::{
     compare::{
-        case::{At, Checksum, Datagram, FdbAdd, Kind, LOCAL, PORTS, Setup, Step, UNDERLAY, Value, VlanMember},
+        case::{At, Checksum, Datagram, FdbAdd, Kind, PORTS, Setup, Step, UNDERLAY, Value},
         observe::{Entry, Seen},
-        option::{self, Knob, Part, Weft},
     },
     control::{
         api::{
@@ -401,102 +402,4 @@ fn counter_in(port: u8) -> String {
 /// behind a tag it wants two octets more than the type (`net/core/skbuff.c`: `skb_vlan_untag`).
 fn is_cut_off(frame: &[u8]) -> bool {
     frame.len() < 20 && matches!(frame.get(12..14), Some([0x81, 0] | [0x88, 0xa8]))
-}
-
-fn bridge_of_vlan(vid: u16) -> String {
-    format!("v{vid}")
-}
-
-/// The configuration file for a scene.
-///
-/// # Errors
-/// [`CompareError::Lacks`]: weft has no words for it.
-fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
-    let mut text = "[switch]\nworkers = 1\n".to_owned();
-    let mut of_bridge = String::new();
-    if let Some(overlay) = &setup.overlay {
-        let netns = namespace.full_name();
-        let _ = writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\nsource_ports = 4");
-        let _ = writeln!(of_bridge, "vni = {}\nremotes = {:?}", overlay.vni, words(&overlay.remotes));
-        for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
-            let Some(value) = overlay.options.get(knob.name).cloned().or_else(|| not_wefts_default(knob)) else {
-                continue;
-            };
-            // Zero is the kernel's word for "the route's own".
-            if (knob.name == "ttl" && value == Value::Number(0)) || value == Value::Word("default".into()) {
-                continue;
-            }
-            let to = if knob.weft == Weft::OfBridge { &mut of_bridge } else { &mut text };
-            to.push_str(&knob.line(&value));
-        }
-    }
-    for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Bridge) {
-        if let Some(value) = setup.bridge.get(knob.name).cloned().or_else(|| not_wefts_default(knob)) {
-            of_bridge.push_str(&knob.line(&value));
-        }
-    }
-    let bridges: Vec<_> = match &setup.vlans {
-        None => vec![BRIDGE.to_owned()],
-        Some(vlans) => {
-            let vids: BTreeSet<_> = vlans.values().flatten().map(|member| member.vid).collect();
-            vids.into_iter().map(bridge_of_vlan).collect()
-        }
-    };
-    for bridge in &bridges {
-        let _ = writeln!(text, "[[bridge]]\nname = \"{bridge}\"\n{of_bridge}");
-    }
-    for port in 1..=PORTS {
-        let (name, netns) = (port_name(port), namespace.full_name());
-        let _ = writeln!(text, "[[port]]\nname = \"{name}\"\nnetns = \"{netns}\"\nkind = \"packet\"\noffload = false");
-        let members = setup.vlans.as_ref().map(|vlans| vlans.get(&port).map_or(&[][..], Vec::as_slice));
-        text.push_str(&membership(members));
-        // The kernel's is the whole bridge's; weft's trunks may differ.
-        if let (Some(_), Some(protocol)) = (members, setup.bridge.get("vlan_protocol")) {
-            let _ = writeln!(text, "vlan_protocol = \"{protocol}\"");
-        }
-        for (name, value) in setup.port.get(&port).into_iter().flatten() {
-            let Some(knob) = option::find(Part::Port, name) else {
-                return Err(CompareError::Lacks(format!("no option {name} is known to this comparison")));
-            };
-            match (knob.name, value) {
-                ("backup_port", Value::Number(0)) => {}
-                ("backup_port", Value::Number(port)) => {
-                    let _ = writeln!(text, "backup_port = \"{netns}/{}\"", port_name(*port as u8));
-                }
-                _ => text.push_str(&knob.line(value)),
-            }
-        }
-    }
-    for (neighbour, bridge) in setup.neighbours.iter().flat_map(|n| bridges.iter().map(move |bridge| (n, bridge))) {
-        let _ =
-            writeln!(text, "[[neigh]]\nbridge = {bridge:?}\nip = \"{}\"\nmac = \"{}\"", neighbour.ip, neighbour.mac);
-        if neighbour.router {
-            text.push_str("router = true\n");
-        }
-    }
-    Ok(text)
-}
-
-/// Where weft's own default is not the kernel's, the scene has the kernel's.
-fn not_wefts_default(knob: &'static Knob) -> Option<Value> {
-    const NAMES: [&str; 6] = ["fdb_max_learned", "fdb_full", "mcast_snooping", "peers", "df", "source_port_range"];
-    NAMES.contains(&knob.name).then(|| knob.default.into())
-}
-
-fn words(addresses: &[std::net::IpAddr]) -> Vec<String> {
-    addresses.iter().map(ToString::to_string).collect()
-}
-
-/// A port's place among the bridges: with VLAN filtering a bridge for each VLAN.
-fn membership(members: Option<&[VlanMember]>) -> String {
-    let Some(members) = members else { return format!("bridge = \"{BRIDGE}\"\n") };
-    let vlans: Vec<_> =
-        members.iter().map(|member| format!("{} = {:?}", member.vid, bridge_of_vlan(member.vid))).collect();
-    let mut text = format!("trunk = {{ {} }}\n", vlans.join(", "));
-    if let Some(native) = members.iter().find(|member| member.pvid) {
-        let _ = writeln!(text, "native = {:?}", bridge_of_vlan(native.vid));
-    }
-    let untagged: Vec<_> = members.iter().filter(|member| member.untagged).map(|member| member.vid).collect();
-    let _ = writeln!(text, "untagged = {untagged:?}");
-    text
 }
