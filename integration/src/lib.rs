@@ -23,6 +23,7 @@
 pub mod capture;
 pub mod exchange;
 pub mod frames;
+pub mod mutants;
 pub mod scene;
 pub mod shape;
 pub mod traffic;

@@ -35,7 +35,7 @@ use std::{
 
 use self::{
     case::{Case, Step},
-    observe::Observation,
+    observe::{Observation, source_ports_used},
     older::Version,
     verdict::{Verdict, judge},
     world::{CompareError, World, kernel::KernelWorld, userspace::WeftWorld},
@@ -134,6 +134,8 @@ impl Comparison {
         for (side, seen) in [reference, weft].into_iter().zip(&mut seen) {
             seen.fdb = side.fdb()?;
             seen.counters = side.counters()?.into_iter().collect();
+            let used = source_ports_used(&seen.steps, &case.setup);
+            seen.counters.extend(used.map(|count| ("source ports used".to_owned(), count)));
         }
         let [mut one, mut other] = seen;
         // Kernels differ in what they count.

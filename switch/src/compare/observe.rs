@@ -1,7 +1,7 @@
 //! What was seen of one side, in a shape in which two sides can be compared.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -68,13 +68,23 @@ pub fn comparable(frames: &Frames, setup: &Setup) -> Frames {
     frames
 }
 
+/// How many source ports datagrams had in the whole case, where its range leaves two: flows spread over both. Of more, chance
+/// says which are used.
+pub fn source_ports_used(steps: &[Seen], setup: &Setup) -> Option<u64> {
+    let (min, max) = source_ports(setup);
+    let datagrams = steps.iter().filter_map(|seen| seen.frames.get(&UNDERLAY)).flatten();
+    let ports: BTreeSet<_> = datagrams.filter_map(|datagram| datagram.0.get(34..36)).collect();
+    (max - min == 2).then_some(ports.len() as u64)
+}
+
+/// The first source port, and the one behind the last (`udp.h`: `udp_flow_src_port`).
 fn source_ports(setup: &Setup) -> (u16, u16) {
     let option = setup.overlay.as_ref().and_then(|overlay| overlay.options.get("source_port_range"));
     match option {
         Some(Value::Word(word)) => range(word),
         Some(Value::Switch(_) | Value::Number(_)) | None => None,
     }
-    .unwrap_or((49152, 65535))
+    .map_or((49152, 65535), |(min, max)| (min, max.max(min.saturating_add(1))))
 }
 
 /// Marks of a field that is right, absent and wrong.
@@ -108,7 +118,7 @@ fn normalise(packet: &mut [u8], (min, max): (u16, u16)) {
     };
     packet[40..42].copy_from_slice(&checksum);
     let source = u16::from_be_bytes([packet[34], packet[35]]);
-    if (min..=max).contains(&source) {
+    if (min..max).contains(&source) {
         packet[34..36].copy_from_slice(&RIGHT);
     }
 }

@@ -131,6 +131,25 @@ pub const RULINGS: &[Ruling] = &[
         },
     },
     Ruling {
+        id: "proxied_port",
+        question: "with proxy, ARP for a neighbour that is behind a port",
+        kernel: "is answered by the vxlan device, and the bridge then believes the station to be in the tunnel",
+        weft: "is left to the station, which hears it as well",
+        reason: "such an answer takes the station away from its port",
+        setting: "none",
+        explains: |case, difference| match difference {
+            Difference::Frames { step, reference, weft, .. } => {
+                let is_asked = matches!(case.steps.get(*step), Some(Step::Send { frame, .. }) if is_arp(&frame.0));
+                is_asked && weft.is_empty() && reference.iter().all(|frame| is_arp(&frame.0))
+            }
+            Difference::Fdb { reference: Some(entry), weft: Some(own) } => {
+                entry.at == At::Vtep(super::observe::NO_VTEP) && matches!(own.at, At::Port(_))
+            }
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
+            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+        },
+    },
+    Ruling {
         id: "tunnel_mac",
         question: "an inner source that is the address of the tunnel's own device",
         kernel: "is dropped, for a loop",
@@ -356,6 +375,10 @@ fn was_dropped(case: &Case, station: MacAddr) -> bool {
         let is_its = inner.get(6..12) == Some(&station.octets()[..]);
         is_its && (datagram.tos & 3 == 3 || inner.len() < 14 + 40)
     })
+}
+
+fn is_arp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 6])
 }
 
 /// IP identifier and checksum, source port, UDP checksum.

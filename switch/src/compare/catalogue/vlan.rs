@@ -116,6 +116,7 @@ pub(super) fn cases() -> Vec<Case> {
             .bridge("vlan_protocol", "802.1ad")
             .send(1, frame(reserved(0), a))
             .send(1, frame(reserved(8), a))
+            .send(1, frame(reserved(0x0b), a))
             .send(1, frame(reserved(0x0e), a)),
         case("the default PVID changes while VLANs are filtered")
             .statement(30)

@@ -232,6 +232,11 @@ fn answers() -> Vec<Case> {
             .send(1, arp_request(a, FROM, TO))
             .send(2, arp_request(station(2), Ipv4Addr::new(10, 0, 0, 3), TO)),
         known("ARP to the neighbour alone is answered").send(1, to(far, arp_request(a, FROM, TO))),
+        case("ARP for a neighbour behind a port")
+            .ruling("proxied_port")
+            .neighbour(TO, station(2))
+            .send(2, frame(far, station(2)))
+            .send(1, arp_request(a, FROM, TO)),
         known("ARP for somebody else is lost").send(1, arp_request(a, FROM, Ipv4Addr::new(10, 0, 0, 7))),
         known("a probe for an address is answered").send(1, arp_request(a, zero, TO)),
         known("gratuitous ARP is lost").send(1, arp_request(a, FROM, FROM)),

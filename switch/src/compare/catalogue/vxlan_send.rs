@@ -31,6 +31,12 @@ fn packet(header: Ipv4) -> Vec<u8> {
     ethernet(station(9), station(1), IPV4, &ipv4_with(header, FROM, TO, ICMP, &echo(40)))
 }
 
+/// Frames of 32 flows: that all of them have the same of two source ports is not to be expected.
+fn flows(case: Case) -> Case {
+    let packet = |port| ipv4_with(PLAIN, FROM, TO, UDP, &udp(port, 2000, b"flow"));
+    (1..=32).fold(case, |case, port| case.send(1, ethernet(station(9), station(1), IPV4, &packet(port))))
+}
+
 const PLAIN: Ipv4 = Ipv4 { tos: 0, dont_fragment: false, ttl: 64 };
 
 fn packet6(traffic_class: u8) -> Vec<u8> {
@@ -219,11 +225,14 @@ pub(super) fn cases() -> Vec<Case> {
         one("by default DF is set").ruling("df").tunnel("df", "default").send(1, packet(PLAIN)).send(1, frame(far, a)),
     );
     // Two fifths of the kernel's default range are in weft's: of this many flows some are not, but for once in millions.
-    let flow = |port| ethernet(far, a, IPV4, &ipv4_with(PLAIN, FROM, TO, UDP, &udp(port, 2000, b"flow")));
-    let flows = one("by default the source port is of the dynamic range")
-        .ruling("source_port_range")
-        .tunnel("source_port_range", "default");
-    cases.push((1000..1016).fold(flows, |case, port| case.send(1, flow(port))));
+    let by_default = one("by default the source port is of the dynamic range").ruling("source_port_range");
+    cases.push(flows(by_default.tunnel("source_port_range", "default")));
+    cases.push(
+        flows(one("flows have source ports of their own").statement(45)).tunnel("source_port_range", "20000-20002"),
+    );
+    cases.push(
+        flows(one("the last source port is never used").statement(45)).tunnel("source_port_range", "20000-20001"),
+    );
     cases.push(
         case("with inner_vlan = drop a tagged frame does not come in")
             .ruling("inner_vlan")

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use super::BRIDGE;
 use crate::{
     compare::{
-        case::{LOCAL, PORTS, Setup, Value, VlanMember},
+        case::{LOCAL, Overlay, PORTS, Setup, Value, VlanMember},
         option::{self, Knob, Part, Weft},
         world::{CompareError, ends::port_name},
     },
@@ -25,7 +25,8 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
     let mut of_bridge = String::new();
     if let Some(overlay) = &setup.overlay {
         let netns = namespace.full_name();
-        let _ = writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\nsource_ports = 4");
+        let _ = writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"");
+        let _ = writeln!(text, "source_ports = {}", source_ports(overlay));
         let _ = writeln!(of_bridge, "vni = {}\nremotes = {:?}", overlay.vni, words(&overlay.remotes));
         for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
             let Some(value) = overlay.options.get(knob.name).cloned().or_else(|| not_wefts_default(knob)) else {
@@ -90,6 +91,15 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
 fn not_wefts_default(knob: &'static Knob) -> Option<Value> {
     const NAMES: [&str; 6] = ["fdb_max_learned", "fdb_full", "mcast_snooping", "peers", "df", "source_port_range"];
     NAMES.contains(&knob.name).then(|| knob.default.into())
+}
+
+/// A few sockets, and no more than there are ports to send from.
+fn source_ports(overlay: &Overlay) -> u16 {
+    let range = match overlay.options.get("source_port_range") {
+        Some(Value::Word(word)) => option::range(word),
+        Some(Value::Switch(_) | Value::Number(_)) | None => None,
+    };
+    range.map_or(4, |(min, max)| (max - min).clamp(1, 4))
 }
 
 fn words(addresses: &[std::net::IpAddr]) -> Vec<String> {
