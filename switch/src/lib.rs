@@ -9,7 +9,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`wire`]: headers, checksums, flow hash. [`buffer`]: memory for a batch. [`sys`]: system calls, the only unsafe code. [`ids`]: numbers of ports, bridges and VTEPs |
-//! | 1 | [`offload`]: super-frames and checksums. [`fdb`]: who is where. [`snoop`]: who wants which multicast group. [`bridge`]: tables in, verdict out |
+//! | 1 | [`offload`]: super-frames and checksums. [`fdb`]: who is where. [`snoop`]: who wants which multicast group. [`bridge`]: tables in, verdict out. [`l3`]: IP packets that are too big |
 //! | 2 | [`port`]: taps, packet sockets, memory. [`underlay`]: UDP in batches |
 //! | 3 | [`worker`]: one frame's walk, and the thread that does it |
 //! | 4 | [`control`]: configuration, desired state, API. [`lab`]: namespace topologies for demo, tests and measurements. [`compare`]: the kernel's devices and weft side by side |
@@ -43,6 +43,7 @@ pub mod compare;
 pub mod control;
 pub mod fdb;
 pub mod ids;
+pub mod l3;
 pub mod lab;
 pub mod offload;
 pub mod port;
