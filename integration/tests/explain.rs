@@ -5,11 +5,12 @@
 
 use std::{net::UdpSocket, process::ExitCode};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use weft::{
+    l3::too_big,
     lab::{Lab, Namespace},
-    wire::MacAddr,
+    wire::{MacAddr, dissect::dissect},
 };
 use weft_integration::{
     Needs,
@@ -245,6 +246,11 @@ fn from_ports() -> anyhow::Result<()> {
         frame.resize(len, 0);
         frame
     };
+    let long = |dst, src, len: usize| {
+        let mut frame = experiment(dst, src);
+        frame.resize(len, 0);
+        frame
+    };
     // Destination, source, what becomes of it.
     for (frame, reason, copies) in [
         (experiment(NOBODY, LEFT), None, 3),
@@ -255,7 +261,7 @@ fn from_ports() -> anyhow::Result<()> {
         (experiment(RIGHT, MacAddr::ZERO), Some("source_invalid"), 0),
         (experiment(MacAddr::new([1, 0x80, 0xc2, 0, 0, 0xe]), LEFT), Some("reserved_group"), 0),
         (ping(RIGHT, LEFT, 1480), Some("egress_mtu"), 0),
-        (ping(FAR, LEFT, 1480), Some("underlay_mtu"), 0),
+        (long(FAR, LEFT, 1480), Some("oversize_not_ip"), 0),
     ] {
         let (said, delivered) = scene.explain(&["--port", &scene.port(), &hex(&frame)])?;
         ensure!(said["verdict"]["reason"].as_str() == reason, "{said:#}");
@@ -263,6 +269,20 @@ fn from_ports() -> anyhow::Result<()> {
         ensure!(stages(&said, "egress").filter(|stage| stage["outcome"] == "pass").count() == copies, "{said:#}");
         scene.comes_true(&said, &frame, |scene| scene.wires.left.send(std::slice::from_ref(&frame)))?;
     }
+
+    // What is too long and must not be fragmented is answered: by these bytes.
+    let mut frame = ping(FAR, LEFT, 1480);
+    frame[16..18].copy_from_slice(&1466_u16.to_be_bytes());
+    frame[20] = 0x40;
+    let (said, _) = scene.explain(&["--port", &scene.port(), &hex(&frame)])?;
+    ensure!(said["verdict"]["result"] == "answered", "{said:#}");
+    let [to_vtep, back] = stages(&said, "egress").collect::<Vec<_>>()[..] else { bail!("{said:#}") };
+    ensure!(to_vtep["reason"] == "oversize_answered" && to_vtep["fields"]["oversize"] == "answered", "{said:#}");
+    ensure!(back["outcome"] == "pass" && back["fields"]["length"] == 14 + 576, "{said:#}");
+    scene.wires.left.forget()?;
+    scene.wires.left.send(&[frame.clone()])?;
+    let answer = too_big::answer(&frame, &dissect(&frame), 1450)?;
+    scene.wires.left.expect(&answer, |bytes| bytes[6..12] == FAR.octets())?;
 
     let trunk = scene.port().replace("left", "trunk");
     for (vid, reason) in [(10, None), (20, Some("no_flood_target")), (30, Some("vlan_not_member"))] {

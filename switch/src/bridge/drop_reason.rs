@@ -122,7 +122,15 @@ drop_reasons! {
     // to the underlay
     /// ARP or a neighbour solicitation that `proxy` keeps off the overlay, answered or not
     NeighProxied = "neigh_proxied",
-    /// longer than what fits the underlay behind an outer header
+    /// too long for the way to the VTEP; its sender was told by ICMP
+    OversizeAnswered = "oversize_answered",
+    /// too long for the way to the VTEP; its sender would have been told, but answers are limited to 1,000 a second
+    OversizeMuted = "oversize_muted",
+    /// too long for the way to the VTEP, and not IP, which alone has a way to tell its sender
+    OversizeNotIp = "oversize_not_ip",
+    /// too long for the way to the VTEP; it may not be fragmented (or `oversize = "drop"`), and is none that is answered
+    Oversize = "oversize",
+    /// longer than a datagram or the underlay's interface takes
     UnderlayMtu = "underlay_mtu",
     /// the kernel knows no way to the VTEP
     UnderlayUnreachable = "underlay_unreachable",

@@ -20,5 +20,5 @@ pub use decide::{Admission, FloodKind, PROVIDER_GROUPS, Verdict, admit};
 pub use drop_reason::DropReason;
 pub use neigh::{Neigh, Neighs};
 pub use suppress::{Answer, Suppression};
-pub use tables::{Bridge, Membership, Overlay, PortEntry, PortOptions, StpState, Tables};
+pub use tables::{Bridge, Membership, Overlay, Oversize, PortEntry, PortOptions, StpState, Tables};
 pub use tunnel::TunnelOptions;

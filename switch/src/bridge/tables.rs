@@ -308,6 +308,8 @@ pub struct Bridge {
     pub answers: bool,
     /// Who wants which multicast group; `None`: it does not snoop, and floods all of them.
     pub mdb: Option<Arc<Mdb>>,
+    /// TCP that crosses the overlay is held to segments that fit.
+    pub mss_clamp: bool,
 }
 
 /// One that never leaves the host, without ports, with the configuration's defaults.
@@ -329,6 +331,7 @@ impl Default for Bridge {
             neigh_suppress: false,
             answers: false,
             mdb: None,
+            mss_clamp: false,
         }
     }
 }
@@ -371,13 +374,33 @@ pub struct Overlay {
     pub tos: Option<u8>,
     /// Outer DF; `None`: the inner packet's (IPv6 counts as set).
     pub dont_fragment: Option<bool>,
+    /// What becomes of frames that are too long for their VTEP and whose sender is not told.
+    pub oversize: Oversize,
+    /// Bytes of the largest outer IP packet that reaches a VTEP of which nothing better is known: what leaves by the
+    /// underlay's interface.
+    pub underlay_mtu: u32,
+    /// What is known better, by [`VtepId`].
+    pub path_mtus: Vec<Option<u16>>,
+}
+
+/// What becomes of a frame that is too long for its way to a VTEP, if nobody is told of it: IPv4 that may be fragmented, and
+/// what no ICMP error is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Oversize {
+    /// IPv4 that may be is fragmented, inside the tunnel; all else is dropped.
+    #[default]
+    Fragment,
+    /// All of it leaves, and the outer packet is fragmented, as by the kernel's vxlan devices with `df unset`.
+    Outer,
+    /// It is dropped.
+    Drop,
 }
 
 impl Overlay {
     /// What the kernel sends by itself (`net.ipv4.ip_default_ttl`).
     pub const DEFAULT_TTL: u8 = 64;
 
-    /// weft's defaults at this address and port.
+    /// weft's defaults at this address and port. Of the underlay nothing is known: everything fits.
     pub const fn new(local: SocketAddr) -> Self {
         Self {
             local,
@@ -390,6 +413,18 @@ impl Overlay {
             ttl: Some(Self::DEFAULT_TTL),
             tos: Some(0),
             dont_fragment: Some(true),
+            oversize: Oversize::Fragment,
+            underlay_mtu: u32::MAX,
+            path_mtus: Vec::new(),
+        }
+    }
+
+    /// Bytes of the largest outer IP packet that reaches this VTEP.
+    #[inline]
+    pub fn path_mtu(&self, vtep: VtepId) -> u32 {
+        match self.path_mtus.get(vtep.index()) {
+            Some(Some(mtu)) => u32::from(*mtu),
+            Some(None) | None => self.underlay_mtu,
         }
     }
 }

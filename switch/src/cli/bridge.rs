@@ -57,6 +57,9 @@ struct AddArgs {
     /// Most entries behind VTEPs; 0 for no limit
     #[arg(long, value_name = "COUNT")]
     maxaddress: Option<u32>,
+    /// Hold TCP that crosses the overlay to segments that fit
+    #[arg(long)]
+    mss_clamp: bool,
     /// How long a learned address lives without traffic from it, such as 300s
     #[arg(long, value_name = "DURATION")]
     ageing: Option<String>,
@@ -114,6 +117,7 @@ fn request(args: &AddArgs) -> BridgeRequest {
         l2miss: args.l2miss.then_some(true),
         l3miss: args.l3miss.then_some(true),
         maxaddress: args.maxaddress,
+        mss_clamp: args.mss_clamp.then_some(true),
         ageing: args.ageing.clone(),
         fdb_max_learned: args.fdb_max_learned,
         fdb_full: args.fdb_full.clone(),

@@ -21,8 +21,9 @@ use crate::{
             request::{BridgeRequest, FdbRequest, NeighRequest, PortRequest, port_options},
         },
         config::{
-            Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName, Peers,
-            Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,
+            Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName,
+            OVERSIZE_WORDS, Peers, Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text,
+            word_of,
         },
     },
     fdb::Origin,
@@ -106,7 +107,13 @@ fn vtep(vtep: &VtepConfig) -> String {
             word_of(GsoMode::WORDS, &vtep.gso)
         ),
         format!("        receive_buffer {}, send_buffer {}", size(vtep.receive_buffer), size(vtep.send_buffer)),
-        format!("        ttl {}, tos {}, df {}", bare(&ttl), bare(&tos), word_of(Df::WORDS, &vtep.df)),
+        format!(
+            "        ttl {}, tos {}, df {}, oversize {}",
+            bare(&ttl),
+            bare(&tos),
+            word_of(Df::WORDS, &vtep.df),
+            word_of(OVERSIZE_WORDS, &vtep.oversize)
+        ),
         format!(
             "        reserved_bits {}, ecn {}, inner_vlan {}",
             reserved_bits_text(vtep.reserved_bits),
@@ -224,6 +231,7 @@ fn plan_json(config: &Config) -> Value {
             "ttl": ttl(vtep.ttl),
             "tos": tos(vtep.tos),
             "df": word_of(Df::WORDS, &vtep.df),
+            "oversize": word_of(OVERSIZE_WORDS, &vtep.oversize),
             "gso": word_of(GsoMode::WORDS, &vtep.gso),
             "receive_buffer": size(vtep.receive_buffer),
             "send_buffer": size(vtep.send_buffer),
@@ -348,7 +356,7 @@ switch  2 workers, control socket /run/weft/weft.sock
 vtep    192.0.2.1 port 4789 in host1, peers known
         16 source ports of 49152 to 65535, gso auto
         receive_buffer 8MiB, send_buffer 512KiB
-        ttl inherit, tos 0, df set
+        ttl inherit, tos 0, df set, oversize fragment
         reserved_bits drop, ecn kernel, inner_vlan pass
         gbp false, udpcsum true, udp6zerocsumtx false, udp6zerocsumrx false
 

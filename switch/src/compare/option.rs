@@ -187,6 +187,7 @@ pub const OPTIONS: &[Knob] = &[
     weft_only("peers", Part::Tunnel, "any"),
     weft_only("ecn", Part::Tunnel, "kernel"),
     weft_only("inner_vlan", Part::Tunnel, "pass"),
+    weft_only("oversize", Part::Tunnel, "outer"),
 ];
 
 /// The option of this name.

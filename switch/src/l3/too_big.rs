@@ -55,9 +55,12 @@ pub enum NoAnswer {
     /// The MTU to tell is less than what every host and link must take.
     #[error("no host takes so small an MTU for an answer: 576 (IPv4) and 1280 (IPv6) are the least")]
     MtuTooSmall,
-    /// It comes from an address that is nobody's, or goes to a group.
+    /// It comes from an IP address that is nobody's, or goes to one of a group.
     #[error("its addresses are not those of one sender and one receiver")]
     Addresses,
+    /// Its Ethernet destination is a group, in whose name nobody speaks.
+    #[error("it goes to a group, and the answer would have to come from there")]
+    FromGroup,
     /// Errors are not answered by errors.
     #[error("it is itself an ICMP error")]
     IcmpError,
@@ -105,10 +108,10 @@ pub fn answer(frame: &[u8], dissected: &Dissected, mtu: usize) -> Result<ArrayVe
     Ok(out)
 }
 
-/// The answer comes from the receiver's MAC, and no frame comes from a group (the kernel makes such answers, and its bridge
-/// drops them).
+/// The answer comes from the receiver's MAC, and no frame comes from a group. The kernel makes such answers, and its bridge
+/// drops them.
 fn check_link(dst: [u8; 6]) -> Result<(), NoAnswer> {
-    if MacAddr::new(dst).is_valid_source() { Ok(()) } else { Err(NoAnswer::Addresses) }
+    if MacAddr::new(dst).is_valid_source() { Ok(()) } else { Err(NoAnswer::FromGroup) }
 }
 
 /// `iptunnel_pmtud_check_icmp`
@@ -125,7 +128,7 @@ fn check_v4(header: &[u8; IPV4_HEADER_LEN], behind: Option<&[u8]>, mtu: usize) -
     }
     let (src, dst) = (Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3));
     let is_group = |ip: Ipv4Addr| ip.is_broadcast() || ip.is_multicast();
-    if is_group(dst) || is_group(src) || s0 == 0 || src.is_loopback() {
+    if is_group(dst) || is_group(src) || src.is_unspecified() || src.is_loopback() {
         return Err(NoAnswer::Addresses);
     }
     let kind = behind.and_then(<[u8]>::first);
@@ -135,8 +138,9 @@ fn check_v4(header: &[u8; IPV4_HEADER_LEN], behind: Option<&[u8]>, mtu: usize) -
     }
 }
 
-/// `iptunnel_pmtud_check_icmpv6`. That means to pass over loopback and group sources as well, but compares whole types of
-/// addresses where it should look at their bits.
+/// What `iptunnel_pmtud_check_icmpv6` means to do. It compares whole types of addresses where it should look at their bits, so
+/// that it answers loopback and group sources; and it looks for extension headers 14 bytes too early (`ipv6_skip_exthdr` counts
+/// from the Ethernet header there), so that it finds something else behind them.
 fn check_v6(header: &[u8; IPV6_HEADER_LEN], packet: &[u8], mtu: usize) -> Result<(), NoAnswer> {
     if mtu < IPV6_MIN_MTU {
         return Err(NoAnswer::MtuTooSmall);
@@ -382,7 +386,8 @@ mod tests {
     #[test]
     fn only_one_sender_and_one_receiver_get_answers() {
         let refused = Some(NoAnswer::Addresses);
-        for src in [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4]] {
+        assert!(answer_to(&with(udp4(1500), 26, &[0, 1, 2, 3]), 1450).is_ok(), "0.0.0.0 alone is nobody");
+        for src in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4]] {
             assert_eq!(answer_to(&with(udp4(1500), 26, &src), 1450).err(), refused, "from {src:?}");
         }
         for dst in [[239, 1, 1, 1], [255; 4]] {
@@ -395,8 +400,8 @@ mod tests {
         let group = "ff02::1".parse::<Ipv6Addr>().unwrap().octets();
         assert_eq!(answer_to(&with(udp6(1500), 38, &group), 1430).err(), refused);
         for mac in [[1, 0, 0x5e, 0, 0, 1], [0xff; 6], [0; 6]] {
-            assert_eq!(answer_to(&with(udp4(1500), 0, &mac), 1450).err(), refused);
-            assert_eq!(answer_to(&with(udp6(1500), 0, &mac), 1430).err(), refused);
+            assert_eq!(answer_to(&with(udp4(1500), 0, &mac), 1450), Err(NoAnswer::FromGroup));
+            assert_eq!(answer_to(&with(udp6(1500), 0, &mac), 1430), Err(NoAnswer::FromGroup));
         }
     }
 

@@ -9,10 +9,12 @@ use weft_vxlan::{
     vtep::TableFull,
 };
 
+use super::oversize::room;
 use crate::{
     bridge::{Admission, Bridge, DropReason, Overlay, PortEntry, Tables, admit},
     fdb::{Standing, Terms},
-    ids::{BridgeId, VtepId},
+    ids::{BridgeId, Endpoint, VtepId},
+    l3::mss::{self, Clamped},
     offload::{self, VnetHeader},
     wire::{
         MacAddr,
@@ -74,7 +76,7 @@ pub(super) fn on_guard(
 pub(super) fn come_out(
     tables: &Tables,
     overlay: &Overlay,
-    bridge: &Bridge,
+    (from, bridge): (Endpoint, &Bridge),
     header: &EtherHeader,
     outer_tos: u8,
     inner: &mut [u8],
@@ -83,8 +85,8 @@ pub(super) fn come_out(
     if bridge.tunnel.learning {
         admitted?;
     }
-    match inspect(tables, overlay, bridge, outer_tos, inner) {
-        Ok((vnet, frames)) => Ok((vnet, frames, admitted?)),
+    match inspect(tables, overlay, (from, bridge), outer_tos, inner) {
+        Ok(Inspected { vnet, frames, .. }) => Ok((vnet, frames, admitted?)),
         Err(reason) => Ok((VnetHeader::NONE, 1, Some(reason))),
     }
 }
@@ -119,15 +121,16 @@ pub(super) fn enter_tunnel<'t>(
     Ok((id, bridge, vtep))
 }
 
-/// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends.
+/// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends. What it must
+/// say otherwise from here on, ECN and TCP's segment size, it says afterwards.
 #[inline]
 pub(super) fn inspect(
     tables: &Tables,
     overlay: &Overlay,
-    bridge: &Bridge,
+    (from, bridge): (Endpoint, &Bridge),
     outer_tos: u8,
     inner: &mut [u8],
-) -> Result<(VnetHeader, u32), DropReason> {
+) -> Result<Inspected, DropReason> {
     let dissected = dissect(inner);
     if dissected.ip_truncated {
         return Err(DropReason::InnerIpTruncated);
@@ -144,10 +147,27 @@ pub(super) fn inspect(
     }
     let mtus = || bridge.ports.iter().filter_map(|id| tables.port(*id)).map(|port| port.mtu);
     let vnet = offload::unfinished(inner, &dissected, || mtus().min().unwrap_or(u16::MAX));
+    let clamped = match from {
+        // It says what its sender takes; what is sent to it must fit the way back.
+        Endpoint::Vtep(vtep) if bridge.mss_clamp => {
+            mss::clamp(inner, &dissected, room(overlay, vtep), vnet.csum.is_some())
+        }
+        Endpoint::Vtep(_) | Endpoint::Port(_) => None,
+    };
     Ok(match offload::wire_frames(inner, &vnet) {
-        Ok(frames) => (vnet, frames),
-        Err(_) => (VnetHeader::NONE, 1),
+        Ok(frames) => Inspected { vnet, frames, clamped },
+        Err(_) => Inspected { vnet: VnetHeader::NONE, frames: 1, clamped },
     })
+}
+
+/// An inner packet that passes.
+pub(super) struct Inspected {
+    /// What its sender left undone.
+    pub(super) vnet: VnetHeader,
+    /// How many wire frames it is.
+    pub(super) frames: u32,
+    /// Its TCP was held to segments that fit.
+    pub(super) clamped: Option<Clamped>,
 }
 
 /// Whether a frame may enter: `Ok(Some)` if the bridge keeps it, but learns from it.

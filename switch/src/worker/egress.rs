@@ -1,6 +1,6 @@
 //! The end of the walk: a frame leaves by a port, or behind a VXLAN header.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range};
 
 use weft_vxlan::{
     GroupPolicy, Vni,
@@ -8,15 +8,24 @@ use weft_vxlan::{
     header::{HEADER_LEN, Header},
 };
 
-use super::{Slot, counters::Counters, tunnel::Rewritten, vteps::VtepCache, walk::Staged};
+use super::{
+    Slot,
+    counters::Counters,
+    oversize::{Answers, room},
+    tunnel::Rewritten,
+    vteps::VtepCache,
+    walk::Staged,
+};
 use crate::{
     bridge::{DropReason, Overlay, Tables},
+    fdb::Stamp,
     ids::{BridgeId, Endpoint, PortId, VtepId},
+    l3::mss,
     offload::{Coalescer, Departure, Gso, Segments, VnetHeader},
     port::{Offloads, Port, TxFrame},
-    underlay::{MAX_DATAGRAM_LEN, Target, Underlay, UnderlayEnd},
+    underlay::{Target, Underlay, UnderlayEnd},
     wire::{
-        dissect::{L3, dissect},
+        dissect::{Dissected, L3, dissect},
         ethernet::{ETHER_TYPE_OFFSET, HEADER_LEN as ETHER_HEADER_LEN},
         flow,
         vlan::{TAG_LEN, TPID_8021AD, TPID_8021Q, Tag, TagBytes, Tpid, VlanId},
@@ -37,8 +46,27 @@ pub(super) struct Egress<'w> {
     pub(super) underlay: Option<&'w mut Underlay>,
     pub(super) vteps: &'w mut VtepCache,
     pub(super) flow_seed: u64,
-    /// Room for one segment that is cut for a port.
+    /// Room for one segment that is cut for a port, or in fragments.
     pub(super) scratch: &'w mut [u8],
+    pub(super) now: Stamp,
+    /// How many senders may still be told that their frames are too long.
+    pub(super) answers: &'w mut Answers,
+    /// The last frame whose sender was to be told, and how it ended: its other copies end likewise. Where it lies tells it
+    /// from all others of the batch.
+    pub(super) told: Option<(Range<*const u8>, DropReason)>,
+}
+
+/// How a frame leaves for a VTEP.
+#[derive(Clone, Copy)]
+pub(super) struct Outgoing {
+    pub(super) target: Target,
+    pub(super) header: Header,
+    /// The inner flow's.
+    pub(super) hash: u32,
+    /// The addresses that it gets, if not its own.
+    pub(super) macs: Option<Rewritten>,
+    /// TCP in it is held to segments that fit.
+    pub(super) mss_clamp: bool,
 }
 
 /// A port as frames of one bridge leave it.
@@ -202,24 +230,50 @@ impl<'w> Egress<'w> {
         let (Some(overlay), Some(vni)) = (&self.tables.overlay, staged.bridge.vni) else {
             return Err(DropReason::UnderlayAbsent);
         };
-        let underlay = self.underlay.as_deref_mut().ok_or(DropReason::UnderlayAbsent)?;
+        if self.underlay.is_none() {
+            return Err(DropReason::UnderlayAbsent);
+        }
         let address = self.vteps.address(vtep).ok_or(DropReason::UnderlayUnreachable)?;
         let dissected = dissect(staged.bytes);
         if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
-        let target = outer(overlay, staged.bridge_id(), vtep, address, dissected.l3);
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
-        if HEADER_LEN + segments.len(0) > MAX_DATAGRAM_LEN {
-            return Err(DropReason::UnderlayMtu);
+        let outgoing = Outgoing {
+            target: outer(overlay, staged.bridge_id(), vtep, address, dissected.l3),
+            header: if overlay.gbp { policy_header(self.tables, vni, staged.ingress()) } else { Header::new(vni) },
+            hash: flow::hash(staged.bytes, &dissected, self.flow_seed),
+            macs,
+            mss_clamp: staged.bridge.mss_clamp,
+        };
+        let room = room(overlay, vtep);
+        // The first segment is the longest.
+        if segments.len(0) > room {
+            return self.send_oversized(staged, &outgoing, &dissected, &segments, room);
         }
-        let hash = flow::hash(staged.bytes, &dissected, self.flow_seed);
-        let header = if overlay.gbp { policy_header(self.tables, vni, staged.ingress()) } else { Header::new(vni) };
+        self.encapsulate(&outgoing, &dissected, &segments, room)
+    }
+
+    /// Queues each segment behind its outer header. `room` is what fits, for TCP that is to be held to it.
+    #[inline(always)]
+    pub(super) fn encapsulate(
+        &mut self,
+        outgoing: &Outgoing,
+        dissected: &Dissected,
+        segments: &Segments<'_>,
+        room: usize,
+    ) -> Result<(), DropReason> {
+        let underlay = self.underlay.as_deref_mut().ok_or(DropReason::UnderlayAbsent)?;
         for index in 0..segments.count() {
-            let datagram = underlay.reserve(&target, hash, HEADER_LEN + segments.len(index));
-            encapsulate(header, &segments, index, datagram);
-            if let Some(macs) = macs {
-                macs.write(&mut datagram[HEADER_LEN..]);
+            let datagram = underlay.reserve(&outgoing.target, outgoing.hash, HEADER_LEN + segments.len(index));
+            let (front, inner) = datagram.split_at_mut(HEADER_LEN);
+            front.copy_from_slice(&outgoing.header.to_bytes());
+            segments.write(index, inner);
+            if let Some(macs) = outgoing.macs {
+                macs.write(inner);
+            }
+            if outgoing.mss_clamp {
+                mss::clamp(inner, dissected, room, false);
             }
         }
         Ok(())
@@ -321,13 +375,6 @@ pub(super) fn policy_header(tables: &Tables, vni: Vni, ingress: Endpoint) -> Hea
         0 => Header::new(vni),
         policy => Header::with_policy(vni, GroupPolicy::new(policy)),
     }
-}
-
-#[inline]
-fn encapsulate(header: Header, segments: &Segments<'_>, index: usize, datagram: &mut [u8]) {
-    let (front, inner) = datagram.split_at_mut(HEADER_LEN);
-    front.copy_from_slice(&header.to_bytes());
-    segments.write(index, inner);
 }
 
 /// Whether a port takes the frame as it is.

@@ -12,6 +12,7 @@ mod checks;
 pub mod counters;
 mod egress;
 pub mod explain;
+mod oversize;
 mod poller;
 mod run;
 mod snooping;
@@ -26,7 +27,7 @@ use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 
-use self::{counters::Counters, egress::Egress, vteps::VtepCache, walk::Walk};
+use self::{counters::Counters, egress::Egress, oversize::Answers, vteps::VtepCache, walk::Walk};
 use crate::{
     bridge::Tables,
     buffer::MAX_FRAME_LEN,
@@ -165,6 +166,7 @@ pub struct Worker {
     touched: Vec<PortId>,
     room: coalesce::Room,
     scratch: Box<[u8]>,
+    answers: Answers,
 }
 
 /// A port's queue, and what is between two flushes of it.
@@ -209,6 +211,7 @@ impl Worker {
             touched: Vec::with_capacity(64),
             room: coalesce::Room::new(),
             scratch: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
+            answers: Answers::default(),
         }
     }
 
@@ -320,6 +323,9 @@ impl Worker {
             vteps: &mut self.vteps,
             flow_seed: self.shared.flow_seed,
             scratch: &mut self.scratch,
+            now,
+            answers: &mut self.answers,
+            told: None,
         };
         let Self { cache, facts, .. } = self;
         let walk = Walk { tables, fdb: &self.shared.fdb, cache, now, last_tunnel: None, facts, egress };

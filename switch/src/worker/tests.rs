@@ -4,6 +4,7 @@ mod coalescing;
 mod groups;
 mod options;
 mod overlay;
+mod oversize;
 mod ports;
 mod proxy;
 pub(super) mod scene;

@@ -79,6 +79,19 @@ impl<'b> Staged<'b> {
         self.dst.mac()
     }
 
+    /// A wire frame of the switch's own that goes back to where this one came in.
+    pub(super) fn answer<'a>(&self, bytes: &'a [u8]) -> Staged<'a>
+    where
+        'b: 'a,
+    {
+        Staged { bytes, vnet: VnetHeader::NONE, frames: 1, ..*self }
+    }
+
+    /// Whether it is a frame of the switch's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.ingress == NOWHERE
+    }
+
     /// A frame of the switch's own. It came from nowhere, and nothing asks where.
     pub(super) const fn own(id: BridgeId, bridge: &'b Bridge, bytes: &'b [u8]) -> Self {
         let nobody = Place::new(id, MacAddr::ZERO);
@@ -89,13 +102,16 @@ impl<'b> Staged<'b> {
             dst: nobody,
             vnet: VnetHeader::NONE,
             frames: 1,
-            ingress: Endpoint::Port(PortId(u16::MAX)),
+            ingress: NOWHERE,
             priority: Tag(0),
             teaches: Teaches::Nothing,
             kept: None,
         }
     }
 }
+
+/// Where the switch's own frames come from: no port has this number.
+const NOWHERE: Endpoint = Endpoint::Port(PortId(u16::MAX));
 
 /// A frame that does not enter.
 struct Refused {
@@ -358,7 +374,7 @@ impl<'w> Walk<'w> {
     {
         let Tunnel { id, bridge, ingress, .. } = tunnel;
         let header = ethernet::parse(inner).map_err(malformed_inside)?;
-        let (vnet, frames, kept) = come_out(self.tables, overlay, bridge, &header, outer_tos, inner)?;
+        let (vnet, frames, kept) = come_out(self.tables, overlay, (ingress, bridge), &header, outer_tos, inner)?;
         Ok(Staged {
             bytes: inner,
             bridge,
@@ -501,8 +517,7 @@ impl<'w> Walk<'w> {
         let done = self.tables.suppress(bridge, ingress, staged.bytes, |mac| fdb.lookup(bridge_id, mac));
         if let Some(answer) = &done.answer {
             self.counters().copied(ingress, bridge_id, 1);
-            let answer = Staged { bytes: answer.bytes(), vnet: VnetHeader::NONE, frames: 1, ..*staged };
-            self.egress.deliver_now(&answer, ingress);
+            self.egress.deliver_now(&staged.answer(answer.bytes()), ingress);
         }
         let known = if dst.mac().is_multicast() { None } else { fdb.lookup(bridge_id, dst.mac()) };
         let verdict = self.tables.decide(bridge, ingress, dst.mac(), known);

@@ -216,22 +216,26 @@ pub(super) fn full_size(scene: &mut Scene, voice: &Voice) -> anyhow::Result<()> 
     voice.say("blue1's own interface refused that. Set to an MTU that does not fit, it leaves that to weft:")?;
     one.namespace.mtu("eth0", UNDERLAY_MTU)?;
     let ping = shown_ping(voice, one, &format!("-c 1 -W 0.5 -M do -s {larger} {}", two.address()))?;
+    let told = format!("mtu = {}", overlay_mtu());
     check(
-        !ping.success(),
-        "a packet that does not fit the underlay",
-        "no answer",
-        first_answer(&ping).unwrap_or("an answer"),
+        refusal(&ping).is_some_and(|line| line.contains(&told)),
+        "what blue1 hears of a packet that does not fit the underlay",
+        &told,
+        refusal(&ping).or(first_answer(&ping)).unwrap_or("nothing"),
+    )?;
+    voice.say(
+        "weft told it by ICMP, in blue2's name, and blue1 keeps to that. The packet itself is a drop with a name:",
     )?;
     one.namespace.mtu("eth0", u32::from(overlay_mtu()))?;
     voice.command("host1", "weft show drops")?;
     let drops = drops(scene, WEFTS[0])?;
     voice.seen(&tables::drops(&drops))?;
-    let too_long: u64 =
-        drops.iter().filter(|drop| drop.reason == DropReason::UnderlayMtu.name()).map(|drop| drop.frames).sum();
-    check(too_long == 1, "drops named underlay_mtu", 1, too_long)?;
+    let answered = DropReason::OversizeAnswered.name();
+    let too_long: u64 = drops.iter().filter(|drop| drop.reason == answered).map(|drop| drop.frames).sum();
+    check(too_long == 1, "drops named oversize_answered", 1, too_long)?;
     let fragments = WEFTS.iter().map(|&host| fragments_made(scene, host)).sum::<anyhow::Result<u64>>()?;
     check(fragments == 0, "fragments on the underlay", 0, fragments)?;
-    voice.good("what fits goes through whole, what does not is refused by name, and the underlay saw no fragment")
+    voice.good("what fits goes through whole, who sends more is told so, and the underlay saw no fragment")
 }
 
 /// 6: the kernel's vxlan device is a peer like any other.
@@ -319,13 +323,19 @@ fn shown_ping(voice: &Voice, from: &Station, arguments: &str) -> anyhow::Result<
     voice.command(&from.to_string(), &format!("ping {arguments}"))?;
     let output = from.ping(arguments)?;
     let statistics = output.stdout.lines().filter(|line| line.contains("packets transmitted"));
-    let lines = first_answer(&output).into_iter().chain(output.stderr.lines()).chain(statistics);
+    let answer = first_answer(&output).or(refusal(&output));
+    let lines = answer.into_iter().chain(output.stderr.lines()).chain(statistics);
     voice.seen(&lines.collect::<Vec<_>>().join("\n"))?;
     Ok(output)
 }
 
 fn first_answer(output: &Output) -> Option<&str> {
     output.stdout.lines().find(|line| line.contains(" bytes from "))
+}
+
+/// The ICMP error that it got for an answer.
+fn refusal(output: &Output) -> Option<&str> {
+    output.stdout.lines().find(|line| line.contains("Frag needed"))
 }
 
 fn answered(ping: &Output) -> anyhow::Result<()> {

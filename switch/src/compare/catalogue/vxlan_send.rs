@@ -1,6 +1,6 @@
 //! What leaves by the underlay: to whom, behind which outer header.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     compare::{
@@ -42,6 +42,116 @@ const PLAIN: Ipv4 = Ipv4 { tos: 0, dont_fragment: false, ttl: 64 };
 fn packet6(traffic_class: u8) -> Vec<u8> {
     let packet = ipv6(traffic_class, FROM.to_ipv6_mapped(), TO.to_ipv6_mapped(), 59, b"none");
     ethernet(station(9), station(1), IPV6, &packet)
+}
+
+/// A packet of UDP.
+fn udp4(header: Ipv4, len: usize) -> Vec<u8> {
+    ipv4_with(header, FROM, TO, UDP, &udp(10_000, 10_001, &vec![0x77; len]))
+}
+
+fn udp6(len: usize) -> Vec<u8> {
+    ipv6(0, V6_FROM, V6_TO, UDP, &udp(10_000, 10_001, &vec![0x77; len]))
+}
+
+const V6_FROM: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const V6_TO: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const DF: Ipv4 = Ipv4 { dont_fragment: true, ..PLAIN };
+
+/// The most that fits an underlay of 1500: an IP packet of 1450 bytes.
+const MOST: usize = 1450;
+
+/// What is too large for the tunnel. Its destination has sent something before, so that both of the kernel's tables know it.
+fn oversized() -> Vec<Case> {
+    let (a, far) = (station(1), station(9));
+    let known = |name: &str| one(name).arrive(vtep(2), vxlan(VNI, &frame(a, far)));
+    let of = |ether_type: u16, packet: &[u8]| ethernet(far, a, ether_type, packet);
+    let v4 = |packet: &[u8]| of(IPV4, packet);
+    // An IPv4 packet with these bytes at some places; its header's checksum is nobody's concern here.
+    let with = |mut packet: Vec<u8>, places: &[(usize, u8)]| {
+        places.iter().for_each(|(at, byte)| packet[*at] = *byte);
+        v4(&packet)
+    };
+    let big = || udp4(DF, MOST - 27);
+    let mut cases = vec![
+        known("a packet with DF that just fits leaves whole").statement(51).send(1, v4(&udp4(DF, MOST - 28))),
+        known("a packet with DF that is one octet too large is answered")
+            .statement(51)
+            .statement(52)
+            .send(1, v4(&big())),
+        known("the answer is the same whatever the outer DF bit").statement(51).tunnel("df", "set").send(1, v4(&big())),
+        known("so is one of 1500 octets, whose TTL is the answer's")
+            .statement(52)
+            .send(1, v4(&udp4(Ipv4 { ttl: 7, tos: 0x28, ..DF }, 1472))),
+        known("an echo request is answered").statement(52).send(1, v4(&ipv4_with(DF, FROM, TO, ICMP, &echo(1450)))),
+        known("each packet is answered").statement(52).send(1, v4(&big())).send(1, v4(&big())).send(1, v4(&big())),
+        known("an IPv6 packet that just fits leaves whole").statement(51).send(1, of(IPV6, &udp6(MOST - 48))),
+        known("an IPv6 packet that is one octet too large is answered")
+            .statement(51)
+            .statement(52)
+            .send(1, of(IPV6, &udp6(MOST - 47))),
+        known("an IPv6 packet of 1500 octets is answered").statement(52).send(1, of(IPV6, &udp6(1452))),
+        known("a packet without DF is cut outside").statement(53).send(1, v4(&udp4(PLAIN, MOST - 27))),
+        known("a packet without DF, of 1500 octets")
+            .statement(53)
+            .send(1, v4(&ipv4_with(PLAIN, FROM, TO, ICMP, &echo(1450)))),
+        known("what is not IP is cut outside").statement(53).send(1, unpadded(far, a, 0x88b5, &[7; 1500])),
+        known("with DF and more fragments to follow there is no answer")
+            .statement(52)
+            .send(1, with(big(), &[(6, 0x60)])),
+        known("with DF and an offset there is no answer").statement(52).send(1, with(big(), &[(7, 1)])),
+        known("from no address there is no answer").statement(52).send(1, with(big(), &[(12, 0), (15, 0)])),
+        known("from 0.0.0.1 there is one").statement(52).send(1, with(big(), &[(12, 0)])),
+        known("from a loopback address there is no answer").statement(52).send(1, with(big(), &[(12, 127)])),
+        known("from a group there is no answer").statement(52).send(1, with(big(), &[(12, 224)])),
+        known("to a group there is no answer").statement(52).send(1, with(big(), &[(16, 239)])),
+        known("to everybody there is no answer")
+            .statement(52)
+            .send(1, with(big(), &[(16, 255), (17, 255), (18, 255), (19, 255)])),
+        one("to a group's Ethernet address there is no answer")
+            .statement(52)
+            .send(1, ethernet(group(1), a, IPV4, &big())),
+        known("IPv6 without a next header has no answer")
+            .statement(52)
+            .send(1, of(IPV6, &ipv6(0, V6_FROM, V6_TO, 59, &[7; 1412]))),
+        known("a later fragment of IPv6 has no answer").ruling("oversize_extensions").statement(52).send(1, {
+            let fragment = [&[UDP, 0, 0, 8, 0, 0, 0, 9][..], &[7; 1404]].concat();
+            of(IPV6, &ipv6(0, V6_FROM, V6_TO, 44, &fragment))
+        }),
+        known("a first fragment of IPv6 has one").statement(52).send(1, {
+            let fragment = [&[UDP, 0, 0, 1, 0, 0, 0, 9][..], &[7; 1404]].concat();
+            of(IPV6, &ipv6(0, V6_FROM, V6_TO, 44, &fragment))
+        }),
+        case("a packet to a station that nobody knows is answered for each VTEP")
+            .ruling("oversize_flooded")
+            .statement(51)
+            .send(1, v4(&big())),
+        known("a tagged packet that is too large is answered")
+            .ruling("oversize_tagged")
+            .statement(51)
+            .send(1, tagged(&v4(&udp4(DF, 1472)), DOT1Q, tci(5, 10))),
+        known("by default a packet without DF is cut inside")
+            .ruling("oversize")
+            .statement(53)
+            .tunnel("oversize", "fragment")
+            .send(1, v4(&udp4(PLAIN, 1472))),
+        known("with oversize = drop it is dropped")
+            .ruling("oversize")
+            .statement(53)
+            .tunnel("oversize", "drop")
+            .send(1, v4(&udp4(PLAIN, 1472))),
+    ];
+    for kind in [3, 4, 5, 11, 12] {
+        let mut error = echo(1450);
+        error[0] = kind;
+        let error = ipv4_with(DF, FROM, TO, ICMP, &error);
+        cases.push(known(&format!("an ICMP error of type {kind} has no answer")).statement(52).send(1, v4(&error)));
+    }
+    for kind in [1, 2, 3, 4, 137] {
+        let error = [&[kind, 0, 0, 0][..], &[0; 1410]].concat();
+        let error = of(IPV6, &ipv6(0, V6_FROM, V6_TO, 58, &error));
+        cases.push(known(&format!("an ICMPv6 message of type {kind} has no answer")).statement(52).send(1, error));
+    }
+    cases
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -159,18 +269,6 @@ pub(super) fn cases() -> Vec<Case> {
             .statement(49)
             .fdb(far, At::Vtep(LOCAL), Kind::Static)
             .send(1, frame(far, a)),
-        case("a packet that is too large and may not be fragmented is answered")
-            .ruling("oversize")
-            .statement(51)
-            .statement(52)
-            .tunnel("df", "unset")
-            .send(
-                1,
-                ethernet(far, a, IPV4, &ipv4_with(Ipv4 { dont_fragment: true, ..PLAIN }, FROM, TO, ICMP, &echo(1450))),
-            ),
-        case("a packet that is too large and may be fragmented is")
-            .statement(53)
-            .send(1, ethernet(far, a, IPV4, &ipv4_with(PLAIN, FROM, TO, ICMP, &echo(1450)))),
         case("what fits an Ethernet frame fits the tunnel's device")
             .statement(54)
             .send(1, unpadded(far, a, 0x88b5, &[7; 1450])),
@@ -239,6 +337,8 @@ pub(super) fn cases() -> Vec<Case> {
             .tunnel("inner_vlan", "drop")
             .arrive(vtep(2), vxlan(VNI, &tagged(&frame(a, far), DOT1Q, 5))),
     );
+
+    cases.extend(oversized());
 
     cases
 }

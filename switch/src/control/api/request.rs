@@ -54,6 +54,9 @@ pub struct BridgeRequest {
     /// `maxaddress`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maxaddress: Option<u32>,
+    /// `mss_clamp`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mss_clamp: Option<bool>,
     /// `ageing`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ageing: Option<String>,
@@ -319,6 +322,7 @@ impl From<&BridgeConfig> for BridgeRequest {
             l2miss: Some(bridge.l2miss),
             l3miss: Some(bridge.l3miss),
             maxaddress: bridge.maxaddress,
+            mss_clamp: Some(bridge.mss_clamp),
             ageing: Some(interval(bridge.ageing)),
             fdb_max_learned: Some(bridge.fdb_max_learned as u64),
             fdb_full: Some(word_of(FdbFull::WORDS, &bridge.fdb_full).to_owned()),

@@ -128,6 +128,7 @@ fn overlay(config: &Config, bridge: &BridgeConfig, places: &Places, mistakes: &m
         ("l2miss", bridge.l2miss),
         ("l3miss", bridge.l3miss),
         ("maxaddress", bridge.maxaddress.is_some()),
+        ("mss_clamp", bridge.mss_clamp),
         ("neigh_suppress", bridge.neigh_suppress),
     ];
     for (key, _) in about_vteps.into_iter().filter(|(_, is_set)| *is_set && !has_vni) {

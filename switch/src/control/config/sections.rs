@@ -15,8 +15,8 @@ use super::{
     reader::{Key, TableReader, Text, table, tables},
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbKind, FdbTarget, GsoMode, InnerVlan,
-        MdbConfig, Membership, NeighConfig, NetnsName, Peers, Pin, PortConfig, PortKind, Profile, STATE_WORDS,
-        SwitchConfig, Tos, Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
+        MdbConfig, Membership, NeighConfig, NetnsName, OVERSIZE_WORDS, Peers, Pin, PortConfig, PortKind, Profile,
+        STATE_WORDS, SwitchConfig, Tos, Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -63,6 +63,7 @@ const VTEP_KEYS: &[Key] = &[
     ("ttl", "64"),
     ("tos", "0"),
     ("df", "\"set\""),
+    ("oversize", "\"fragment\""),
     ("gso", "\"auto\""),
     ("receive_buffer", "\"8MiB\""),
     ("send_buffer", "\"4MiB\""),
@@ -79,6 +80,7 @@ const BRIDGE_KEYS: &[Key] = &[
     ("l2miss", "false"),
     ("l3miss", "false"),
     ("maxaddress", "1000"),
+    ("mss_clamp", "false"),
     ("ageing", "\"300s\""),
     ("fdb_max_learned", "65536"),
     ("fdb_full", "\"evict\""),
@@ -265,6 +267,7 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     set(&mut vtep.ttl, reader.number_or_word("ttl", values::ttl, ("inherit", Ttl::Inherit)));
     set(&mut vtep.tos, reader.number_or_word("tos", values::tos, ("inherit", Tos::Inherit)));
     set(&mut vtep.df, reader.word("df", Df::WORDS));
+    set(&mut vtep.oversize, reader.word("oversize", OVERSIZE_WORDS));
     set(&mut vtep.gso, reader.word("gso", GsoMode::WORDS));
     set(&mut vtep.receive_buffer, reader.string("receive_buffer", values::buffer));
     set(&mut vtep.send_buffer, reader.string("send_buffer", values::buffer));
@@ -322,6 +325,7 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     bridge.l2miss = reader.flag("l2miss", bridge.l2miss);
     bridge.l3miss = reader.flag("l3miss", bridge.l3miss);
     bridge.maxaddress = reader.number("maxaddress", values::maxaddress).filter(|most| *most > 0);
+    bridge.mss_clamp = reader.flag("mss_clamp", bridge.mss_clamp);
     set(&mut bridge.ageing, reader.string("ageing", values::ageing));
     set(&mut bridge.fdb_max_learned, reader.number("fdb_max_learned", |number| size(number, 0, i64::from(u32::MAX))));
     set(&mut bridge.fdb_full, reader.word("fdb_full", FdbFull::WORDS));

@@ -30,8 +30,10 @@ pub(super) fn tables(
     bridges: &Slots<String>,
     vteps: &SharedVteps,
     snooping: &Snooping,
+    underlay_mtu: Option<u32>,
 ) -> Result<Tables, TableFull> {
-    let mut tables = Tables { overlay: config.vtep.as_ref().map(|vtep| overlay(vtep, bridges)), ..Tables::default() };
+    let overlay = config.vtep.as_ref().map(|vtep| overlay(vtep, bridges, underlay_mtu));
+    let mut tables = Tables { overlay, ..Tables::default() };
     for (id, port) in ports.iter().filter(|(_, port)| !port.is_gone()) {
         let entry = port_entry(port, ports, bridges);
         put(&mut tables.ports, id, entry);
@@ -56,7 +58,8 @@ fn put<T>(row: &mut Vec<Option<T>>, id: u16, thing: T) {
     row[index] = Some(thing);
 }
 
-fn overlay(vtep: &VtepConfig, bridges: &Slots<String>) -> Overlay {
+/// Without an open underlay, and so without its MTU, nothing is sent.
+fn overlay(vtep: &VtepConfig, bridges: &Slots<String>, underlay_mtu: Option<u32>) -> Overlay {
     Overlay {
         local: SocketAddr::new(vtep.address, vtep.port),
         any_peer: vtep.peers == Peers::Any,
@@ -78,6 +81,9 @@ fn overlay(vtep: &VtepConfig, bridges: &Slots<String>) -> Overlay {
             Df::Unset => Some(false),
             Df::Inherit => None,
         },
+        oversize: vtep.oversize,
+        underlay_mtu: underlay_mtu.unwrap_or(u32::MAX),
+        path_mtus: Vec::new(),
     }
 }
 
@@ -207,6 +213,7 @@ fn bridge(
         neigh_suppress: bridge.neigh_suppress,
         answers,
         mdb: None,
+        mss_clamp: bridge.mss_clamp,
     })
 }
 

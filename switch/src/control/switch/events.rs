@@ -188,7 +188,7 @@ impl Switch {
         }
     }
 
-    fn republish(&mut self) {
+    pub(super) fn republish(&mut self) {
         if let Err(error) = self.publish() {
             warn!(%error, "the tables can't be built");
         }

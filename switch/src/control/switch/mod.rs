@@ -362,7 +362,14 @@ impl Switch {
     /// Builds the tables anew and gives them to the workers.
     fn publish(&mut self) -> Result<(), TableFull> {
         self.set_up_snooping();
-        let tables = build::tables(&self.config, &self.ports, &self.bridges, &self.shared.vteps, &self.snooping)?;
+        let tables = build::tables(
+            &self.config,
+            &self.ports,
+            &self.bridges,
+            &self.shared.vteps,
+            &self.snooping,
+            self.underlay.as_ref().map(|underlay| underlay.mtu),
+        )?;
         self.shared.tables.store(Arc::new(tables));
         Ok(())
     }

@@ -11,6 +11,7 @@ use weft_vxlan::entropy::SourcePorts;
 
 use super::{ApplyError, Switch, events};
 use crate::{
+    bridge::Oversize,
     control::{
         config::{Config, Df, GsoMode, VtepConfig},
         link::{Link, LinkError, Links, open_netns},
@@ -140,6 +141,8 @@ impl Switch {
                 self.watch(&underlay.netns);
                 self.workers.each_gets(ends, |end| Command::SetUnderlay(Some(end)));
                 self.underlay = Some(underlay);
+                // What fits it is known only now.
+                self.republish();
             }
         }
         // Rulings of the tables are not the sockets': they are always the latest.
@@ -157,6 +160,7 @@ impl Switch {
                 underlay.mtu = link.mtu;
             }
             underlay.link = link.clone();
+            self.republish();
         }
     }
 }
@@ -173,10 +177,11 @@ fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
         workers,
         source_port_range: SourcePorts::new(min, max).expect("the configuration was checked"),
         source_ports: vtep.source_ports,
-        dont_fragment: match vtep.df {
-            Df::Set => DontFragment::Set,
-            Df::Unset => DontFragment::Unset,
-            Df::Inherit => DontFragment::Inherit,
+        dont_fragment: match (vtep.df, vtep.oversize) {
+            // What is to be fragmented outside leaves by sockets that may.
+            (Df::Set, Oversize::Outer) | (Df::Inherit, _) => DontFragment::Inherit,
+            (Df::Set, Oversize::Fragment | Oversize::Drop) => DontFragment::Set,
+            (Df::Unset, _) => DontFragment::Unset,
         },
         gso: match vtep.gso {
             GsoMode::Auto => Gso::Auto,

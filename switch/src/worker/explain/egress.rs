@@ -5,30 +5,50 @@ use std::net::SocketAddr;
 use weft_vxlan::header::{HEADER_LEN, Header};
 
 use super::{
-    super::egress::{exceeds, outer, policy_header},
+    super::{
+        egress::{exceeds, outer, policy_header},
+        oversize::{Fate, fate, room},
+    },
     Entered, Scene,
 };
 use crate::{
-    bridge::DropReason,
+    bridge::{DropReason, Overlay},
     ids::{BridgeId, Endpoint, PortId, VtepId},
+    l3::{
+        Fragments, NoAnswer,
+        mss::{self, Clamped},
+    },
     offload::{Segments, VnetHeader},
-    underlay::{MAX_DATAGRAM_LEN, Target},
+    underlay::Target,
     wire::{
-        dissect::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN, dissect},
+        dissect::{Dissected, IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN, dissect},
         flow,
         vlan::{self, TAG_LEN, Tag},
     },
 };
 
-/// What is known of the way to a VTEP.
+/// What the kernel knows of the way to a VTEP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Path {
     /// Nothing: only sending will tell.
     Unknown,
     /// There is none.
     Unreachable,
-    /// Outer packets of so many bytes pass.
+    /// Outer packets of so many bytes leave by the interface that leads there.
     Mtu(u32),
+}
+
+/// What is done about a frame that is too long for its VTEP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Oversized {
+    /// Its sender gets this frame.
+    Answered(Vec<u8>),
+    /// These frames leave instead, fragments of the packet inside.
+    Fragmented(Vec<Vec<u8>>),
+    /// It leaves whole, and its outer packet in fragments.
+    FragmentedOutside,
+    /// Nobody is told, and why not.
+    Dropped(NoAnswer),
 }
 
 /// One copy of a frame on its way out.
@@ -46,6 +66,10 @@ pub struct Departure {
     pub is_answer: bool,
     /// How it leaves, as far as it came.
     pub exit: Option<Exit>,
+    /// What is done about it if it is too long for its VTEP.
+    pub oversized: Option<Oversized>,
+    /// Its TCP was held to segments that fit.
+    pub clamped: Option<Clamped>,
     /// Whether it leaves, as far as can be foreseen.
     pub result: Result<(), DropReason>,
 }
@@ -68,9 +92,11 @@ pub enum Exit {
         header: Header,
         /// The inner flow's hash, which chooses the outer source port.
         hash: u32,
-        /// Bytes of the largest UDP payload: VXLAN header and inner frame, or a segment of it.
+        /// Bytes of the largest UDP payload: VXLAN header and inner frame, or a segment of it, before it is cut in fragments.
         payload_len: usize,
-        /// What is known of the way.
+        /// Bytes of the largest outer IP packet that reaches the VTEP, as far as weft knows.
+        path_mtu: u32,
+        /// What the kernel knows of the way.
         path: Path,
     },
 }
@@ -103,7 +129,17 @@ pub(super) fn answer(scene: &Scene<'_>, entered: &Entered<'_>, bytes: &[u8], to:
 
 impl Departure {
     fn new(entered: &Entered<'_>, bytes: Vec<u8>, frames: u32, to: Endpoint) -> Self {
-        Self { to, bytes, frames, bridge: entered.id, is_answer: false, exit: None, result: Ok(()) }
+        Self {
+            to,
+            bytes,
+            frames,
+            bridge: entered.id,
+            is_answer: false,
+            exit: None,
+            oversized: None,
+            clamped: None,
+            result: Ok(()),
+        }
     }
 }
 
@@ -155,20 +191,76 @@ fn to_vtep(
     if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
         return Err(DropReason::InnerVlan);
     }
-    let target = outer(overlay, entered.id, vtep, address, dissected.l3);
+    let mut target = outer(overlay, entered.id, vtep, address, dissected.l3);
     let segments = Segments::new(&departure.bytes, &vnet).map_err(|_| DropReason::BadOffload)?;
-    let payload_len = HEADER_LEN + segments.len(0);
+    let longest = segments.len(0);
     let hash = flow::hash(&departure.bytes, &dissected, scene.flow_seed);
     let header = if overlay.gbp { policy_header(scene.tables, vni, entered.ingress) } else { Header::new(vni) };
-    let path = (scene.path)(address);
-    departure.exit = Some(Exit::Vtep { target, header, hash, payload_len, path });
-    if payload_len > MAX_DATAGRAM_LEN {
-        return Err(DropReason::UnderlayMtu);
+    let room = room(overlay, vtep);
+    let oversized = (longest > room)
+        .then(|| {
+            let sent = entered.sent.as_ref().unwrap_or(&departure.bytes);
+            too_long(overlay, sent, &dissected, &segments, room, entered.bridge.mss_clamp)
+        })
+        .transpose();
+    let mut leaves = longest;
+    match &oversized {
+        Ok(Some(Oversized::FragmentedOutside)) => target.dont_fragment = false,
+        Ok(Some(Oversized::Fragmented(frames))) => leaves = frames.iter().map(Vec::len).max().unwrap_or(longest),
+        Ok(_) | Err(_) => {}
     }
-    let is_too_long = |mtu| target.dont_fragment && outer_len(address, payload_len) > mtu as usize;
+    let (payload_len, path_mtu, path) = (HEADER_LEN + longest, overlay.path_mtu(vtep), (scene.path)(address));
+    departure.exit = Some(Exit::Vtep { target, header, hash, payload_len, path_mtu, path });
+    let (oversized, reason) = match oversized {
+        Ok(oversized @ Some(Oversized::Answered(_))) => (oversized, Some(DropReason::OversizeAnswered)),
+        Ok(oversized) => (oversized, None),
+        Err((reason, why)) => (why.map(Oversized::Dropped), Some(reason)),
+    };
+    departure.oversized = oversized;
+    if let Some(reason) = reason {
+        return Err(reason);
+    }
+    if entered.bridge.mss_clamp {
+        departure.clamped = mss::clamp(&mut departure.bytes, &dissected, room, vnet.csum.is_some());
+    }
+    let is_too_long = |mtu| target.dont_fragment && outer_len(address, HEADER_LEN + leaves) > mtu as usize;
     match path {
         Path::Unreachable => Err(DropReason::UnderlayUnreachable),
         Path::Mtu(mtu) if is_too_long(mtu) => Err(DropReason::UnderlayMtu),
         Path::Mtu(_) | Path::Unknown => Ok(()),
+    }
+}
+
+/// What is done about a frame of which more than `room` bytes would leave; or why it ends, and why nobody is told.
+fn too_long(
+    overlay: &Overlay,
+    frame: &[u8],
+    dissected: &Dissected,
+    segments: &Segments<'_>,
+    room: usize,
+    mss_clamp: bool,
+) -> Result<Oversized, (DropReason, Option<NoAnswer>)> {
+    match fate(overlay, frame, dissected, segments.len(0), room) {
+        Fate::Answered(answer) => Ok(Oversized::Answered(answer.to_vec())),
+        Fate::FragmentedOutside => Ok(Oversized::FragmentedOutside),
+        Fate::Dropped(reason, why) => Err((reason, Some(why))),
+        Fate::Fragmented => {
+            let mut frames = vec![];
+            for index in 0..segments.count() {
+                let mut segment = vec![0; segments.len(index)];
+                segments.write(index, &mut segment);
+                let dissected = dissect(&segment);
+                if mss_clamp {
+                    mss::clamp(&mut segment, &dissected, room, false);
+                }
+                let cut = Fragments::new(&segment, &dissected, room).map_err(|_| (DropReason::Oversize, None))?;
+                frames.extend((0..cut.count()).map(|fragment| {
+                    let mut bytes = vec![0; cut.len(fragment)];
+                    cut.write(fragment, &mut bytes);
+                    bytes
+                }));
+            }
+            Ok(Oversized::Fragmented(frames))
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Explainer<'_> {
                     Verdict::Drop(_) => vec![],
                 };
                 // The switch's own frames have no priority.
-                let own = Entered { bytes: vec![], priority: Tag(0), ..*entered };
+                let own = Entered { bytes: vec![], sent: None, priority: Tag(0), ..*entered };
                 answers.extend(targets.iter().map(|to| egress::answer(self.scene, &own, answer.bytes(), *to)));
                 Proxied::Answered(match verdict {
                     Verdict::Drop(reason) => Err(reason),

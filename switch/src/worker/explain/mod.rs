@@ -19,7 +19,7 @@ use std::{
 use weft_vxlan::header::Header;
 
 pub use self::{
-    egress::{Departure, Exit, Path},
+    egress::{Departure, Exit, Oversized, Path},
     steps::{Learning, Proxied, Step, Walkthrough},
 };
 use super::{
@@ -89,7 +89,7 @@ impl fmt::Debug for Scene<'_> {
 /// Walks a frame through `scene`.
 pub fn explain(scene: &Scene<'_>, arriving: Arriving<'_>) -> Walkthrough {
     let walk = Walkthrough { steps: vec![], frames: 1, ingress: None, bridge: None, dropped: None };
-    let mut explainer = Explainer { scene, walk };
+    let mut explainer = Explainer { scene, walk, told: false };
     let taken = match arriving {
         Arriving::Frame { port, bytes, vnet } => explainer.frame(port, bytes, vnet),
         Arriving::Datagram { source, tos, payload } => explainer.datagram(source, tos, payload),
@@ -102,6 +102,8 @@ pub fn explain(scene: &Scene<'_>, arriving: Arriving<'_>) -> Walkthrough {
 /// A frame that has entered its bridge.
 pub(super) struct Entered<'s> {
     bytes: Vec<u8>,
+    /// As its sender knows it, if it has other addresses by now.
+    sent: Option<Vec<u8>>,
     vnet: VnetHeader,
     ingress: Endpoint,
     id: BridgeId,
@@ -119,13 +121,16 @@ impl Entered<'_> {
     fn rewritten(&self, macs: Rewritten) -> Self {
         let mut bytes = self.bytes.clone();
         macs.write(&mut bytes);
-        Self { bytes, src: macs.src, dst: macs.dst, ..*self }
+        let sent = Some(self.bytes.clone());
+        Self { bytes, sent, src: macs.src, dst: macs.dst, ..*self }
     }
 }
 
 struct Explainer<'s> {
     scene: &'s Scene<'s>,
     walk: Walkthrough,
+    /// The frame's sender was told that it is too long.
+    told: bool,
 }
 
 impl<'s> Explainer<'s> {
@@ -169,7 +174,8 @@ impl<'s> Explainer<'s> {
             teaching = teaching.and_then(|_| terms.ok_or(Learning::Locked));
         }
         let (priority, ingress) = (port_tag.unwrap_or(Tag(0)), Endpoint::Port(port));
-        Ok(Entered { bytes, vnet, ingress, id, bridge, src: header.src, dst: header.dst, priority, teaching, kept })
+        let EtherHeader { src, dst, .. } = header;
+        Ok(Entered { bytes, sent: None, vnet, ingress, id, bridge, src, dst, priority, teaching, kept })
     }
 
     /// What a guarded port makes of a frame: the terms on which it is learned from, if it is, and why it goes no further.
@@ -217,13 +223,13 @@ impl<'s> Explainer<'s> {
         self.walk.steps.push(Step::Parse(parsed));
         let header = parsed?;
         let (mut bytes, untouched) = (inner.clone(), inner);
-        let came_out = come_out(tables, overlay, bridge, &header, tos, &mut bytes);
+        let came_out = come_out(tables, overlay, (ingress, bridge), &header, tos, &mut bytes);
         // In the order of the walk: a tunnel that learns looks at the source before it looks at the packet.
         if bridge.tunnel.learning {
             self.admit(id, bridge, 0, &header);
             admitted(bridge, 0, header.dst, header.src)?;
         }
-        let passes = self.inspect(overlay, bridge, tos, untouched);
+        let passes = self.inspect(overlay, (ingress, bridge), tos, untouched);
         if !bridge.tunnel.learning && passes {
             self.admit(id, bridge, 0, &header);
         }
@@ -232,7 +238,8 @@ impl<'s> Explainer<'s> {
         let learns = bridge.tunnel.learning;
         let teaching = if learns { taught_by(bridge, header.src) } else { Err(Learning::TunnelOff) };
         let EtherHeader { src, dst, .. } = header;
-        Ok(Entered { bytes, vnet, ingress, id, bridge, src, dst, priority: Tag(0), teaching, kept })
+        let priority = Tag(0);
+        Ok(Entered { bytes, sent: None, vnet, ingress, id, bridge, src, dst, priority, teaching, kept })
     }
 
     fn tunnel(
@@ -258,12 +265,14 @@ impl<'s> Explainer<'s> {
     }
 
     /// Whether the packet passes.
-    fn inspect(&mut self, overlay: &Overlay, bridge: &Bridge, outer_tos: u8, mut inner: Vec<u8>) -> bool {
+    fn inspect(&mut self, overlay: &Overlay, came: (Endpoint, &Bridge), outer_tos: u8, mut inner: Vec<u8>) -> bool {
         let tos = |bytes: &[u8]| dissect(bytes).l3.map(|l3| l3.tos);
         let (before, tag_count) = (tos(&inner), dissect(&inner).tag_count);
-        let result = inspect(self.scene.tables, overlay, bridge, outer_tos, &mut inner).map(|_| ());
+        let inspected = inspect(self.scene.tables, overlay, came, outer_tos, &mut inner);
+        let clamped = inspected.as_ref().ok().and_then(|inspected| inspected.clamped);
+        let result = inspected.map(|_| ());
         let tos = before.zip(tos(&inner));
-        self.walk.steps.push(Step::Inspect { tag_count, outer_tos, tos, result });
+        self.walk.steps.push(Step::Inspect { tag_count, outer_tos, tos, clamped, result });
         result.is_ok()
     }
 
@@ -435,7 +444,16 @@ impl<'s> Explainer<'s> {
     }
 
     fn depart(&mut self, entered: &Entered<'_>, to: Endpoint) {
-        self.walk.steps.push(Step::Egress(egress::depart(self.scene, entered, self.walk.frames, to)));
+        let departure = egress::depart(self.scene, entered, self.walk.frames, to);
+        let answer = match &departure.oversized {
+            Some(Oversized::Answered(answer)) if !self.told => {
+                Some(egress::answer(self.scene, entered, answer, entered.ingress))
+            }
+            Some(_) | None => None,
+        };
+        self.told |= answer.is_some();
+        self.walk.steps.push(Step::Egress(departure));
+        self.walk.steps.extend(answer.map(Step::Egress));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     bridge::{Admission, DropReason, Verdict},
     fdb::{EntryView, Learned, Standing},
     ids::{BridgeId, Endpoint, PortId, VtepId},
+    l3::mss::Clamped,
     wire::{MacAddr, Tag, ethernet::EtherHeader},
 };
 
@@ -80,6 +81,8 @@ pub enum Step {
         outer_tos: u8,
         /// The inner TOS before and after; `None` if the frame is not IP.
         tos: Option<(u8, u8)>,
+        /// Its TCP was held to segments that fit.
+        clamped: Option<Clamped>,
         /// Why it ends.
         result: Result<(), DropReason>,
     },

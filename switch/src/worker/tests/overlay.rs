@@ -340,9 +340,9 @@ fn a_frame_too_long_for_any_datagram_is_a_named_drop() {
     scene.port(P1).mtu = u16::MAX;
     let longest = 65_507 - 8;
     scene.send(P0, &frame(B, A, longest + 1));
-    assert_eq!(scene.drops(), [(DropReason::UnderlayMtu, 1)]);
+    assert_eq!(scene.drops(), [(DropReason::OversizeNotIp, 1)]);
     scene.send(P0, &frame(B, A, longest));
-    assert_eq!(scene.drops(), [(DropReason::UnderlayMtu, 1)]);
+    assert_eq!(scene.drops(), [(DropReason::OversizeNotIp, 1)]);
 }
 
 #[test]

@@ -280,7 +280,19 @@ pub(in crate::worker) fn tcp4(dst: MacAddr, src: MacAddr, payload_len: usize) ->
     written(packet, payload_len, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
 }
 
-/// The same as a tap hands it over: with a checksum that is only started, to be cut every `gso_size` bytes if there is one.
+/// The first packet of a TCP connection, from somebody who takes segments of `mss` bytes.
+pub(in crate::worker) fn syn4(dst: MacAddr, src: MacAddr, mss: u16) -> Vec<u8> {
+    let [high, low] = mss.to_be_bytes();
+    let packet = PacketBuilder::ethernet2(src.octets(), dst.octets())
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1000, 2000, 1, 9)
+        .syn()
+        .options_raw(&[2, 4, high, low])
+        .unwrap();
+    written(packet, 0, |packet, bytes, payload| packet.write(bytes, payload).unwrap())
+}
+
+/// [`tcp4`] as a tap hands it over: with a checksum that is only started, to be cut every `gso_size` bytes if there is one.
 pub(in crate::worker) fn unfinished_tcp4(
     dst: MacAddr,
     src: MacAddr,

@@ -89,7 +89,8 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
 
 /// Where weft's own default is not the kernel's, the scene has the kernel's.
 fn not_wefts_default(knob: &'static Knob) -> Option<Value> {
-    const NAMES: [&str; 6] = ["fdb_max_learned", "fdb_full", "mcast_snooping", "peers", "df", "source_port_range"];
+    const NAMES: [&str; 7] =
+        ["fdb_max_learned", "fdb_full", "mcast_snooping", "peers", "df", "oversize", "source_port_range"];
     NAMES.contains(&knob.name).then(|| knob.default.into())
 }
 

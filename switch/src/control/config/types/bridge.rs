@@ -30,6 +30,8 @@ pub struct BridgeConfig {
     pub l3miss: bool,
     /// `maxaddress`: most entries behind VTEPs; `None`: no limit but `fdb_max_learned`.
     pub maxaddress: Option<u32>,
+    /// `mss_clamp`: TCP that crosses the overlay is held to segments that fit; default false.
+    pub mss_clamp: bool,
     /// `ageing`; default [`SwitchConfig::ageing`].
     pub ageing: Duration,
     /// `fdb_max_learned`: most learned entries of this bridge; default 65536, 0 = no limit.
@@ -65,6 +67,7 @@ impl BridgeConfig {
             l2miss: false,
             l3miss: false,
             maxaddress: None,
+            mss_clamp: false,
             ageing: SwitchConfig::DEFAULT_AGEING,
             fdb_max_learned: Self::DEFAULT_MAX_LEARNED,
             fdb_full: FdbFull::Evict,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use weft_vxlan::{ecn::EcnMode, header::ReservedBits};
 
 use super::{NetnsName, word_of};
-use crate::underlay::sockets::UnderlaySettings;
+use crate::{bridge::Oversize, underlay::sockets::UnderlaySettings};
 
 /// `[vtep]`
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +44,8 @@ pub struct VtepConfig {
     pub tos: Tos,
     /// `df`: the outer DF bit; set.
     pub df: Df,
+    /// `oversize`: what becomes of frames that are too long for their VTEP and whose sender is not told.
+    pub oversize: Oversize,
     /// `gso`: whether equal-sized datagrams to one VTEP leave as one send (UDP_SEGMENT); auto.
     pub gso: GsoMode,
     /// `receive_buffer`: bytes asked for each worker's receiving socket; 8 MiB.
@@ -82,6 +84,7 @@ impl VtepConfig {
             ttl: Ttl::Fixed(64),
             tos: Tos::Fixed(0),
             df: Df::Set,
+            oversize: Oversize::Fragment,
             gso: GsoMode::Auto,
             receive_buffer: UnderlaySettings::DEFAULT_RECEIVE_BUFFER,
             send_buffer: UnderlaySettings::DEFAULT_SEND_BUFFER,
@@ -211,3 +214,7 @@ impl Df {
     /// How the configuration writes each.
     pub const WORDS: &[(&str, Self)] = &[("set", Self::Set), ("unset", Self::Unset), ("inherit", Self::Inherit)];
 }
+
+/// How the configuration writes each [`Oversize`].
+pub const OVERSIZE_WORDS: &[(&str, Oversize)] =
+    &[("fragment", Oversize::Fragment), ("outer", Oversize::Outer), ("drop", Oversize::Drop)];

@@ -8,8 +8,8 @@ use crate::{
     control::{
         api::explanation::Decider,
         config::{
-            BridgeConfig, Df, ECN_WORDS, FdbFull, FdbKind, FdbTarget, InnerVlan, Membership, Part, Peers, PortConfig,
-            STATE_WORDS, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,
+            BridgeConfig, Df, ECN_WORDS, FdbFull, FdbKind, FdbTarget, InnerVlan, Membership, OVERSIZE_WORDS, Part,
+            Peers, PortConfig, STATE_WORDS, Tos, Ttl, VtepConfig, reserved_bits_text, word_of,
         },
     },
     ids::Endpoint,
@@ -264,6 +264,10 @@ impl Narrator<'_> {
         let ports = self.of_vtep("source_ports", |vtep| vtep.source_ports.to_string());
         let address = self.of_vtep("address", |vtep| quoted(vtep.address));
         [address, ttl, tos, ecn, self.df(), range, ports].into_iter().flatten().collect()
+    }
+
+    pub(super) fn oversize(&self) -> Option<Decider> {
+        self.of_vtep("oversize", |vtep| quoted(word_of(OVERSIZE_WORDS, &vtep.oversize)))
     }
 
     pub(super) fn df(&self) -> Option<Decider> {

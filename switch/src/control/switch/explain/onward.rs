@@ -8,8 +8,9 @@ use crate::{
     control::api::explanation::StageName,
     fdb::{EntryView, Origin},
     ids::{BridgeId, Endpoint, PortId, VtepId},
+    l3::mss::Clamped,
     wire::{MacAddr, Tag, ethernet::HEADER_LEN, vlan::TAG_LEN},
-    worker::explain::{Departure, Exit, Path},
+    worker::explain::{Departure, Exit, Oversized, Path},
 };
 
 /// Who gets no copy of a flooded frame.
@@ -194,7 +195,7 @@ impl Narrator<'_> {
     }
 
     fn to_vtep(&self, departure: &Departure, vtep: VtepId, exit: &Exit, bridge: &str) -> Telling {
-        let Exit::Vtep { target, header, hash, payload_len, path } = *exit else {
+        let Exit::Vtep { target, header, hash, payload_len, path_mtu, path } = *exit else {
             return Telling::new(StageName::Egress, self.vtep(vtep));
         };
         let (vni, policy) = (header.vni(), header.policy().map(|policy| policy.id));
@@ -219,36 +220,49 @@ impl Narrator<'_> {
                 None => format!("outer UDP > {}, the source port by the inner flow's hash {hash:#010x}", to.port()),
             },
         ];
-        notes.push(match path {
-            Path::Mtu(mtu) if outer_len > mtu as usize && !target.dont_fragment => {
-                format!("outer packet of {outer_len} bytes, cut into fragments for a way of {mtu}")
+        let interface = match path {
+            Path::Mtu(mtu) => Some(mtu),
+            Path::Unreachable | Path::Unknown => None,
+        };
+        notes.push(match (path, &departure.oversized) {
+            (Path::Unreachable, _) => "no route to it".to_owned(),
+            (_, Some(Oversized::FragmentedOutside)) => {
+                format!("outer packet of {outer_len} bytes, cut into fragments for a way of {path_mtu}")
             }
-            Path::Mtu(mtu) => format!("outer packet of {outer_len} bytes, of {mtu} that the way allows"),
-            Path::Unreachable => "no route to it".to_owned(),
-            Path::Unknown => format!("outer packet of {outer_len} bytes"),
+            (Path::Mtu(mtu), None) if outer_len > mtu as usize && !target.dont_fragment => {
+                format!("outer packet of {outer_len} bytes, cut into fragments for an interface of {mtu}")
+            }
+            (Path::Mtu(mtu), None) if mtu < path_mtu => {
+                format!("outer packet of {outer_len} bytes, of {mtu} that the interface takes")
+            }
+            (..) => format!("outer packet of {outer_len} bytes, of {path_mtu} that the way allows"),
         });
+        notes.extend(departure.oversized.as_ref().map(|oversized| oversized_note(oversized, departure.bytes.len())));
+        notes.extend(departure.clamped.map(clamping));
         notes.extend(policy.map(|policy| format!("group policy {policy} in the VXLAN header")));
         let text = match departure.result {
             Ok(()) if departure.is_answer => format!("the answer goes back to VTEP {} in VNI {vni}", to.ip()),
             Ok(()) => format!("leaves to VTEP {} in VNI {vni}", to.ip()),
-            Err(DropReason::UnderlayMtu) => format!("too long for the way to VTEP {}", to.ip()),
+            Err(DropReason::UnderlayMtu) => format!("too long for the interface that leads to VTEP {}", to.ip()),
+            Err(_) if departure.oversized.is_some() => format!("too long for the way to VTEP {}", to.ip()),
             Err(reason) => format!("VTEP {}: {}", to.ip(), reason.explanation()),
         };
         let too_long = departure.result == Err(DropReason::UnderlayMtu);
         let listed = self.naming(bridge, |address| *address == to);
         let config = match departure.result {
+            _ if departure.oversized.is_some() => self.oversize().into_iter().chain(self.vni(bridge)).collect(),
             Err(_) if too_long => self.df().into_iter().collect(),
             Err(_) => listed.into_iter().collect(),
             Ok(()) => listed.into_iter().chain(self.vni(bridge)).chain(self.outer_header()).collect::<Vec<_>>(),
         };
-        let mtu = match path {
-            Path::Mtu(mtu) => Some(mtu),
-            Path::Unknown | Path::Unreachable => None,
-        };
-        let kernel = if too_long {
-            "net/ipv4/ip_tunnel_core.c: skb_tunnel_check_pmtu (the kernel answers with ICMP)"
+        let kernel = if too_long || departure.oversized.is_some() {
+            "net/ipv4/ip_tunnel_core.c: skb_tunnel_check_pmtu, iptunnel_pmtud_build_icmp"
         } else {
             "drivers/net/vxlan/vxlan_core.c: vxlan_xmit_one; include/net/udp.h: udp_flow_src_port"
+        };
+        let fragments = match &departure.oversized {
+            Some(Oversized::Fragmented(frames)) => Some(frames.len()),
+            Some(Oversized::Answered(_) | Oversized::FragmentedOutside | Oversized::Dropped(_)) | None => None,
         };
         Telling::new(StageName::Egress, text)
             .dropped(departure.result.err())
@@ -269,10 +283,39 @@ impl Narrator<'_> {
                 ("outer_tos", json!(target.tos)),
                 ("outer_df", json!(target.dont_fragment)),
                 ("outer_length", json!(outer_len)),
-                ("path_mtu", json!(mtu)),
+                ("path_mtu", json!(path_mtu)),
+                ("interface_mtu", json!(interface)),
+                ("oversize", json!(departure.oversized.as_ref().map(oversized_word))),
+                ("fragments", json!(fragments)),
+                ("mss", json!(departure.clamped.map(|clamped| clamped.to))),
                 ("flow_hash", json!(hash)),
             ])
     }
+}
+
+const fn oversized_word(oversized: &Oversized) -> &'static str {
+    match oversized {
+        Oversized::Answered(_) => "answered",
+        Oversized::Fragmented(_) => "fragmented",
+        Oversized::FragmentedOutside => "fragmented_outside",
+        Oversized::Dropped(_) => "dropped",
+    }
+}
+
+fn oversized_note(oversized: &Oversized, frame_len: usize) -> String {
+    match oversized {
+        Oversized::Answered(_) => "its sender is told by ICMP what fits, in the name of its receiver".to_owned(),
+        Oversized::Fragmented(frames) => {
+            let longest = frames.iter().map(Vec::len).max().unwrap_or(0);
+            format!("its {frame_len} bytes leave in {} fragments of up to {longest}", frames.len())
+        }
+        Oversized::FragmentedOutside => "its sender is not told".to_owned(),
+        Oversized::Dropped(why) => format!("its sender is not told: {why}"),
+    }
+}
+
+pub(super) fn clamping(Clamped { from, to }: Clamped) -> String {
+    format!("the maximum segment size of this TCP, {from}, becomes {to}")
 }
 
 const fn kind_name(kind: FloodKind) -> &'static str {

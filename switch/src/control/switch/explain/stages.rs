@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     narrator::{Narrator, fields},
-    onward::PassedOver,
+    onward::{PassedOver, clamping},
 };
 use crate::{
     bridge::{Admission, DropReason},
@@ -125,7 +125,7 @@ impl Narrator<'_> {
             Step::Classify { port, tag, bridge } => self.classify(*port, *tag, *bridge),
             Step::Admit { bridge, src, dst, admission } => self.admit(*bridge, *src, *dst, *admission),
             Step::Guard { port, src, standing, reason } => self.guard(*port, *src, *standing, *reason),
-            Step::Inspect { tag_count, outer_tos, tos, result } => {
+            Step::Inspect { tag_count, outer_tos, tos, clamped, result } => {
                 let text = match (result, tos) {
                     (Err(reason), _) => reason.explanation().to_owned(),
                     (Ok(()), None) => "not IP, or IP behind a tag: nothing to check".to_owned(),
@@ -139,6 +139,7 @@ impl Narrator<'_> {
                 let config = (*tag_count > 0).then(|| self.inner_vlan()).flatten();
                 Telling::new(StageName::Inspect, text)
                     .dropped(result.err())
+                    .notes(clamped.map(clamping))
                     .config(config)
                     .kernel(
                         "include/net/ip_tunnels.h: pskb_inet_may_pull; drivers/net/vxlan/vxlan_core.c: \
@@ -149,6 +150,7 @@ impl Narrator<'_> {
                         ("outer_tos", json!(outer_tos)),
                         ("inner_tos", json!(tos.map(|(before, _)| before))),
                         ("inner_tos_after", json!(tos.map(|(_, after)| after))),
+                        ("mss", json!(clamped.map(|clamped| clamped.to))),
                     ])
             }
             Step::Learn { bridge, src, at, learning } => self.learn(*bridge, *src, *at, *learning),

@@ -13,11 +13,12 @@ use crate::{
     },
     fdb::{EntryView, Learned, Origin, Stamp, Standing},
     ids::VtepId,
+    l3::NoAnswer,
     underlay::Target,
     wire::{MacAddr, Tag, ethernet},
     worker::{
         SharedVteps,
-        explain::{Departure, Exit, Learning, Proxied, Step},
+        explain::{Departure, Exit, Learning, Oversized, Proxied, Step},
     },
 };
 
@@ -137,13 +138,22 @@ fn to_port(tag: Option<Tag>, result: Result<(), DropReason>) -> Step {
         bridge: BLUE,
         is_answer: false,
         exit,
+        oversized: None,
+        clamped: None,
         result,
     })
 }
 
 fn to_vtep(path: Path, dont_fragment: bool, result: Result<(), DropReason>) -> Step {
     let target = Target { bridge: BLUE, vtep: PEER, address: peer(), tos: 0xb8, ttl: 64, dont_fragment };
-    let exit = Exit::Vtep { target, header: Header::new(Vni::new(42).unwrap()), hash: 7, payload_len: 1480, path };
+    let exit = Exit::Vtep {
+        target,
+        header: Header::new(Vni::new(42).unwrap()),
+        hash: 7,
+        payload_len: 1480,
+        path_mtu: 1600,
+        path,
+    };
     Step::Egress(Departure {
         to: Endpoint::Vtep(PEER),
         bytes: vec![0; 1472],
@@ -151,8 +161,21 @@ fn to_vtep(path: Path, dont_fragment: bool, result: Result<(), DropReason>) -> S
         bridge: BLUE,
         is_answer: false,
         exit: Some(exit),
+        oversized: None,
+        clamped: None,
         result,
     })
+}
+
+fn oversized(oversized: Oversized, result: Result<(), DropReason>) -> Step {
+    let Step::Egress(departure) = to_vtep(Path::Mtu(1500), true, result) else { panic!("an egress") };
+    let exit = departure.exit.map(|exit| match exit {
+        Exit::Vtep { target, header, hash, path, .. } => {
+            Exit::Vtep { target, header, hash, payload_len: 1480, path_mtu: 1500, path }
+        }
+        Exit::Port { .. } => exit,
+    });
+    Step::Egress(Departure { exit, oversized: Some(oversized), ..departure })
 }
 
 #[test]
@@ -227,7 +250,26 @@ fn the_outer_header_is_written_out() {
         ]
     );
     let fragmented = stage(to_vtep(Path::Mtu(1500), false, Ok(())));
-    assert_eq!(fragmented.notes[2], "outer packet of 1508 bytes, cut into fragments for a way of 1500");
+    assert_eq!(fragmented.notes[2], "outer packet of 1508 bytes, cut into fragments for an interface of 1500");
+}
+
+#[test]
+fn what_is_too_long_says_what_is_done_about_it_and_by_which_line() {
+    let answered = stage(oversized(Oversized::Answered(vec![]), Err(DropReason::OversizeAnswered)));
+    assert_eq!(
+        (answered.text.as_str(), answered.reason.as_deref()),
+        ("too long for the way to VTEP 192.0.2.2", Some("oversize_answered"))
+    );
+    assert_eq!(answered.notes[2], "outer packet of 1508 bytes, of 1500 that the way allows");
+    assert_eq!(answered.notes[3], "its sender is told by ICMP what fits, in the name of its receiver");
+    assert_eq!(lines(&answered.config), ["- oversize", "7 vni"]);
+    let fragments = stage(oversized(Oversized::Fragmented(vec![vec![0; 1458], vec![0; 48]]), Ok(())));
+    assert_eq!(fragments.notes[3], "its 1472 bytes leave in 2 fragments of up to 1458");
+    assert_eq!((&fragments.fields["oversize"], &fragments.fields["fragments"]), (&"fragmented".into(), &2.into()));
+    let outside = stage(oversized(Oversized::FragmentedOutside, Ok(())));
+    assert_eq!(outside.notes[2], "outer packet of 1508 bytes, cut into fragments for a way of 1500");
+    let dropped = stage(oversized(Oversized::Dropped(NoAnswer::IcmpError), Err(DropReason::Oversize)));
+    assert_eq!(dropped.notes[3], "its sender is not told: it is itself an ICMP error");
 }
 
 #[test]
@@ -253,7 +295,7 @@ fn every_step() -> Vec<Step> {
     };
     let admit =
         |admission| Step::Admit { bridge: BLUE, src: A, dst: MacAddr::new([1, 0x80, 0xc2, 0, 0, 2]), admission };
-    let inspect = |tos, result| Step::Inspect { tag_count: 1, outer_tos: 3, tos, result };
+    let inspect = |tos, result| Step::Inspect { tag_count: 1, outer_tos: 3, tos, clamped: None, result };
     let learned = [
         Learned::Known,
         Learned::New { evicted: None },
@@ -313,6 +355,10 @@ fn every_step() -> Vec<Step> {
         short_circuit(Some(2), Some((NINE, None)), Err(DropReason::NoFloodTarget)),
         to_port(None, Ok(())),
         to_vtep(Path::Unreachable, true, Err(DropReason::UnderlayUnreachable)),
+        oversized(Oversized::Answered(vec![]), Err(DropReason::OversizeAnswered)),
+        oversized(Oversized::Fragmented(vec![vec![0; 1458], vec![0; 48]]), Ok(())),
+        oversized(Oversized::FragmentedOutside, Ok(())),
+        oversized(Oversized::Dropped(NoAnswer::NotIp), Err(DropReason::OversizeNotIp)),
     ];
     steps.extend(learning.map(|learning| Step::Learn { bridge: BLUE, src: NINE, at: Endpoint::Port(P0), learning }));
     steps

@@ -1,0 +1,238 @@
+//! Frames that are too long for their VTEP.
+//!
+//! A tunnel that cut its packets would leave it to the far end to put them together, for everybody's traffic, and most are
+//! forbidden to (RFC 7348 section 4.3). So what does not fit is the inner sender's affair, if there is a way to tell it:
+//!
+//! | frame | what becomes of it |
+//! |---|---|
+//! | IPv4 with DF, IPv6 | an ICMP error to its sender, out of where the frame came in ([`l3::too_big`](crate::l3::too_big)) |
+//! | IPv4 without DF | `oversize`: fragments of the inner packet, fragments of the outer one, or nothing |
+//! | all else | dropped by name; with `oversize = "outer"` it leaves in fragments as well |
+//!
+//! The kernel's vxlan devices do the first and the last. Each copy of a flooded frame is held against its own VTEP, but its
+//! sender is told once.
+//!
+//! What is here is not on the way of most frames: the walk compares one length with [`room`], and comes here if that is
+//! exceeded. [`fate`] is what it asks, and [`super::explain`] too.
+
+use arrayvec::ArrayVec;
+use weft_vxlan::header::HEADER_LEN;
+
+use super::{
+    egress::{Egress, Outgoing},
+    walk::Staged,
+};
+use crate::{
+    bridge::{DropReason, Overlay, Oversize},
+    fdb::Stamp,
+    ids::{BridgeId, Endpoint, VtepId},
+    l3::{
+        Fragments, NoAnswer, mss,
+        too_big::{self, MAX_ANSWER_LEN},
+    },
+    offload::Segments,
+    underlay::{MAX_DATAGRAM_LEN, Target, UnderlayEnd},
+    wire::{
+        dissect::{Dissected, IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN, dissect},
+        ethernet::HEADER_LEN as ETHER_HEADER_LEN,
+    },
+};
+
+/// Bytes of the longest frame that reaches a VTEP behind its outer headers, in one packet.
+#[inline]
+pub(super) fn room(overlay: &Overlay, vtep: VtepId) -> usize {
+    let outer_ip = if overlay.local.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN };
+    let payload = (overlay.path_mtu(vtep) as usize).saturating_sub(outer_ip + UDP_HEADER_LEN);
+    payload.min(MAX_DATAGRAM_LEN).saturating_sub(HEADER_LEN)
+}
+
+/// What becomes of a frame that is too long.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// Its sender gets this frame.
+    Answered(ArrayVec<u8, MAX_ANSWER_LEN>),
+    /// It leaves in fragments of the packet inside.
+    Fragmented,
+    /// It leaves whole, and its outer packet in fragments.
+    FragmentedOutside,
+    /// It is dropped, and nobody is told.
+    Dropped(DropReason, NoAnswer),
+}
+
+/// What becomes of `frame`, or of segments as long as `longest`, if no more than `room` bytes pass.
+pub(super) fn fate(overlay: &Overlay, frame: &[u8], dissected: &Dissected, longest: usize, room: usize) -> Fate {
+    let link_len = dissected.l3.map_or(ETHER_HEADER_LEN, |l3| usize::from(l3.offset));
+    let why = match too_big::answer(frame, dissected, room.saturating_sub(link_len)) {
+        Ok(answer) => return Fate::Answered(answer),
+        Err(why) => why,
+    };
+    match overlay.oversize {
+        Oversize::Fragment if why == NoAnswer::MayBeFragmented => Fate::Fragmented,
+        // What the kernel answers, though its bridge drops the answer.
+        Oversize::Outer if why == NoAnswer::FromGroup => Fate::Dropped(DropReason::Oversize, why),
+        Oversize::Outer if HEADER_LEN + longest > MAX_DATAGRAM_LEN => Fate::Dropped(DropReason::UnderlayMtu, why),
+        Oversize::Outer => Fate::FragmentedOutside,
+        Oversize::Fragment | Oversize::Drop if why == NoAnswer::NotIp => Fate::Dropped(DropReason::OversizeNotIp, why),
+        Oversize::Fragment | Oversize::Drop => Fate::Dropped(DropReason::Oversize, why),
+    }
+}
+
+impl Egress<'_> {
+    /// Does with a frame what has to be done if not more than `room` bytes pass. `Err`: nothing of it was queued.
+    #[cold]
+    pub(super) fn send_oversized(
+        &mut self,
+        staged: &Staged<'_>,
+        outgoing: &Outgoing,
+        dissected: &Dissected,
+        segments: &Segments<'_>,
+        room: usize,
+    ) -> Result<(), DropReason> {
+        let overlay = self.tables.overlay.as_ref().ok_or(DropReason::UnderlayAbsent)?;
+        // A frame of the switch's own has no sender to tell, and no account to book its fragments on.
+        if staged.is_own() {
+            return Err(DropReason::Oversize);
+        }
+        match fate(overlay, staged.bytes, dissected, segments.len(0), room) {
+            Fate::Answered(answer) => Err(self.tell_sender(staged, &answer)),
+            Fate::Fragmented => self.send_fragments(staged, outgoing, segments, room),
+            Fate::FragmentedOutside => {
+                let target = Target { dont_fragment: false, ..outgoing.target };
+                self.encapsulate(&Outgoing { target, ..*outgoing }, dissected, segments, room)
+            }
+            Fate::Dropped(reason, _) => Err(reason),
+        }
+    }
+
+    /// Sends the answer, unless another copy of the frame had one, or answers have been many. Says how the frame ends.
+    fn tell_sender(&mut self, staged: &Staged<'_>, answer: &[u8]) -> DropReason {
+        let frame = staged.bytes.as_ptr_range();
+        if let Some((told, reason)) = &self.told
+            && *told == frame
+        {
+            return *reason;
+        }
+        let (bridge, ingress) = (staged.bridge_id(), staged.ingress());
+        let reason = if self.answers.take(bridge, self.now) {
+            self.counters.copied(ingress, bridge, 1);
+            self.deliver_now(&staged.answer(answer), ingress);
+            DropReason::OversizeAnswered
+        } else {
+            DropReason::OversizeMuted
+        };
+        self.told = Some((frame, reason));
+        reason
+    }
+
+    /// Each wire frame is finished first, since the checksum of its transport covers all fragments.
+    fn send_fragments(
+        &mut self,
+        staged: &Staged<'_>,
+        outgoing: &Outgoing,
+        segments: &Segments<'_>,
+        room: usize,
+    ) -> Result<(), DropReason> {
+        let underlay = self.underlay.as_deref_mut().ok_or(DropReason::UnderlayAbsent)?;
+        let (bridge, at) = (staged.bridge_id(), Endpoint::Vtep(outgoing.target.vtep));
+        for index in 0..segments.count() {
+            let segment = &mut self.scratch[..segments.len(index)];
+            segments.write(index, segment);
+            if let Some(macs) = outgoing.macs {
+                macs.write(segment);
+            }
+            let dissected = dissect(segment);
+            if outgoing.mss_clamp {
+                mss::clamp(segment, &dissected, room, false);
+            }
+            let Ok(fragments) = Fragments::new(segment, &dissected, room) else {
+                self.counters.dropped_out(at, bridge, DropReason::Oversize, 1);
+                continue;
+            };
+            self.counters.copied(staged.ingress(), bridge, fragments.count() as u64 - 1);
+            for fragment in 0..fragments.count() {
+                let len = HEADER_LEN + fragments.len(fragment);
+                let datagram = underlay.reserve(&outgoing.target, outgoing.hash, len);
+                let (front, inner) = datagram.split_at_mut(HEADER_LEN);
+                front.copy_from_slice(&outgoing.header.to_bytes());
+                fragments.write(fragment, inner);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many answers each bridge may still give, in one worker.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// By [`BridgeId`].
+    buckets: Vec<Bucket>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy)]
+struct Bucket {
+    tokens: u64,
+    filled: Stamp,
+}
+
+impl Answers {
+    /// What comes in one batch from many stations that all have to learn it: as many as a kernel sends of all its ICMP errors at
+    /// once (`net.ipv4.icmp_msgs_burst`).
+    const BURST: u64 = 50;
+    /// A thousand a second, as a kernel of all its ICMP errors (`net.ipv4.icmp_msgs_per_sec`). A station needs one for each
+    /// destination and keeps what it heard for ten minutes (RFC 1191 section 6.3), so this serves 600,000 pairs of them. An
+    /// answer is at most 1,302 bytes: whoever sends nothing but what is too big is sent no more than 10 Mbit/s.
+    const PER_MILLISECOND: u64 = 1;
+
+    /// Whether an answer may be given in this bridge at `now`; if so, it is one of them.
+    fn take(&mut self, bridge: BridgeId, now: Stamp) -> bool {
+        if self.buckets.len() <= bridge.index() {
+            self.buckets.resize(bridge.index() + 1, Bucket { tokens: Self::BURST, filled: Stamp(0) });
+        }
+        let bucket = &mut self.buckets[bridge.index()];
+        let elapsed = now.0.saturating_sub(bucket.filled.0);
+        bucket.tokens = bucket.tokens.saturating_add(elapsed.saturating_mul(Self::PER_MILLISECOND)).min(Self::BURST);
+        bucket.filled = bucket.filled.max(now);
+        let may = bucket.tokens > 0;
+        bucket.tokens -= u64::from(may);
+        may
+    }
+}
+
+const _: () = assert!(MAX_ANSWER_LEN == 1302);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::tests::scene::{BLUE, GREEN};
+
+    fn taken(answers: &mut Answers, bridge: BridgeId, now: u64) -> usize {
+        (0..200).filter(|_| answers.take(bridge, Stamp(now))).count()
+    }
+
+    #[test]
+    fn a_burst_and_then_one_a_millisecond_for_each_bridge() {
+        let mut answers = Answers::default();
+        assert_eq!(taken(&mut answers, GREEN, 5), 50);
+        assert_eq!(taken(&mut answers, BLUE, 5), 50);
+        assert_eq!(
+            (taken(&mut answers, BLUE, 5), taken(&mut answers, BLUE, 6), taken(&mut answers, BLUE, 26)),
+            (0, 1, 20)
+        );
+        // No more than the burst, however long it was silent; and a clock that stands still gives nothing.
+        assert_eq!((taken(&mut answers, GREEN, 100_000), taken(&mut answers, GREEN, 99_000)), (50, 0));
+    }
+
+    #[test]
+    fn room_is_the_path_less_the_outer_headers() {
+        let mut overlay = Overlay::new("192.0.2.1:4789".parse().unwrap());
+        assert_eq!(room(&overlay, VtepId(0)), MAX_DATAGRAM_LEN - 8);
+        overlay.underlay_mtu = 1500;
+        overlay.path_mtus = vec![None, Some(1400)];
+        assert_eq!([0, 1, 2].map(|vtep| room(&overlay, VtepId(vtep))), [14 + 1450, 14 + 1350, 14 + 1450]);
+        overlay.local = "[2001:db8::1]:4789".parse().unwrap();
+        assert_eq!(room(&overlay, VtepId(0)), 14 + 1430);
+        overlay.underlay_mtu = 20;
+        assert_eq!(room(&overlay, VtepId(0)), 0);
+    }
+}
