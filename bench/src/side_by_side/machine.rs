@@ -4,11 +4,10 @@ use std::{
     env, fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
 };
 
 use anyhow::{Context, bail, ensure};
-use weft::lab::{Ovs, find_program, missing_capabilities};
+use weft::lab::{self, Ovs, find_program, missing_capabilities};
 
 use super::{
     options::Measurement,
@@ -49,12 +48,8 @@ pub(crate) fn lacks_for(peer: Peer) -> Option<String> {
 /// What figures were measured on and with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Machine {
-    /// The processor's name.
-    pub(crate) processor: String,
-    /// How many of them there are for this program.
-    pub(crate) processor_count: usize,
-    /// Release of the Linux kernel.
-    pub(crate) kernel: String,
+    /// The machine itself.
+    pub(crate) hardware: lab::Machine,
     /// What programs say of their versions; those that are there.
     pub(crate) programs: Vec<String>,
 }
@@ -62,23 +57,15 @@ pub(crate) struct Machine {
 impl Machine {
     /// This one. `weft` is the weft that is measured, if any is.
     pub(crate) fn here(weft: Option<&Path>) -> Self {
-        let file = |path| fs::read_to_string(path).unwrap_or_default();
-        let cpuinfo = file("/proc/cpuinfo");
-        let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let programs = weft.into_iter().chain(["iperf3", "ovs-vswitchd"].map(Path::new));
-        Self {
-            processor: processor.map_or("unknown", |(_, name)| name).to_owned(),
-            processor_count: thread::available_parallelism().map_or(1, usize::from),
-            kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
-            programs: programs.filter_map(version).collect(),
-        }
+        Self { hardware: lab::Machine::here(), programs: programs.filter_map(version).collect() }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, processor_count, kernel, programs } = self;
-        write!(f, "{processor_count} x {processor}; Linux {kernel}")?;
+        let Self { hardware, programs } = self;
+        write!(f, "{hardware}")?;
         programs.iter().try_for_each(|program| write!(f, "; {program}"))
     }
 }

@@ -26,11 +26,11 @@ use std::{
 };
 
 use anyhow::Context;
-use weft::lab::Lab;
+use weft::lab::{Lab, cpu};
 
 use self::{
     machine::Machine,
-    measure::{calls::Counter, cpu, frames, latency, tcp},
+    measure::{calls::Counter, frames, latency, tcp},
     progress::Progress,
     report::Report,
     results::{Failure, Metric, Results},

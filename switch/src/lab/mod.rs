@@ -30,9 +30,11 @@
 //! **Callers are synchronous**, tests above all. Each change is a short visit: a fresh thread, a small runtime, a netlink
 //! socket in the namespace, gone again before the call returns. Nothing is held open, and it works inside a runtime too.
 
+pub mod cpu;
 mod devices;
 mod error;
 mod machine;
+mod mib;
 mod namespace;
 mod ovs;
 mod process;
@@ -56,7 +58,8 @@ pub use rustix::process::Signal;
 pub use self::{
     devices::{BridgeOptions, BridgePortFlag, VxlanOptions},
     error::LabError,
-    machine::{find_program, missing_capabilities},
+    machine::{Machine, find_program, missing_capabilities},
+    mib::Mib,
     namespace::Namespace,
     ovs::Ovs,
     process::{Command, Output, Process},

@@ -16,6 +16,7 @@ use rtnetlink::{
     packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
+        link::LinkAttribute,
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     },
 };
@@ -156,6 +157,19 @@ impl Namespace {
     /// Sets an interface's MTU.
     pub fn mtu(&self, interface: &str, mtu: u32) -> Result<(), LabError> {
         self.links(async |links| links.set_mtu(interface, mtu).await)
+    }
+
+    /// Limits how many segments a super-frame may have that leaves by an interface; longer ones the kernel cuts before it
+    /// (`net/core/dev.c: gso_features_check`). With 1, whoever is at the other end sees wire frames only.
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel doesn't take the number.
+    pub fn gso_max_segments(&self, interface: &str, count: u32) -> Result<(), LabError> {
+        self.links(async |links| {
+            let message = LinkMessageBuilder::<LinkUnspec>::new();
+            let limit = message.append_extra_attribute(LinkAttribute::GsoMaxSegs(count));
+            links.change(interface, limit, format!("limit super-frames to {count} segments")).await
+        })
     }
 
     /// Sets an interface's hardware address.

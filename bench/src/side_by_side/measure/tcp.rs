@@ -4,9 +4,11 @@ use std::{fmt, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
-use weft::lab::Command;
+use weft::lab::{
+    Command,
+    cpu::{self, MachineTime},
+};
 
-use super::cpu::{self, MachineTime};
 use crate::side_by_side::scene::{Scene, station_address};
 
 /// The streams of a run.

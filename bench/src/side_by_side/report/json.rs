@@ -14,9 +14,9 @@ impl Report<'_> {
         let options = self.options;
         json!({
             "machine": {
-                "processor": self.machine.processor,
-                "processor_count": self.machine.processor_count,
-                "kernel": self.machine.kernel,
+                "processor": self.machine.hardware.processor,
+                "processor_count": self.machine.hardware.processor_count,
+                "kernel": self.machine.hardware.kernel,
                 "programs": self.machine.programs,
             },
             "rounds": options.round_count(),

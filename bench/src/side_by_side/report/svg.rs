@@ -181,7 +181,9 @@ mod tests {
     }
 
     fn machine(processor: &str) -> Machine {
-        Machine { processor: processor.to_owned(), processor_count: 2, kernel: "6.18".to_owned(), programs: Vec::new() }
+        let kernel = "6.18".to_owned();
+        let hardware = weft::lab::Machine { processor: processor.to_owned(), processor_count: 2, kernel };
+        Machine { hardware, programs: Vec::new() }
     }
 
     /// Tags nest, attributes are quoted, and no bare `&` or `<` is left.

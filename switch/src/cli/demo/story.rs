@@ -1,7 +1,7 @@
 //! What the demo shows, step by step. Each step does something, shows what was seen, and fails unless that is as it says.
 
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -411,16 +411,7 @@ fn budget() -> String {
 
 /// IPv4 fragments that a host has made: `FragCreates` of its `/proc/net/snmp`.
 fn fragments_made(scene: &Scene, host: usize) -> anyhow::Result<u64> {
-    let text = scene.host(host).within(|| fs::read_to_string("/proc/thread-self/net/snmp"))??;
-    counter("Ip:", "FragCreates", &text).with_context(|| format!("no FragCreates in:\n{text}"))
-}
-
-/// A counter in the form of `/proc/net/snmp`: a line of names, then a line of values.
-fn counter(group: &str, name: &str, text: &str) -> Option<u64> {
-    let mut lines = text.lines().filter(|line| line.starts_with(group));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let index = names.split_whitespace().position(|other| other == name)?;
-    values.split_whitespace().nth(index)?.parse().ok()
+    Ok(scene.host(host).counters()?.of("Ip.FragCreates"))
 }
 
 #[cfg(test)]

@@ -1,22 +1,28 @@
-//! Processor time, of the machine and of programs.
+//! Processor time, of the machine and of programs: what a measurement costs.
 
 use std::{fs, io, thread, time::Duration};
 
-use anyhow::Context;
+use super::LabError;
 
 /// What all processors together have done since the machine was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct MachineTime {
+pub struct MachineTime {
     busy: Duration,
 }
 
 impl MachineTime {
-    pub(crate) fn now() -> anyhow::Result<Self> {
-        Self::parse(&fs::read_to_string("/proc/stat").context("can't read /proc/stat")?)
+    /// Until now.
+    ///
+    /// # Errors
+    /// `/proc/stat` can't be read or is not understood.
+    pub fn now() -> Result<Self, LabError> {
+        const ATTEMPT: &str = "read /proc/stat";
+        let text = fs::read_to_string("/proc/stat").map_err(|error| LabError::step(ATTEMPT, error))?;
+        Self::parse(&text).map_err(|error| LabError::step(ATTEMPT, error))
     }
 
     /// From the first line of `/proc/stat`, proc_stat(5): "cpu user nice system idle iowait irq softirq steal ...".
-    fn parse(stat: &str) -> anyhow::Result<Self> {
+    fn parse(stat: &str) -> io::Result<Self> {
         // USER_HZ, which is 100 wherever Rust runs on Linux.
         const TICK: Duration = Duration::from_millis(10);
         // Not idle and iowait, in which nothing was done; not steal, in which another machine was; not guest and
@@ -25,19 +31,26 @@ impl MachineTime {
         let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu "));
         let ticks: Option<Vec<u32>> =
             line.and_then(|line| line.split_whitespace().map(|ticks| ticks.parse().ok()).collect());
-        let ticks = ticks.with_context(|| format!("/proc/stat is not understood: {stat:.100}"))?;
+        let ticks =
+            ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not understood: {stat:.100}")))?;
         let busy = BUSY.iter().map(|&at| ticks.get(at).copied().unwrap_or(0)).map(|ticks| TICK * ticks).sum();
         Ok(Self { busy })
     }
 
-    pub(crate) fn busy_since(self, before: Self) -> Duration {
+    /// What they have done since an earlier time.
+    pub fn busy_since(self, before: Self) -> Duration {
         self.busy.saturating_sub(before.busy)
     }
 }
 
 /// What these processes have used so far, all their living threads together, to the nanosecond.
-pub(crate) fn of_processes(ids: &[u32]) -> anyhow::Result<Duration> {
-    ids.iter().map(|id| of_process(*id).with_context(|| format!("can't read the time of process {id}"))).sum()
+///
+/// # Errors
+/// One of them does not exist.
+pub fn of_processes(ids: &[u32]) -> Result<Duration, LabError> {
+    let time =
+        |&id: &u32| of_process(id).map_err(|error| LabError::step(format!("read the time of process {id}"), error));
+    ids.iter().map(time).sum()
 }
 
 fn of_process(id: u32) -> io::Result<Duration> {
@@ -55,7 +68,10 @@ fn of_process(id: u32) -> io::Result<Duration> {
 }
 
 /// The part of one processor that these processes use when there is nothing to do.
-pub(crate) fn idle(ids: &[u32], watched: Duration) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// As [`of_processes`].
+pub fn idle(ids: &[u32], watched: Duration) -> Result<f64, LabError> {
     let before = of_processes(ids)?;
     thread::sleep(watched);
     Ok(of_processes(ids)?.saturating_sub(before).as_secs_f64() / watched.as_secs_f64())
