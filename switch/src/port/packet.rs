@@ -239,7 +239,10 @@ mod tests {
         let space = buffer.space_with_front(VNET_HEADER_LEN);
         space[..VNET_HEADER_LEN].copy_from_slice(&HEADER);
         space[VNET_HEADER_LEN..][..bytes.len()].copy_from_slice(bytes);
-        let vnet = finish(&mut buffer, &Received { len: VNET_HEADER_LEN + bytes.len(), tag, truncated });
+        let vnet = finish(
+            &mut buffer,
+            &Received { len: VNET_HEADER_LEN + bytes.len(), tag, truncated, frame_len: bytes.len() },
+        );
         (buffer.frame().to_vec(), vnet)
     }
 }

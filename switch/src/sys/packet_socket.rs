@@ -45,6 +45,10 @@ pub const SEND_MAX: usize = 64;
 /// them, at the twofold that the kernel charges.
 const RECV_BUFFER: usize = 8 << 20;
 
+/// What may wait in a [`watch`]. The kernel charges a super-frame whole although only its beginning is kept, so this is about
+/// a thousand of them.
+const WATCH_BUFFER: usize = 64 << 20;
+
 /// Bytes of written frames that may be under way in the kernel: a batch of 32 super-frames.
 const SEND_BUFFER: usize = 4 << 20;
 
@@ -114,6 +118,8 @@ pub struct Received {
     pub tag: Option<(u16, u16)>,
     /// The frame was longer than the space for it, and its end is lost.
     pub truncated: bool,
+    /// Bytes of the frame at the interface, without virtio-net header and tag. A [`watch`] reads only its beginning.
+    pub frame_len: usize,
 }
 
 /// Opens `queue_count` sockets on an existing interface of the calling thread's namespace. Every frame is read by one of
@@ -148,6 +154,45 @@ pub fn open(name: &str, queue_count: usize) -> Result<Vec<PacketSocket>, PacketE
         take_incoming(&socket.fd).map_err(refused("SO_ATTACH_FILTER"))?;
     }
     Ok(sockets)
+}
+
+/// Which way a frame goes at an interface, as seen by its namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// The namespace receives it, whoever it is for.
+    In,
+    /// The namespace sends it.
+    Out,
+}
+
+/// Which frames a [`watch`] sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interest {
+    /// All of them.
+    Everything,
+    /// ICMP over IPv4 without options and ICMPv6 without extension headers, untagged.
+    Icmp,
+}
+
+/// Opens a socket that sees the frames of one direction at an interface of the calling thread's namespace, and reads no more
+/// than the first `head_len` bytes of each; [`Received::frame_len`] says how long it was. It takes nothing away from anybody, and
+/// must not be written to.
+///
+/// What the kernel hands on as a super-frame is seen as one, with a virtio-net header that says how it is cut. Of the kernel's own
+/// tunnels that is the inner packet's.
+///
+/// # Errors
+/// See [`PacketError`].
+pub fn watch(name: &str, direction: Direction, interest: Interest, head_len: u32) -> Result<PacketSocket, PacketError> {
+    let name = &InterfaceName::new(name).map_err(|source| PacketError::Name { name: name.to_owned(), source })?;
+    let refused = |step| move |source: io::Error| explain(name, step, source);
+    let index = name.index().map_err(refused("SIOCGIFINDEX"))?;
+    let index = index.ok_or_else(|| PacketError::NoInterface(name.clone()))?;
+    let options = [(libc::PACKET_VNET_HDR, "PACKET_VNET_HDR"), (libc::PACKET_AUXDATA, "PACKET_AUXDATA")];
+    let fd = unbound(name, &options, WATCH_BUFFER)?;
+    bind(&fd, index).map_err(refused("bind"))?;
+    take_one_way(&fd, direction, interest, head_len).map_err(refused("SO_ATTACH_FILTER"))?;
+    Ok(PacketSocket { fd, index })
 }
 
 impl PacketSocket {
@@ -193,10 +238,12 @@ impl PacketSocket {
         for ((received, message), control) in received.iter_mut().zip(&messages).zip(&control).take(read_count) {
             // SAFETY: zeroed above, filled in by the kernel since.
             let message = unsafe { message.assume_init_ref() };
+            let aux = aux_of(&control.0[..message.msg_hdr.msg_controllen.min(CONTROL_LEN)]);
             *received = Received {
                 len: message.msg_len as usize,
-                tag: tag_of(&control.0[..message.msg_hdr.msg_controllen.min(CONTROL_LEN)]),
+                tag: aux.and_then(|aux| aux.tag),
                 truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                frame_len: aux.map_or(0, |aux| aux.frame_len),
             };
         }
         Ok(read_count)
@@ -274,25 +321,15 @@ impl AsFd for PacketSocket {
 /// Steps 1 to 3 of the module's list.
 fn prepare(name: &InterfaceName, index: u32) -> Result<PacketSocket, PacketError> {
     let refused = |step| move |source: io::Error| explain(name, step, source);
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
-        .map_err(|errno| explain(name, "socket(AF_PACKET)", errno.into()))?;
-
-    for (option, step) in [
+    let options = [
         (libc::PACKET_VNET_HDR, "PACKET_VNET_HDR"),
         (libc::PACKET_AUXDATA, "PACKET_AUXDATA"),
         (libc::PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING"),
-    ] {
-        set_packet_option(&fd, option, &1i32.to_ne_bytes()).map_err(refused(step))?;
-    }
-    // Larger than net.core.rmem_max needs CAP_NET_ADMIN, without which the largest that is allowed has to do.
-    if sockopt::set_socket_recv_buffer_size_force(&fd, RECV_BUFFER).is_err() {
-        let _ = sockopt::set_socket_recv_buffer_size(&fd, RECV_BUFFER);
-    }
+    ];
+    let fd = unbound(name, &options, RECV_BUFFER)?;
     if sockopt::set_socket_send_buffer_size_force(&fd, SEND_BUFFER).is_err() {
         let _ = sockopt::set_socket_send_buffer_size(&fd, SEND_BUFFER);
     }
-    take_nothing(&fd).map_err(refused("SO_ATTACH_FILTER"))?;
 
     bind(&fd, index).map_err(refused("bind"))?;
     // struct packet_mreq: index, type, address length, address.
@@ -301,6 +338,27 @@ fn prepare(name: &InterfaceName, index: u32) -> Result<PacketSocket, PacketError
     membership[4..6].copy_from_slice(&(libc::PACKET_MR_PROMISC as u16).to_ne_bytes());
     set_packet_option(&fd, libc::PACKET_ADD_MEMBERSHIP, &membership).map_err(refused("promiscuous mode"))?;
     Ok(PacketSocket { fd, index })
+}
+
+/// A socket with these options on, whose filter takes nothing.
+fn unbound(
+    name: &InterfaceName,
+    options: &[(libc::c_int, &'static str)],
+    receive_buffer: usize,
+) -> Result<OwnedFd, PacketError> {
+    let refused = |step| move |source: io::Error| explain(name, step, source);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
+        .map_err(|errno| explain(name, "socket(AF_PACKET)", errno.into()))?;
+    for &(option, step) in options {
+        set_packet_option(&fd, option, &1i32.to_ne_bytes()).map_err(refused(step))?;
+    }
+    // Larger than net.core.rmem_max needs CAP_NET_ADMIN, without which the largest that is allowed has to do.
+    if sockopt::set_socket_recv_buffer_size_force(&fd, receive_buffer).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&fd, receive_buffer);
+    }
+    take_nothing(&fd).map_err(refused("SO_ATTACH_FILTER"))?;
+    Ok(fd)
 }
 
 fn explain(name: &InterfaceName, step: &'static str, source: io::Error) -> PacketError {
@@ -342,15 +400,44 @@ fn take_nothing(fd: &OwnedFd) -> io::Result<()> {
 
 /// Takes every frame but the interface's own outgoing ones.
 fn take_incoming(fd: &OwnedFd) -> io::Result<()> {
+    take_one_way(fd, Direction::In, Interest::Everything, u32::MAX)
+}
+
+/// Takes the first `head_len` bytes of every frame of interest that goes this way.
+fn take_one_way(fd: &OwnedFd, direction: Direction, interest: Interest, head_len: u32) -> io::Result<()> {
     const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
     const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
-    let instruction = |code: u32, jump_false, value| socket2::SockFilter::new(code as u16, 0, jump_false, value);
-    socket2::SockRef::from(fd).attach_filter(&[
-        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, PACKET_TYPE),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, OUTGOING),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
-    ])
+    const ETHER_TYPE_AT: u32 = 12;
+    const IPV4: u32 = libc::ETH_P_IP as u32;
+    const IPV4_PROTOCOL_AT: u32 = 14 + 9;
+    const IPV6: u32 = libc::ETH_P_IPV6 as u32;
+    const IPV6_NEXT_AT: u32 = 14 + 6;
+    const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    let instruction = |code: u32, if_so, if_not, value| socket2::SockFilter::new(code as u16, if_so, if_not, value);
+    let load = |code, at| instruction(code, 0, 0, at);
+    // Skips so many instructions.
+    let equal = |value, if_so, if_not| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, if_so, if_not, value);
+    let take = |len| instruction(libc::BPF_RET | libc::BPF_K, 0, 0, len);
+    let (if_outgoing, if_not) = match direction {
+        Direction::In => (0, 1),
+        Direction::Out => (1, 0),
+    };
+    let mut program = vec![load(LOAD_BYTE, PACKET_TYPE), equal(OUTGOING, if_outgoing, if_not), take(0)];
+    if interest == Interest::Icmp {
+        program.extend([
+            load(LOAD_HALF, ETHER_TYPE_AT),
+            equal(IPV4, 0, 2),
+            load(LOAD_BYTE, IPV4_PROTOCOL_AT),
+            equal(libc::IPPROTO_ICMP as u32, 4, 3),
+            equal(IPV6, 0, 2),
+            load(LOAD_BYTE, IPV6_NEXT_AT),
+            equal(libc::IPPROTO_ICMPV6 as u32, 1, 0),
+            take(0),
+        ]);
+    }
+    program.push(take(head_len));
+    socket2::SockRef::from(fd).attach_filter(&program)
 }
 
 fn bind(fd: &OwnedFd, index: u32) -> io::Result<()> {
@@ -424,9 +511,15 @@ impl Control {
     const EMPTY: Self = Self([0; CONTROL_LEN]);
 }
 
-/// The tag that a control message of PACKET_AUXDATA tells of. It is the only kind that these sockets ask for, so only the
-/// first message is looked at.
-fn tag_of(control: &[u8]) -> Option<(u16, u16)> {
+/// What a control message of PACKET_AUXDATA tells.
+#[derive(Clone, Copy)]
+struct Aux {
+    tag: Option<(u16, u16)>,
+    frame_len: usize,
+}
+
+/// Reads a control message. It is the only kind that these sockets ask for, so only the first message is looked at.
+fn aux_of(control: &[u8]) -> Option<Aux> {
     let header_len = size_of::<libc::cmsghdr>();
     let level: i32 = i32::from_ne_bytes(field(control, offset_of!(libc::cmsghdr, cmsg_level))?);
     let kind = i32::from_ne_bytes(field(control, offset_of!(libc::cmsghdr, cmsg_type))?);
@@ -435,9 +528,11 @@ fn tag_of(control: &[u8]) -> Option<(u16, u16)> {
     }
     let data = control.get(header_len..)?;
     let status = u32::from_ne_bytes(field(data, offset_of!(libc::tpacket_auxdata, tp_status))?);
+    let len = u32::from_ne_bytes(field(data, offset_of!(libc::tpacket_auxdata, tp_len))?);
     let tci = u16::from_ne_bytes(field(data, offset_of!(libc::tpacket_auxdata, tp_vlan_tci))?);
     let tpid = u16::from_ne_bytes(field(data, offset_of!(libc::tpacket_auxdata, tp_vlan_tpid))?);
-    (status & libc::TP_STATUS_VLAN_VALID != 0).then_some((tpid, tci))
+    let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then_some((tpid, tci));
+    Some(Aux { tag, frame_len: len as usize })
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
