@@ -26,6 +26,7 @@ pub mod frames;
 pub mod mutants;
 pub mod scene;
 pub mod shape;
+pub mod traceless;
 pub mod traffic;
 pub mod weft;
 

@@ -6,22 +6,21 @@
 use std::{
     env, fs,
     os::unix::fs::PermissionsExt,
-    process::{Child, Command, ExitCode, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, ExitCode},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use weft::{lab::Signal, sys::netns};
+use weft::lab::Signal;
 use weft_integration::{
-    Needs, main_with, trial,
-    weft::{binary, eventually},
+    Needs, main_with,
+    traceless::{Traceless, text},
+    trial,
+    weft::binary,
 };
 
 /// How long a demo may take.
 const LIMIT: Duration = Duration::from_secs(20);
-/// In the environment of a demo and so of all that it starts; its value is the test's own.
-const MARK: &str = "WEFT_DEMO_TEST";
 
 fn main() -> ExitCode {
     let all = Needs::ROOT_AND_TUN.programs(&["ping"]);
@@ -36,40 +35,8 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A demo that was started, with its mark.
-struct Demo {
-    child: Child,
-    mark: String,
-    started: Instant,
-}
-
-impl Demo {
-    fn start(mut command: Command) -> anyhow::Result<Self> {
-        let mark = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
-        command.env(MARK, &mark).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Self { child: command.spawn()?, mark, started: Instant::now() })
-    }
-
-    /// What its namespaces and its folder begin with.
-    fn prefix(&self) -> String {
-        format!("weft-demo-{}-", self.child.id())
-    }
-
-    /// Waits for its end; fails if it takes too long or leaves anything behind.
-    fn end(self) -> anyhow::Result<Output> {
-        let (prefix, mark, started) = (self.prefix(), self.mark, self.started);
-        let output = self.child.wait_with_output()?;
-        let took = started.elapsed();
-        ensure!(took < LIMIT, "took {took:?}:\n{}", String::from_utf8_lossy(&output.stdout));
-        let namespaces: Vec<_> = netns::names()?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
-        ensure!(namespaces.is_empty(), "left {namespaces:?}");
-        let files = fs::read_dir(env::temp_dir())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let files: Vec<_> = files.filter(|name| name.starts_with(&prefix)).collect();
-        ensure!(files.is_empty(), "left {files:?}");
-        // what was killed a moment ago may still be on its way out
-        eventually("its processes are gone", Duration::from_secs(2), || Ok(!anybody_carries(&mark)))?;
-        Ok(output)
-    }
+fn start(command: Command) -> anyhow::Result<Traceless> {
+    Traceless::start(command, "weft-demo", LIMIT)
 }
 
 fn demo() -> anyhow::Result<Command> {
@@ -78,21 +45,9 @@ fn demo() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Whether a process has this mark in its environment.
-fn anybody_carries(mark: &str) -> bool {
-    let mark = format!("{MARK}={mark}");
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut environments = processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
-    environments.any(|environment| environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn shows_and_leaves_nothing() -> anyhow::Result<()> {
-    let demo = Demo::start(demo()?)?;
-    let prefix = demo.prefix();
+    let demo = start(demo()?)?;
+    let prefix = demo.prefix().to_owned();
     let output = demo.end()?;
     let said = text(&output.stdout);
     ensure!(output.status.code() == Some(0), "{}:\n{said}{}", output.status, text(&output.stderr));
@@ -125,7 +80,7 @@ fn shows_and_leaves_nothing() -> anyhow::Result<()> {
 }
 
 fn two_side_by_side() -> anyhow::Result<()> {
-    let demos = [Demo::start(demo()?)?, Demo::start(demo()?)?];
+    let demos = [start(demo()?)?, start(demo()?)?];
     for demo in demos {
         let output = demo.end()?;
         ensure!(output.status.code() == Some(0), "{}:\n{}", output.status, text(&output.stdout));
@@ -136,14 +91,8 @@ fn two_side_by_side() -> anyhow::Result<()> {
 /// At the beginning, while the scene is built, and in the midst of the steps.
 fn interrupted(signal: Signal) -> anyhow::Result<()> {
     for after in [30, 80, 150, 300, 700, 1500].map(Duration::from_millis) {
-        let demo = Demo::start(demo()?)?;
-        // it can be ended in an orderly way once its first namespace is there, and before that there is nothing to leave
-        let prefix = demo.prefix();
-        eventually("it begins", LIMIT, || Ok(netns::names()?.iter().any(|name| name.starts_with(&prefix))))?;
-        thread::sleep(after);
-        let status =
-            Command::new("kill").args([&format!("-{}", signal.as_raw()), &demo.child.id().to_string()]).status()?;
-        ensure!(status.success());
+        let demo = start(demo()?)?;
+        demo.interrupt(signal, after)?;
         let output = demo.end().with_context(|| format!("{signal:?} after {after:?}"))?;
         let said = text(&output.stdout);
         ensure!(output.status.code() == Some(130), "{signal:?} after {after:?}: {}\n{said}", output.status);
@@ -168,7 +117,7 @@ fn with_ping(script: &str) -> anyhow::Result<(tempfile::TempDir, Command)> {
 fn a_failing_step() -> anyhow::Result<()> {
     let (_folder, command) =
         with_ping("#!/bin/sh\n[ \"$1\" = -V ] && echo 'ping from iputils' && exit 0\necho lost\nexit 1\n")?;
-    let output = Demo::start(command)?.end()?;
+    let output = start(command)?.end()?;
     let said = text(&output.stdout);
     ensure!(output.status.code() == Some(1), "{}:\n{said}", output.status);
     ensure!(said.contains("\n   NOT SO: a ping\n   expected: an answer\n   seen:     ping -c 3"), "{said}");
@@ -179,7 +128,7 @@ fn a_failing_step() -> anyhow::Result<()> {
 
 /// What a demo says that does not begin.
 fn refused(command: Command) -> anyhow::Result<String> {
-    let output = Demo::start(command)?.end()?;
+    let output = start(command)?.end()?;
     ensure!(
         output.status.code() == Some(2) && output.stdout.is_empty(),
         "{}:\n{}",
