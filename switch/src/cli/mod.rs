@@ -9,6 +9,7 @@ pub mod client;
 mod compare;
 mod demo;
 mod events;
+mod experiment;
 mod explain;
 mod fdb;
 mod groups;
@@ -51,6 +52,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Compare weft with the kernel's bridge and vxlan devices, frame by frame
     Compare(compare::CompareArgs),
+    /// Measure in namespaces what MTUs, encapsulations and faults of the underlay do
+    Experiment(experiment::ExperimentArgs),
     /// Show the state of the running switch
     Show(show::ShowArgs),
     /// Tell what happens in the running switch, until it ends
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Experiment(args) => experiment::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Fdb(args) => fdb::run(&args),
@@ -174,6 +178,9 @@ mod tests {
             "weft run weft.toml --socket /tmp/s --log-format json",
             "weft check weft.toml --json",
             "weft demo",
+            "weft experiment mtu --quick --kernel --out /tmp/x",
+            "weft experiment mtu --inner-mtu fit-100,1500,underlay --encapsulation vxlan,geneve+16 --df inherit --list",
+            "weft experiment mtu --resume /tmp/x --only geneve",
             "weft show bridges --json",
             "weft show fdb --bridge blue --socket /tmp/s",
             "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --port left/eth0 --sticky",
@@ -218,6 +225,9 @@ mod tests {
         assert_eq!(refusal("weft explain 00"), ErrorKind::MissingRequiredArgument);
         assert_eq!(refusal("weft explain 00 --port a --vtep 192.0.2.2"), ErrorKind::ArgumentConflict);
         assert_eq!(refusal("weft explain 00 --port a --vni 42"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft experiment mtu --resume a --out b"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft experiment mtu --encapsulation gre"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft experiment mtu --inner-mtu much"), ErrorKind::ValueValidation);
         assert_eq!(refusal("weft run --log-format xml"), ErrorKind::InvalidValue);
     }
 }

@@ -128,6 +128,11 @@ impl FaultPort {
         (port, counts)
     }
 
+    /// What happened so far.
+    pub fn counters(&self) -> &FaultCounters {
+        &self.counts
+    }
+
     fn send_through(&mut self, frame: &TxFrame<'_>) -> Result<(), DropReason> {
         let result = self.inner.send(frame);
         self.counts.change(|_, send| match result {

@@ -432,12 +432,4 @@ mod tests {
         let [first, rest @ .., last] = numbers.as_slice() else { panic!("{text}") };
         assert_eq!(first - rest.iter().sum::<i64>(), *last, "{text}");
     }
-
-    #[test]
-    fn kernel_counters_are_read_by_name() {
-        let text = "Ip: Forwarding FragCreates\nIp: 2 17\nIcmp: InMsgs\nIcmp: 5\n";
-        assert_eq!(counter("Ip:", "FragCreates", text), Some(17));
-        assert_eq!(counter("Icmp:", "InMsgs", text), Some(5));
-        assert_eq!(counter("Ip:", "InMsgs", text), None);
-    }
 }
