@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     main_with(vec![
         trial("mtu_counts_what_is_on_the_wire_and_leaves_only_its_files", all, mtu),
         trial("an_interrupted_sweep_leaves_nothing_and_goes_on", all, interrupted),
+        trial("every_black_hole_is_one_and_its_remedies_end_it", all.programs(&["ping"]), blackhole),
         trial("a_machine_without_privileges_is_told_so", all.programs(&["setpriv"]), no_privileges),
         trial("what_makes_no_sense_is_refused", Needs::NONE, refused),
     ])
@@ -69,7 +70,8 @@ fn mtu() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
     let sweep = ["experiment", "mtu", "--quick", "--encapsulation", "vxlan", "--inner-mtu", "fit,underlay"];
-    let sweep = [&sweep[..], &["--offload", "on", "--seconds", "0.1", "--udp-rate", "20"]].concat();
+    let sweep = [&sweep[..], &["--offload", "on", "--df", "set", "--oversize", "fragment,outer"]].concat();
+    let sweep = [&sweep[..], &["--seconds", "0.1", "--udp-rate", "20"]].concat();
     ends(0, &[&sweep[..], &["--out", path(&out)]].concat())?;
 
     let results = json(&out.join("results.json"))?;
@@ -93,9 +95,12 @@ fn mtu() -> anyhow::Result<()> {
             ensure!(received > 10 && frames >= received && bytes == frames * (inner + HEADERS), "{key}: {udp:#}");
             ensure!(fragments == 0 && number(&udp["sent"]) == frames, "{key}: {udp:#}");
             ensure!(number(&tcp["payload_bytes"]) > 100_000 && number(&request["received"]) > 0, "{cell:#}");
-        } else if key.ends_with("df=unset") {
-            // Each packet in two pieces.
-            ensure!(received > 10 && frames >= 2 * received && fragments == frames, "{key}: {udp:#}");
+        } else {
+            // Each packet in two pieces, which are fragments to the underlay only if the outer packet was cut.
+            let expected = if key.ends_with("oversize=outer") { frames } else { 0 };
+            ensure!(received > 10 && frames >= 2 * received && fragments == expected, "{key}: {udp:#}");
+            ensure!(number(&tcp["icmp_overlay"]) > 0 && number(&tcp["mss"]) == 1398, "{key}: {tcp:#}");
+            ensure!(number(&tcp["payload_bytes"]) > 100_000, "{key}: weft's answer ends the black hole: {tcp:#}");
         }
     }
     let csv = fs::read_to_string(out.join("cells.csv"))?;
@@ -140,6 +145,25 @@ fn interrupted() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn blackhole() -> anyhow::Result<()> {
+    let output = ends(0, &["experiment", "blackhole", "--json"])?;
+    let told: Vec<Value> = serde_json::from_str(&text(&output.stdout))?;
+    let of = |name: &str| told.iter().find(|fault| fault["fault"] == name).cloned().context(name.to_owned());
+    ensure!(told.len() >= 4, "{told:#?}");
+    let symptoms = |finding: &Value| finding["symptoms"].clone();
+    let middle = of("middle-link")?;
+    let seen = symptoms(&middle["finding"]);
+    ensure!(number(&seen["middleboxes"]["left filtered"]) > 0 && seen["tcp"]["is_connected"] == true, "{seen:#}");
+    ensure!(seen["tcp"]["arrived"] != seen["tcp"]["wanted"], "{seen:#}");
+    let cut = middle["remedies"].as_array().unwrap().iter().find(|one| one["remedy"].as_str().unwrap().contains("df"));
+    ensure!(number(&symptoms(&cut.unwrap()["finding"])["fragments"]) > 100, "{middle:#}");
+    let seen = symptoms(&of("checksum")?["finding"]);
+    ensure!(number(&seen["checksum_errors"]) > 0 && seen["small"]["answered"] == 0, "{seen:#}");
+    let seen = symptoms(&of("wrong-port-mtu")?["finding"]);
+    ensure!(number(&seen["drops"]["host2 egress_mtu"]) >= 3, "{seen:#}");
+    Ok(())
+}
+
 fn no_privileges() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut command = Command::new("setpriv");
@@ -162,6 +186,7 @@ fn refused() -> anyhow::Result<()> {
         ("mtu --list --underlay ipv6 --underlay-mtu 1000", "must be from 1280"),
         ("mtu --list --inner-mtu fit-1450 --underlay-mtu 1500", "leaves room for a packet"),
         ("mtu --list --encapsulation geneve+3", "multiples of 4"),
+        ("blackhole gremlins", "there is no fault `gremlins`; there are middle-link"),
     ] {
         let words: Vec<_> = ["experiment"].into_iter().chain(arguments.split(' ')).collect();
         let said = text(&ends(2, &words)?.stderr);

@@ -1,11 +1,10 @@
 //! `weft demo`: two hosts in namespaces, a weft on each, one overlay between them and the kernel's vxlan devices.
 //!
-//! [`scene`] builds it, [`story`] shows it step by step and checks each step, [`voice`] prints. Exit codes: 0 if all was as
+//! [`scene`] builds it, [`story`] shows it step by step and checks each step, [`Voice`] prints. Exit codes: 0 if all was as
 //! shown; 1 if a step was not so; 2 if this machine can't show it at all.
 
 mod scene;
 mod story;
-mod voice;
 
 use std::{
     fs::OpenOptions,
@@ -15,11 +14,8 @@ use std::{
 
 use clap::Args;
 
-use self::{
-    scene::{PREFIX, Scene},
-    voice::Voice,
-};
-use super::{NOT_SO, UsageError};
+use self::scene::{PREFIX, Scene};
+use super::{NOT_SO, UsageError, voice::Voice};
 use crate::lab::{Lab, missing_capabilities};
 
 #[derive(Args, Debug)]

@@ -21,6 +21,7 @@ mod reload;
 mod run;
 mod show;
 mod tables;
+mod voice;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -181,6 +182,7 @@ mod tests {
             "weft experiment mtu --quick --kernel --out /tmp/x",
             "weft experiment mtu --inner-mtu fit-100,1500,underlay --encapsulation vxlan,geneve+16 --df inherit --list",
             "weft experiment mtu --resume /tmp/x --only geneve",
+            "weft experiment blackhole middle-link checksum --json",
             "weft show bridges --json",
             "weft show fdb --bridge blue --socket /tmp/s",
             "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --port left/eth0 --sticky",

@@ -129,10 +129,27 @@ impl Offload {
     pub const WORDS: &[(&str, Self)] = &[("on", Self::On), ("off", Self::Off)];
 }
 
+/// What becomes of IPv4 without DF that is too long for the tunnel: `[vtep] oversize`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Oversize {
+    /// The inner packet leaves in fragments.
+    Fragment,
+    /// The outer packet does, which is all that the kernel's devices know.
+    Outer,
+    /// It is dropped.
+    Drop,
+}
+
+impl Oversize {
+    /// The word for each, the same as in the configuration.
+    pub const WORDS: &[(&str, Self)] = &[("fragment", Self::Fragment), ("outer", Self::Outer), ("drop", Self::Drop)];
+}
+
 worded!(Engine, "engine");
 worded!(Underlay, "underlay");
 worded!(DfPolicy, "DF policy");
 worded!(Offload, "offload setting");
+worded!(Oversize, "way with what is too long");
 
 /// An encapsulation with so many bytes of options: `vxlan`, `geneve`, `geneve+16`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -230,15 +247,17 @@ pub struct Cell {
     pub offload: Offload,
     /// The outer DF bit.
     pub df: DfPolicy,
+    /// What becomes of IPv4 without DF that is too long.
+    pub oversize: Oversize,
 }
 
 impl Cell {
     /// What names the cell, in files and on the command line. Two cells differ if and only if their keys do.
     pub fn key(&self) -> String {
-        let Self { engine, tunnel, underlay, underlay_mtu, middle_mtu, inner_mtu, offload, df } = self;
+        let Self { engine, tunnel, underlay, underlay_mtu, middle_mtu, inner_mtu, offload, df, oversize } = self;
         format!(
             "{engine} {tunnel} {underlay} underlay={underlay_mtu} middle={middle_mtu} inner={inner_mtu} \
-             offload={offload} df={df}"
+             offload={offload} df={df} oversize={oversize}"
         )
     }
 
@@ -272,12 +291,13 @@ mod tests {
             inner_mtu: 1450,
             offload: Offload::On,
             df: DfPolicy::Set,
+            oversize: Oversize::Fragment,
         }
     }
 
     #[test]
     fn a_key_reads_as_what_it_names() {
-        let key = "weft vxlan ipv4 underlay=1500 middle=1500 inner=1450 offload=on df=set";
+        let key = "weft vxlan ipv4 underlay=1500 middle=1500 inner=1450 offload=on df=set oversize=fragment";
         assert_eq!(cell().key(), key);
     }
 

@@ -90,6 +90,7 @@ fn row(record: &Record, load: Option<Load>) -> Vec<(&'static str, String)> {
         ("inner_mtu", cell.inner_mtu.to_string()),
         ("offload", cell.offload.to_string()),
         ("df", cell.df.to_string()),
+        ("oversize", cell.oversize.to_string()),
         ("fits", cell.fits().to_string()),
         ("load", text(load.map(|load| load.name().to_owned()))),
         ("seconds", field!(seconds)),

@@ -58,6 +58,8 @@ pub fn plan(cell: &Cell, conditions: &Conditions) -> Plan {
         port_mtu: Some(cell.inner_mtu),
         offload: cell.offload,
         df: cell.df,
+        oversize: cell.oversize,
+        mss_clamp: false,
         udp_checksum: true,
     };
     let has_faults = conditions.loss_percent > 0.0 || conditions.delay_ms > 0.0;
@@ -74,6 +76,7 @@ pub fn plan(cell: &Cell, conditions: &Conditions) -> Plan {
         vteps: [vtep.clone(), vtep],
         cables: has_faults.then_some((Link::Middle, faults)).into_iter().collect(),
         workers: conditions.workers,
+        is_dead: false,
     }
 }
 
@@ -198,7 +201,7 @@ fn send(scene: &Scene, load: Load, cell: &Cell, conditions: &Conditions) -> Resu
     let (left, right) = (station(0), station(1));
     match load {
         Load::Tcp => {
-            let bulk = tcp::bulk(left, right, time, tcp::Amount::Endless)?;
+            let bulk = tcp::bulk(left, right, time, tcp::Amount::Endless, tcp::Hears::Icmp)?;
             let (seconds, payload_bytes) = (bulk.elapsed.as_secs_f64(), bulk.bytes);
             Ok(Outcome { seconds, payload_bytes, mss: Some(bulk.mss), ..Outcome::default() })
         }

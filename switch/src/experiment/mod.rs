@@ -6,6 +6,7 @@
 //! receives, from sockets of this process inside the stations' namespaces. [`observe`] counts what is really on the wire, through packet
 //! sockets beside the path; nothing is computed that can be counted. A [`cable`] between two interfaces loses, delays or spoils.
 
+pub mod blackhole;
 pub mod cable;
 pub mod cell;
 pub mod csv;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use weft_vxlan::mtu::{IPV4_MIN_MTU, IPV6_MIN_MTU};
 
-use super::cell::{Cell, DfPolicy, Engine, Offload, Tunnel, Underlay, serde_by_words};
+use super::cell::{Cell, DfPolicy, Engine, Offload, Oversize, Tunnel, Underlay, serde_by_words};
 
 /// The longest inner MTU: with all headers it still fits the largest packet of an outer IPv4 with options of Geneve.
 const MAX_INNER_MTU: u16 = 65_000;
@@ -124,6 +124,8 @@ pub struct Sweep {
     pub offload: Vec<Offload>,
     /// Outer DF bits.
     pub df: Vec<DfPolicy>,
+    /// What becomes of IPv4 without DF that is too long.
+    pub oversize: Vec<Oversize>,
     /// What is the same in all cells.
     pub conditions: Conditions,
 }
@@ -147,6 +149,7 @@ impl Sweep {
             ],
             offload: vec![Offload::On, Offload::Off],
             df: vec![DfPolicy::Set, DfPolicy::Unset, DfPolicy::Inherit],
+            oversize: vec![Oversize::Fragment],
             conditions: Conditions {
                 seconds: 0.4,
                 udp_mbit: 100.0,
@@ -188,6 +191,7 @@ impl Sweep {
             ("inner MTU", self.inner_mtu.is_empty()),
             ("offload", self.offload.is_empty()),
             ("df", self.df.is_empty()),
+            ("oversize", self.oversize.is_empty()),
         ] {
             if is_empty {
                 return Err(format!("no {name} is asked for: name at least one"));
@@ -256,6 +260,7 @@ impl Sweep {
             inner_mtu: 0,
             offload: Offload::On,
             df: DfPolicy::Set,
+            oversize: Oversize::Fragment,
         }];
         fn spread<T: Copy>(paths: &mut Vec<Cell>, axis: &[T], set: impl Fn(Cell, T) -> Cell) {
             *paths = paths.iter().flat_map(|path| axis.iter().map(|&value| set(path.clone(), value))).collect();
@@ -273,6 +278,11 @@ impl Sweep {
         spread(&mut paths, &self.encapsulation, |cell, tunnel| Cell { tunnel, ..cell });
         spread(&mut paths, &self.offload, |cell, offload| Cell { offload, ..cell });
         spread(&mut paths, &self.df, |cell, df| Cell { df, ..cell });
+        spread(&mut paths, &self.oversize, |cell, oversize| match cell.engine {
+            Engine::Weft => Cell { oversize, ..cell },
+            // It has no choice.
+            Engine::Kernel => Cell { oversize: Oversize::Outer, ..cell },
+        });
         paths.retain(|cell| cell.engine == Engine::Weft || cell.tunnel == Tunnel::VXLAN);
         paths
     }

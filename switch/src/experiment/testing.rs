@@ -1,7 +1,7 @@
 //! Records that nobody measured, for tests of what is made of them.
 
 use super::{
-    cell::{Cell, DfPolicy, Engine, Offload, Tunnel, Underlay},
+    cell::{Cell, DfPolicy, Engine, Offload, Oversize, Tunnel, Underlay},
     observe::Amount,
     record::{Load, LoadRecord, Record},
 };
@@ -16,6 +16,7 @@ pub(super) fn cell(inner_mtu: u16) -> Cell {
         inner_mtu,
         offload: Offload::On,
         df: DfPolicy::Set,
+        oversize: Oversize::Fragment,
     }
 }
 

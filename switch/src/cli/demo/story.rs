@@ -8,13 +8,10 @@ use std::{
 use anyhow::Context;
 use weft_vxlan::mtu::{Family, HeaderBudget, IPV4_HEADER_LEN};
 
-use super::{
-    scene::{BLUE, GREEN, KERNEL, Scene, Station, Tenant, UNDERLAY_MTU, WEFTS, overlay_mtu, underlay_address},
-    voice::Voice,
-};
+use super::scene::{BLUE, GREEN, KERNEL, Scene, Station, Tenant, UNDERLAY_MTU, WEFTS, overlay_mtu, underlay_address};
 use crate::{
     bridge::DropReason,
-    cli::{tables, wait},
+    cli::{tables, voice::Voice, wait},
     control::api::model::{DropCount, FdbEntry, Ledger, Place},
     lab::Output,
     wire::MacAddr,

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 if all was measured and as it should be; 1 if something was not; 2 for bad usage, or a machine that can't.
 
+mod blackhole;
 mod mtu;
 
 use std::{fs::OpenOptions, path::Path, process::ExitCode};
@@ -25,11 +26,14 @@ pub(super) struct ExperimentArgs {
 enum What {
     /// Sweep MTUs, encapsulations, offloads and DF policies, and write a report with plots
     Mtu(Box<mtu::MtuArgs>),
+    /// Show the classic faults that make packets vanish, what a user sees of each, and what ends it
+    Blackhole(blackhole::BlackholeArgs),
 }
 
 pub(super) fn run(args: &ExperimentArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Mtu(args) => mtu::run(args),
+        What::Blackhole(args) => blackhole::run(args),
     }
     .map_err(|error| match error.downcast::<ExperimentError>() {
         Ok(ExperimentError::Refused(why)) => UsageError(why).into(),

@@ -8,7 +8,7 @@ use super::{prepare, progress, tell_files};
 use crate::{
     cli::{NOT_SO, UsageError, output},
     experiment::{
-        cell::{Cell, DfPolicy, Engine, Offload, Tunnel, Underlay},
+        cell::{Cell, DfPolicy, Engine, Offload, Oversize, Tunnel, Underlay},
         mtu::{Run, matches},
         report,
         sweep::{InnerMtu, MiddleMtu, Sweep},
@@ -45,6 +45,9 @@ pub(super) struct MtuArgs {
     /// The outer DF bit: set, unset, inherit [default: set,unset,inherit]
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     df: Option<Vec<DfPolicy>>,
+    /// What becomes of IPv4 without DF that is too long: fragment, outer, drop [default: fragment]
+    #[arg(long, value_name = "WAY", value_delimiter = ',')]
+    oversize: Option<Vec<Oversize>>,
     /// How long each of the three loads runs in each cell [default: 0.4]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
@@ -92,8 +95,18 @@ impl MtuArgs {
         fn or<T: Clone>(asked: &Option<T>, otherwise: T) -> T {
             asked.clone().unwrap_or(otherwise)
         }
-        let Sweep { engine, encapsulation, underlay, underlay_mtu, middle_mtu, inner_mtu, offload, df, conditions } =
-            sweep;
+        let Sweep {
+            engine,
+            encapsulation,
+            underlay,
+            underlay_mtu,
+            middle_mtu,
+            inner_mtu,
+            offload,
+            df,
+            oversize,
+            conditions,
+        } = sweep;
         let engine = if self.kernel { vec![Engine::Weft, Engine::Kernel] } else { engine };
         let mut conditions = conditions;
         conditions.seconds = or(&self.seconds, conditions.seconds);
@@ -113,6 +126,7 @@ impl MtuArgs {
             inner_mtu: or(&self.inner_mtu, inner_mtu),
             offload: or(&self.offload, offload),
             df: or(&self.df, df),
+            oversize: or(&self.oversize, oversize),
             conditions,
         }
     }

@@ -203,6 +203,7 @@ fn curves(
             same_path(cell, path)
                 && (cell.engine, cell.offload) == (engine, offload)
                 && (cell.tunnel, cell.df) == (path.tunnel, path.df)
+                && (cell.oversize == path.oversize || cell.engine == Engine::Kernel)
         });
         let points = over_inner_mtu(records, load, of);
         Series { name: line_name(engine, offload), points, style, mark: Mark::Both }
@@ -449,17 +450,22 @@ fn too_large(measured: &Measured<'_>, figures: &mut Vec<Figure>) -> Result<(), E
     }
     // What is the same in all of them need not be said.
     let engines = measured.values(|cell| cell.engine).len();
+    let ways = measured.values(|cell| cell.oversize).len();
     let name = |cell: &Cell| {
         let engine = if engines > 1 { format!("{}, ", cell.engine) } else { String::new() };
         let middle =
             if cell.middle_mtu == cell.underlay_mtu { String::new() } else { format!(" ({})", cell.middle_mtu) };
-        format!("{engine}{} in {}{middle}, df {}, offload {}", cell.inner_mtu, cell.underlay_mtu, cell.df, cell.offload)
+        let way = if ways > 1 { format!(", {}", cell.oversize) } else { String::new() };
+        format!(
+            "{engine}{} in {}{middle}, df {}, offload {}{way}",
+            cell.inner_mtu, cell.underlay_mtu, cell.df, cell.offload
+        )
     };
     let best = |cell: &Cell| {
         let alike = measured.records.iter().filter(|record| {
             let other = &record.cell;
-            let alike = (other.engine, other.tunnel, other.offload, other.df)
-                == (cell.engine, cell.tunnel, cell.offload, cell.df);
+            let alike = (other.engine, other.tunnel, other.offload, other.df, other.oversize)
+                == (cell.engine, cell.tunnel, cell.offload, cell.df, cell.oversize);
             same_path(other, cell) && other.fits() && alike
         });
         let largest = alike.max_by_key(|record| record.cell.inner_mtu)?;

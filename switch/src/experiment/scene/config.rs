@@ -5,7 +5,7 @@ use std::fmt::Write;
 use weft_vxlan::encapsulation::Encapsulation;
 
 use super::{Plan, STATION_INTERFACE, VNI, host_address, station_address, station_mac};
-use crate::experiment::cell::{DfPolicy, Engine, Offload, Tunnel};
+use crate::experiment::cell::{DfPolicy, Engine, Offload, Oversize, Tunnel};
 
 /// One host's end of the tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +20,10 @@ pub struct VtepPlan {
     pub offload: Offload,
     /// The outer DF bit.
     pub df: DfPolicy,
+    /// What becomes of IPv4 without DF that is too long.
+    pub oversize: Oversize,
+    /// Whether TCP is held to segments that fit.
+    pub mss_clamp: bool,
     /// Whether UDP checksums are sent.
     pub udp_checksum: bool,
 }
@@ -33,6 +37,8 @@ impl VtepPlan {
             port_mtu: None,
             offload: Offload::On,
             df: DfPolicy::Set,
+            oversize: Oversize::Fragment,
+            mss_clamp: false,
             udp_checksum: true,
         }
     }
@@ -40,12 +46,15 @@ impl VtepPlan {
 
 /// The configuration of the weft on a host, whose station's namespace is `station`. What is weft's default is not said.
 pub(super) fn text(plan: &Plan, side: usize, station: &str) -> String {
-    let VtepPlan { engine: _, tunnel, port_mtu, offload, df, udp_checksum } = &plan.vteps[side];
+    let VtepPlan { engine: _, tunnel, port_mtu, offload, df, oversize, mss_clamp, udp_checksum } = &plan.vteps[side];
     let local = host_address(plan.underlay, side);
     let remote = host_address(plan.underlay, 1 - side);
     let mut text = format!("[switch]\nworkers = {}\n\n[vtep]\naddress = \"{local}\"\n", plan.workers);
     if *df != DfPolicy::Set {
         let _ = writeln!(text, "df = \"{df}\"");
+    }
+    if *oversize != Oversize::Fragment {
+        let _ = writeln!(text, "oversize = \"{oversize}\"");
     }
     if !udp_checksum {
         let key = if local.is_ipv4() { "udpcsum = false" } else { "udp6zerocsumtx = true\nudp6zerocsumrx = true" };
@@ -56,6 +65,9 @@ pub(super) fn text(plan: &Plan, side: usize, station: &str) -> String {
     }
     let _ = write!(text, "\n[[bridge]]\nname = \"blue\"\nvni = {VNI}\nremotes = [\"{remote}\"]\n");
     text.push_str(&geneve_options(tunnel.options_len));
+    if *mss_clamp {
+        text.push_str("mss_clamp = true\n");
+    }
     let _ = write!(
         text,
         "\n[[port]]\nname = \"{STATION_INTERFACE}\"\nnetns = \"{station}\"\nbridge = \"blue\"\nmac = \"{}\"\naddress = [\"{}/24\"]\n",
@@ -93,16 +105,25 @@ mod tests {
 
     fn plan(vtep: VtepPlan, underlay: Underlay) -> Plan {
         let vteps = [vtep.clone(), vtep];
-        Plan { underlay, underlay_mtu: 1500, middle_mtu: 1500, vteps, cables: Vec::new(), workers: 1 }
+        Plan { underlay, underlay_mtu: 1500, middle_mtu: 1500, vteps, cables: Vec::new(), workers: 1, is_dead: false }
     }
 
     #[test]
     fn every_plan_is_a_good_configuration() {
+        let oversize = Oversize::Drop;
         for underlay in [Underlay::Ipv4, Underlay::Ipv6] {
             for df in [DfPolicy::Set, DfPolicy::Unset, DfPolicy::Inherit] {
                 for udp_checksum in [true, false] {
                     for (port_mtu, offload) in [(None, Offload::On), (Some(1400), Offload::Off)] {
-                        let vtep = VtepPlan { df, udp_checksum, port_mtu, offload, ..VtepPlan::weft() };
+                        let vtep = VtepPlan {
+                            df,
+                            udp_checksum,
+                            port_mtu,
+                            offload,
+                            oversize,
+                            mss_clamp: udp_checksum,
+                            ..VtepPlan::weft()
+                        };
                         let plan = plan(vtep, underlay);
                         for side in [0, 1] {
                             let text = text(&plan, side, "left");

@@ -89,6 +89,8 @@ pub struct Plan {
     pub cables: Vec<(Link, CableSettings)>,
     /// Threads of each weft that forward.
     pub workers: u32,
+    /// Nothing gets through, and that is what the scene is for.
+    pub is_dead: bool,
 }
 
 /// A path that carries frames. It is gone when this is, on a panic and on a signal too.
@@ -189,26 +191,10 @@ impl Scene {
             }
         }
         scene.start_wefts()?;
-        scene.await_path()?;
+        if !plan.is_dead {
+            scene.await_path()?;
+        }
         Ok(scene)
-    }
-
-    /// Ends the wefts, and starts them anew with other settings. What the underlay has learned in between stays.
-    ///
-    /// # Errors
-    /// As [`Scene::build`]; and for a host that the kernel serves, whose settings can't be changed like this.
-    pub fn restart(&mut self, vteps: [VtepPlan; 2]) -> Result<(), ExperimentError> {
-        for (old, new) in self.plan.vteps.iter().zip(&vteps) {
-            if old.engine != new.engine || old.engine == Engine::Kernel && old != new {
-                return Err(ExperimentError::Refused("only wefts can be started anew with other settings".to_owned()));
-            }
-        }
-        for mut weft in self.wefts.drain(..) {
-            weft.process.terminate(PATIENCE)?;
-        }
-        self.plan.vteps = vteps;
-        self.start_wefts()?;
-        self.await_path()
     }
 
     /// What it was built by.

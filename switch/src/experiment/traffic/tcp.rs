@@ -1,13 +1,14 @@
 //! TCP in bulk: one connection that sends as much as it can.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use socket2::SockRef;
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{Station, is_timeout, left};
 use crate::experiment::error::ExperimentError;
@@ -36,17 +37,42 @@ pub enum Amount {
     Bytes(u64),
 }
 
+/// Whether a sender believes ICMP that says that its packets are too big.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hears {
+    /// It does, as TCP is meant to be (RFC 1191).
+    Icmp,
+    /// It does not, as if a firewall in front of it let none pass. Its namespace must have `net.ipv4.ip_no_pmtu_disc` at 2, with
+    /// which the kernel throws such ICMP away (`net/ipv4/icmp.c: icmp_unreach`), and would clear DF if the socket did not ask
+    /// for it.
+    Nothing,
+}
+
 /// Sends from one station to another for so long at most.
 ///
 /// # Errors
 /// A socket can't be made. That nothing arrives is no error.
-pub fn bulk(from: Station<'_>, to: Station<'_>, time: Duration, amount: Amount) -> Result<Bulk, ExperimentError> {
+pub fn bulk(
+    from: Station<'_>,
+    to: Station<'_>,
+    time: Duration,
+    amount: Amount,
+    hears: Hears,
+) -> Result<Bulk, ExperimentError> {
     let listener = to.open("listen", || TcpListener::bind((to.address.ip(), 0)))?;
     let target = listener.local_addr().map_err(ExperimentError::step("name a listening socket"))?;
     let started = Instant::now();
     let end = started + time;
     let mut outcome = Bulk { bytes: 0, elapsed: time, mss: 0, is_connected: false, progress: Vec::new() };
-    let connected = from.namespace.within(|| TcpStream::connect_timeout(&target, time))?;
+    let connect = || -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        if hears == Hears::Nothing {
+            sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)?;
+        }
+        socket.connect_timeout(&target.into(), time)?;
+        Ok(socket.into())
+    };
+    let connected = from.namespace.within(connect)?;
     let stream = match connected {
         Ok(stream) => stream,
         Err(error) if is_timeout(&error) || error.kind() == ErrorKind::HostUnreachable => return Ok(outcome),

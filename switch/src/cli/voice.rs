@@ -1,10 +1,10 @@
-//! How the demo talks: numbered headings, plain words, what was really seen, and a verdict on it.
+//! How stories are told: numbered headings, plain words, what was really seen, and a verdict on it.
 
 use std::{env, io::IsTerminal};
 
-use super::super::output;
+use super::output;
 
-/// Prints the demo's story on standard output; in colour if that is a terminal and `NO_COLOR` says nothing.
+/// Prints a story on standard output; in colour if that is a terminal and `NO_COLOR` says nothing.
 pub(super) struct Voice {
     coloured: bool,
 }
