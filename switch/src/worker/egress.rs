@@ -247,8 +247,8 @@ impl<'w> Egress<'w> {
             mss_clamp: staged.bridge.mss_clamp,
         };
         let room = room(overlay, vtep);
-        // The first segment is the longest.
-        if segments.len(0) > room {
+        // The first segment is the longest. The switch's own frames may be meant to find out what fits.
+        if segments.len(0) > room && !staged.is_own() {
             return self.send_oversized(staged, &outgoing, &dissected, &segments, room);
         }
         self.encapsulate(&outgoing, &dissected, &segments, room)

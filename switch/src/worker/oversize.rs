@@ -9,7 +9,7 @@
 //! | IPv4 without DF | `oversize`: fragments of the inner packet, fragments of the outer one, or nothing |
 //! | all else | dropped by name; with `oversize = "outer"` it leaves in fragments as well |
 //!
-//! The kernel's vxlan devices do the first and the last. Each copy of a flooded frame is held against its own VTEP, but its
+//! The kernel's vxlan devices do the first and the last. The switch's own frames are not held against anything. Each copy of a flooded frame is held against its own VTEP, but its
 //! sender is told once.
 //!
 //! What is here is not on the way of most frames: the walk compares one length with [`room`], and comes here if that is
@@ -89,10 +89,6 @@ impl Egress<'_> {
         room: usize,
     ) -> Result<(), DropReason> {
         let overlay = self.tables.overlay.as_ref().ok_or(DropReason::UnderlayAbsent)?;
-        // A frame of the switch's own has no sender to tell, and no account to book its fragments on.
-        if staged.is_own() {
-            return Err(DropReason::Oversize);
-        }
         match fate(overlay, staged.bytes, dissected, segments.len(0), room) {
             Fate::Answered(answer) => Err(self.tell_sender(staged, &answer)),
             Fate::Fragmented => self.send_fragments(staged, outgoing, segments, room),

@@ -1,6 +1,6 @@
 //! Frames that are too long for their VTEP: answers, fragments, named drops; and TCP that is kept from sending them.
 
-use etherparse::{PacketBuilder, SlicedPacket, TransportSlice, defrag::IpDefragPool};
+use etherparse::{SlicedPacket, TransportSlice, defrag::IpDefragPool};
 
 use super::scene::*;
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     ids::Endpoint,
     l3::too_big,
     offload::{Gso, PartialCsum, VnetHeader},
+    snoop::Member,
     underlay::memory::Conditions,
     wire::{
         MacAddr,
@@ -365,14 +366,16 @@ fn segments_are_held_to_the_path_of_their_vtep_and_to_the_room_that_a_tag_leaves
 }
 
 #[test]
-fn a_frame_of_the_switchs_own_that_is_too_long_is_dropped_and_nobody_is_told() {
+fn a_frame_of_the_switchs_own_leaves_however_long_it_is() {
     let (mut scene, mut peer) = scene();
-    let mut own = Vec::new();
-    let packet = PacketBuilder::ethernet2(A.octets(), B.octets()).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 1).udp(1, 2);
-    packet.write(&mut own, &[0; 2000]).unwrap();
+    let own = udp4(B, A, 0, 2000);
     scene.turn();
-    scene.worker.send_own(BLUE, crate::snoop::Member::Overlay, &own, scene.now);
-    assert_eq!((scene.drops(), payloads(&mut peer).len()), (vec![(DropReason::Oversize, 1)], 0));
+    scene.net.set_conditions(Conditions { mtu: 9000, ..Conditions::default() });
+    scene.worker.send_own(BLUE, Member::Overlay, &own, scene.now);
+    assert_eq!((scene.drops(), payloads(&mut peer)), (vec![], vec![vxlan(42, &own)]));
+    scene.net.set_conditions(Conditions { mtu: 1500, ..Conditions::default() });
+    scene.worker.send_own(BLUE, Member::Overlay, &own, scene.now);
+    assert_eq!(scene.drops(), [(DropReason::UnderlayMtu, 1)]);
     scene.assert_balanced();
     assert!(scene.received(P0).is_empty());
 }
