@@ -3,6 +3,7 @@
 mod answers;
 mod fragments;
 mod mss;
+mod pmtu;
 mod scene;
 
 use std::process::ExitCode;
@@ -15,6 +16,6 @@ const PREFIX: &str = "weft-mtu";
 const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip"]);
 
 fn main() -> ExitCode {
-    let tests = [answers::tests(), fragments::tests(), mss::tests()];
+    let tests = [answers::tests(), fragments::tests(), mss::tests(), pmtu::tests()];
     main_with_threads(2, tests.into_iter().flatten().collect())
 }

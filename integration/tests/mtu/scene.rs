@@ -130,9 +130,7 @@ impl Scene {
 
     /// The path MTU that the host behind weft knows for an address.
     pub(crate) fn path_mtu(&self, address: &str) -> anyhow::Result<Option<usize>> {
-        let route = self.left.run(&["ip", "route", "get", address])?.ok()?.stdout;
-        let mut words = route.split_whitespace();
-        Ok(words.find(|word| *word == "mtu").and_then(|_| words.next()?.parse().ok()))
+        path_mtu(&self.left, address)
     }
 
     /// Fails if a frame was dropped because it was too long for something.
@@ -175,4 +173,11 @@ pub(crate) fn ping(from: &Namespace, address: &str, arguments: &[&str]) -> anyho
 pub(crate) fn payload(packet_len: usize, address: &str) -> String {
     let headers = if address.contains(':') { 40 + 8 } else { 20 + 8 };
     (packet_len - headers).to_string()
+}
+
+/// The path MTU that a host knows for an address, if it has heard of one.
+pub(crate) fn path_mtu(host: &Namespace, address: &str) -> anyhow::Result<Option<usize>> {
+    let route = host.run(&["ip", "route", "get", address])?.ok()?.stdout;
+    let mut words = route.split_whitespace();
+    Ok(words.find(|word| *word == "mtu").and_then(|_| words.next()?.parse().ok()))
 }
