@@ -28,13 +28,15 @@ impl Journal {
     /// There is one already, or it can't be written.
     pub fn create(path: &Path, header: &impl Serialize) -> Result<Self, ExperimentError> {
         let opened = OpenOptions::new().write(true).create_new(true).open(path);
-        let file = opened.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => ExperimentError::Refused(format!(
+        let file = opened.map_err(|error| {
+            if error.kind() != ErrorKind::AlreadyExists {
+                return ExperimentError::step(format!("make {}", path.display()))(error);
+            }
+            ExperimentError::Refused(format!(
                 "{} is there already: go on with it by `--resume {}`, or name another folder by --out",
                 path.display(),
                 path.parent().unwrap_or(path).display()
-            )),
-            _ => ExperimentError::step(format!("make {}", path.display()))(error),
+            ))
         })?;
         let mut journal = Self { file, path: path.to_owned() };
         journal.append(header)?;
@@ -48,9 +50,11 @@ impl Journal {
     pub fn resume<H: DeserializeOwned, R: DeserializeOwned>(path: &Path) -> Result<(Self, H, Vec<R>), ExperimentError> {
         let shown = path.display();
         let opened = OpenOptions::new().read(true).write(true).open(path);
-        let mut file = opened.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => ExperimentError::Refused(format!("there is nothing to go on with: no {shown}")),
-            _ => ExperimentError::step(format!("open {shown}"))(error),
+        let mut file = opened.map_err(|error| {
+            if error.kind() != ErrorKind::NotFound {
+                return ExperimentError::step(format!("open {shown}"))(error);
+            }
+            ExperimentError::Refused(format!("there is nothing to go on with: no {shown}"))
         })?;
         let failed = |error| ExperimentError::step(format!("read {shown}"))(error);
         let mut text = String::new();

@@ -206,7 +206,7 @@ fn send(scene: &Scene, load: Load, cell: &Cell, conditions: &Conditions) -> Resu
             Ok(Outcome { seconds, payload_bytes, mss: Some(bulk.mss), ..Outcome::default() })
         }
         Load::Udp => {
-            let size = conditions.udp_size.unwrap_or(cell.inner_mtu.saturating_sub(UDP_IPV4_HEADERS_LEN));
+            let size = conditions.udp_size.unwrap_or_else(|| cell.inner_mtu.saturating_sub(UDP_IPV4_HEADERS_LEN));
             let size = usize::from(size).max(udp::MIN_SIZE);
             let stream = udp::Stream {
                 size,

@@ -218,7 +218,7 @@ pub(super) fn full_size(scene: &mut Scene, voice: &Voice) -> anyhow::Result<()> 
         refusal(&ping).is_some_and(|line| line.contains(&told)),
         "what blue1 hears of a packet that does not fit the underlay",
         &told,
-        refusal(&ping).or(first_answer(&ping)).unwrap_or("nothing"),
+        refusal(&ping).or_else(|| first_answer(&ping)).unwrap_or("nothing"),
     )?;
     voice.say(
         "weft told it by ICMP, in blue2's name, and blue1 keeps to that. The packet itself is a drop with a name:",
@@ -320,7 +320,7 @@ fn shown_ping(voice: &Voice, from: &Station, arguments: &str) -> anyhow::Result<
     voice.command(&from.to_string(), &format!("ping {arguments}"))?;
     let output = from.ping(arguments)?;
     let statistics = output.stdout.lines().filter(|line| line.contains("packets transmitted"));
-    let answer = first_answer(&output).or(refusal(&output));
+    let answer = first_answer(&output).or_else(|| refusal(&output));
     let lines = answer.into_iter().chain(output.stderr.lines()).chain(statistics);
     voice.seen(&lines.collect::<Vec<_>>().join("\n"))?;
     Ok(output)

@@ -751,7 +751,8 @@ fn method(results: &Results, page: &mut Page) {
         "Every cell has a path of its own in network namespaces: two stations, two hosts that carry their frames, and an \
          underlay of three links through two routers. The link in the middle may have another MTU than the hosts' links.",
     );
-    let size = conditions.udp_size.map_or("that fill the inner MTU".to_owned(), |size| format!("of {size} bytes"));
+    let size =
+        conditions.udp_size.map_or_else(|| "that fill the inner MTU".to_owned(), |size| format!("of {size} bytes"));
     page.paragraph(&format!(
         "Three loads run one after the other for {} s each: one TCP connection as fast as it can; UDP datagrams {size} at \
          {} Mbit/s with DF clear; and questions with answers of {} bytes over one TCP connection. The link in the middle \

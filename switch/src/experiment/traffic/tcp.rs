@@ -111,7 +111,7 @@ fn accept(listener: &TcpListener, end: Instant) -> Result<Option<TcpStream>, Exp
 
 /// Sends until the time is over, everything is sent, or the other side has enough; gives the segment size.
 fn send(mut stream: TcpStream, wanted: u64, end: Instant) -> u32 {
-    const PIECE: [u8; 64 << 10] = [0x5a; 64 << 10];
+    static PIECE: [u8; 64 << 10] = [0x5a; 64 << 10];
     let mut sent = 0;
     while sent < wanted && Instant::now() < end {
         let piece = PIECE.len().min(usize::try_from(wanted - sent).unwrap_or(usize::MAX));
