@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     main_with(vec![
         trial("mtu_counts_what_is_on_the_wire_and_leaves_only_its_files", all, mtu),
         trial("an_interrupted_sweep_leaves_nothing_and_goes_on", all, interrupted),
+        trial("encap_measures_exactly_what_it_computes", all, encap),
         trial("every_black_hole_is_one_and_its_remedies_end_it", all.programs(&["ping"]), blackhole),
         trial("a_machine_without_privileges_is_told_so", all.programs(&["setpriv"]), no_privileges),
         trial("what_makes_no_sense_is_refused", Needs::NONE, refused),
@@ -145,6 +146,28 @@ fn interrupted() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn encap() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let output = ends(0, &["experiment", "encap", "--quick", "--json", "--seconds", "0.05", "--out", path(&out)])?;
+    let results: Value = serde_json::from_str(&text(&output.stdout))?;
+    ensure!(results == json(&out.join("encap.json"))?, "{results:#}");
+    let records = results["records"].as_array().context("there are records")?;
+    ensure!(records.len() % (2 * 4) == 0 && !records.is_empty(), "{results:#}");
+    for record in records {
+        let (frame, computed) = (number(&record["frame_len"]), number(&record["computed_len"]));
+        let outer = if record["underlay"] == "ipv4" { 50 } else { 70 };
+        ensure!(computed >= frame + outer && record["agrees"] == true, "{record:#}");
+        let measured = record["measured"].as_object().unwrap();
+        ensure!(measured.len() == 1 && measured[&computed.to_string()] == record["sent"], "{record:#}");
+        ensure!(record["frames_per_s"].as_f64().unwrap() > 100.0, "{record:#}");
+    }
+    let html = fs::read_to_string(out.join("report.html"))?;
+    ensure!(html.contains("Every measured point lies exactly on its line."), "{html}");
+    ensure!(fs::read_to_string(out.join("encap.csv"))?.lines().count() == 1 + records.len());
+    Ok(())
+}
+
 fn blackhole() -> anyhow::Result<()> {
     let output = ends(0, &["experiment", "blackhole", "--json"])?;
     let told: Vec<Value> = serde_json::from_str(&text(&output.stdout))?;
@@ -186,6 +209,7 @@ fn refused() -> anyhow::Result<()> {
         ("mtu --list --underlay ipv6 --underlay-mtu 1000", "must be from 1280"),
         ("mtu --list --inner-mtu fit-1450 --underlay-mtu 1500", "leaves room for a packet"),
         ("mtu --list --encapsulation geneve+3", "multiples of 4"),
+        ("encap --size 9001", "a frame has 60 to 9000 bytes"),
         ("blackhole gremlins", "there is no fault `gremlins`; there are middle-link"),
     ] {
         let words: Vec<_> = ["experiment"].into_iter().chain(arguments.split(' ')).collect();

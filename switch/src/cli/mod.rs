@@ -182,6 +182,7 @@ mod tests {
             "weft experiment mtu --quick --kernel --out /tmp/x",
             "weft experiment mtu --inner-mtu fit-100,1500,underlay --encapsulation vxlan,geneve+16 --df inherit --list",
             "weft experiment mtu --resume /tmp/x --only geneve",
+            "weft experiment encap --quick --size 64,9000 --encapsulation vxlan,geneve+8 --out /tmp/x",
             "weft experiment blackhole middle-link checksum --json",
             "weft show bridges --json",
             "weft show fdb --bridge blue --socket /tmp/s",

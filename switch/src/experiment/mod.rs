@@ -10,6 +10,7 @@ pub mod blackhole;
 pub mod cable;
 pub mod cell;
 pub mod csv;
+pub mod encap;
 pub mod error;
 pub mod journal;
 pub mod measure;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 if all was measured and as it should be; 1 if something was not; 2 for bad usage, or a machine that can't.
 
 mod blackhole;
+mod encap;
 mod mtu;
 
 use std::{fs::OpenOptions, path::Path, process::ExitCode};
@@ -26,6 +27,8 @@ pub(super) struct ExperimentArgs {
 enum What {
     /// Sweep MTUs, encapsulations, offloads and DF policies, and write a report with plots
     Mtu(Box<mtu::MtuArgs>),
+    /// Measure what each encapsulation adds to frames of each size, and what it costs
+    Encap(encap::EncapArgs),
     /// Show the classic faults that make packets vanish, what a user sees of each, and what ends it
     Blackhole(blackhole::BlackholeArgs),
 }
@@ -33,6 +36,7 @@ enum What {
 pub(super) fn run(args: &ExperimentArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Mtu(args) => mtu::run(args),
+        What::Encap(args) => encap::run(args),
         What::Blackhole(args) => blackhole::run(args),
     }
     .map_err(|error| match error.downcast::<ExperimentError>() {

@@ -3,6 +3,7 @@
 //!
 //! [`plot`] draws, [`page`] puts together, [`words`] says numbers; each experiment has a file that chooses what is drawn.
 
+pub mod encap;
 pub mod mtu;
 pub mod page;
 pub mod plot;
