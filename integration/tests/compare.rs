@@ -15,7 +15,7 @@ use weft::compare::{
     catalogue::About,
     frame::station,
     observe::{Entry, Seen},
-    random,
+    random, ruling,
     shrink::shrink,
     verdict::Verdict,
     world::{CompareError, World},
@@ -26,6 +26,9 @@ use weft_integration::{Needs, main_with, trial, weft::binary};
 const CASES: u64 = 250;
 /// Random sequences of 50 steps for each seed and command: 20,000 steps in all.
 const SEQUENCES: &str = "50";
+/// Cases in which Open vSwitch does the same.
+const BESIDE_OVS: u64 = 60;
+const OVS: Needs = Needs::ROOT.programs(&["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl"]);
 /// What the sequences are made from; `weft compare --cases` draws a new one where none is said.
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
     let mut tests = vec![
         root("the_catalogue_does_not_differ", catalogue),
         root("a_case_from_a_file_runs_again_and_a_wrong_file_is_bad_usage", replay),
+        trial("open_vswitch_differs_in_just_the_ways_that_are_known", OVS, beside_ovs),
+        root("open_vswitch_is_for_named_cases_of_bridges", ovs_is_no_kernel),
         trial("a_fault_is_found_and_made_as_short_as_it_can_be", Needs::NONE, planted_fault),
     ];
     tests.extend(random);
@@ -76,6 +81,36 @@ fn catalogue() -> anyhow::Result<()> {
         count += results["summary"]["cases"].as_u64().unwrap_or(0);
     }
     ensure!(count >= CASES, "{count} cases, and there should be {CASES}");
+    Ok(())
+}
+
+fn beside_ovs() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = compare(&["bridge", "--against", "ovs", "--json", "--save", &folder.path().display().to_string()])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}\n{}", output.status, failures(&said, &output));
+    let results: Value = serde_json::from_str(&said)?;
+    ensure!(
+        results["against"] == "ovs" && results["summary"]["same"].as_u64() >= Some(BESIDE_OVS),
+        "{}",
+        results["summary"]
+    );
+    let cases = results["cases"].as_array().cloned().unwrap_or_default();
+    for ruling in ruling::ovs::RULINGS {
+        let names = |case: &Value| {
+            let named = case["reason"].as_str().filter(|_| case["verdict"] == "intended");
+            named.is_some_and(|named| named.split(", ").any(|id| id == ruling.id))
+        };
+        ensure!(cases.iter().any(names), "no case shows {}", ruling.id);
+    }
+    Ok(())
+}
+
+fn ovs_is_no_kernel() -> anyhow::Result<()> {
+    for args in [&["vxlan", "--against", "ovs"][..], &["bridge", "--against", "ovs", "--cases", "1"]] {
+        let output = compare(args)?;
+        ensure!(output.status.code() == Some(2) && !output.stderr.is_empty(), "{args:?}: {}", output.status);
+    }
     Ok(())
 }
 

@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use weft::{bridge::DropReason, control::config::Config};
+use weft::{
+    bridge::DropReason,
+    compare::ruling::{Ruling, ovs},
+    control::config::Config,
+};
 
 /// The top of the project.
 fn root() -> PathBuf {
@@ -29,6 +33,17 @@ fn the_ledgers_page_lists_every_drop_reason_in_order() {
     let rows = DropReason::ALL.iter().map(|reason| format!("| `{}` | {} |\n", reason.name(), reason.explanation()));
     let table = format!("| name | when |\n|---|---|\n{}", rows.collect::<String>());
     assert!(read("switch/docs/ledger.md").ends_with(&table), "the end of ledger.md must be:\n{table}");
+}
+
+#[test]
+fn the_guide_lists_what_open_vswitch_does_otherwise() {
+    let row = |ruling: &Ruling| {
+        let Ruling { question, theirs, weft, reason, .. } = ruling;
+        format!("| {question} | {theirs} | {weft} | {reason} |\n")
+    };
+    let rows: String = ovs::RULINGS.iter().map(row).collect();
+    let table = format!("| what | Open vSwitch | weft | since |\n|---|---|---|---|\n{rows}\n");
+    assert!(read("switch/docs/compare.md").contains(&table), "compare.md must have:\n{table}");
 }
 
 #[test]

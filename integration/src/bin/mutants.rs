@@ -81,7 +81,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut failed = Ok(());
     wake(&binary, &mutants, arguments.all, |mutant, outcome| {
         match outcome {
-            Outcome::Caught(_) => caught += 1,
+            Outcome::Caught(_) | Outcome::CaughtBesideOvs => caught += 1,
             Outcome::Survived(_) => survived += 1,
             Outcome::NotHere(_) => elsewhere.push(mutant.name.clone()),
         }
@@ -109,6 +109,7 @@ fn line(mutant: &Mutant, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Caught(0) => format!("caught    {what}\n          by {case:?}"),
         Outcome::Caught(others) => format!("caught    {what}\n          by {case:?} and {others} more"),
+        Outcome::CaughtBesideOvs => format!("caught    {what}\n          by {case:?}, beside Open vSwitch"),
         Outcome::Survived(survivor) if survivor.others.is_empty() => {
             format!("SURVIVED  {what}\n          {case:?} is {}", survivor.verdict)
         }

@@ -14,18 +14,27 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use weft::compare::{catalogue::About, report::Results};
+use weft::{
+    compare::{catalogue::About, report::Results},
+    lab::Ovs,
+};
 
 use super::{VARIABLE, list::Mutant};
 
 /// How long a run may take, in an emulated machine too.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// What `weft compare --against` takes.
+const KERNEL: &str = "kernel";
+const OVS: &str = "ovs";
+
 /// What became of a mutant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// Its case shows it, and so many others of those that were run.
     Caught(usize),
+    /// Its case can't be run with this kernel, and shows it beside Open vSwitch.
+    CaughtBesideOvs,
     /// Its case does not.
     Survived(Survivor),
     /// Its case can't be run on this kernel; why.
@@ -41,13 +50,14 @@ pub struct Survivor {
     pub others: Vec<String>,
 }
 
-/// Runs both catalogues without a mutant. What differs then, differs without anybody's doing.
+/// Runs the catalogues without a mutant. What differs then, differs without anybody's doing.
 ///
 /// # Errors
 /// Something differs, or a catalogue can't be run.
 pub fn nobody_is_awake(binary: &Path) -> anyhow::Result<()> {
-    for about in [About::Bridge, About::Vxlan] {
-        let results = compare(binary, about, None, None)?;
+    let beside_ovs = Ovs::lacks().is_none().then_some((About::Bridge, OVS));
+    for (about, against) in [(About::Bridge, KERNEL), (About::Vxlan, KERNEL)].into_iter().chain(beside_ovs) {
+        let results = compare(binary, about, against, None, None)?;
         let differs: Vec<_> = differing(&results).collect();
         ensure!(differs.is_empty(), "without a mutant, weft differs already: {}", differs.join("; "));
     }
@@ -91,12 +101,19 @@ pub fn wake(
 fn outcome(binary: &Path, mutant: &Mutant, all: bool) -> anyhow::Result<Outcome> {
     let (about, case) = mutant.case()?;
     let filter = (!all).then_some(case.name.as_str());
-    let results = compare(binary, about, filter, Some(mutant)).with_context(|| format!("mutant {}", mutant.name))?;
+    let run = |against| {
+        compare(binary, about, against, filter, Some(mutant)).with_context(|| format!("mutant {}", mutant.name))
+    };
+    let results = run(KERNEL)?;
     let own = results.cases.iter().find(|result| result.name == case.name);
     let own = own.with_context(|| format!("mutant {}: its case was not run", mutant.name))?;
-    let others = differing(&results).filter(|name| *name != case.name);
+    let is_own = |name: &str| name == case.name;
+    let others = differing(&results).filter(|name| !is_own(name));
     Ok(match own.verdict.as_str() {
         "differs" => Outcome::Caught(others.count()),
+        "not run" if about == About::Bridge && Ovs::lacks().is_none() && differing(&run(OVS)?).any(is_own) => {
+            Outcome::CaughtBesideOvs
+        }
         "not run" => Outcome::NotHere(own.reason.clone().unwrap_or_default()),
         verdict => {
             Outcome::Survived(Survivor { verdict: verdict.to_owned(), others: others.map(str::to_owned).collect() })
@@ -109,11 +126,18 @@ fn differing(results: &Results) -> impl Iterator<Item = &str> {
 }
 
 /// Runs the cases of a catalogue whose names have `filter` in them.
-fn compare(binary: &Path, about: About, filter: Option<&str>, mutant: Option<&Mutant>) -> anyhow::Result<Results> {
+fn compare(
+    binary: &Path,
+    about: About,
+    against: &str,
+    filter: Option<&str>,
+    mutant: Option<&Mutant>,
+) -> anyhow::Result<Results> {
     let folder = tempfile::tempdir()?;
     let (said, complained) = (folder.path().join("said"), folder.path().join("complained"));
     let mut command = Command::new(binary);
-    command.args(["compare", if about == About::Bridge { "bridge" } else { "vxlan" }, "--json", "--save"]);
+    command.args(["compare", if about == About::Bridge { "bridge" } else { "vxlan" }]);
+    command.args(["--against", against, "--json", "--save"]);
     command.arg(folder.path()).args(filter).env_remove(VARIABLE);
     command.envs(mutant.map(|mutant| (VARIABLE, &mutant.name)));
     command.stdin(Stdio::null()).stdout(File::create(&said)?).stderr(File::create(&complained)?);

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{NOT_SO, UsageError, output};
@@ -25,7 +25,7 @@ use crate::{
         verdict::Verdict,
         world::CompareError,
     },
-    lab::missing_capabilities,
+    lab::{Ovs, missing_capabilities},
 };
 
 #[derive(Args, Debug)]
@@ -68,9 +68,20 @@ struct RunArgs {
     /// Where a sequence that differs is written, made short, as a case file and a capture
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     save: PathBuf,
+    /// What weft is compared with
+    #[arg(long, value_name = "SWITCH", value_enum, default_value_t = Reference::Kernel)]
+    against: Reference,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Reference {
+    /// The kernel's own devices
+    Kernel,
+    /// Open vSwitch's bridge in its userspace datapath
+    Ovs,
 }
 
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
@@ -84,6 +95,15 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
 fn compare(about: About, args: &RunArgs) -> anyhow::Result<ExitCode> {
     // JSON numbers are exact to 53 bits everywhere.
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 48));
+    if args.against == Reference::Ovs {
+        if about == About::Vxlan {
+            return Err(UsageError("with Open vSwitch only bridges are compared".to_owned()).into());
+        }
+        if args.cases.is_some() {
+            let why = "random sequences are for the kernel: all that Open vSwitch does otherwise would be found again";
+            return Err(UsageError(why.to_owned()).into());
+        }
+    }
     let (cases, random) = match (&args.replay, args.cases) {
         (Some(file), _) => (vec![read(file)?], None),
         (None, Some(count)) => ((0..count).map(|number| random::case(about, seed, number)).collect(), Some(seed)),
@@ -92,7 +112,7 @@ fn compare(about: About, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         return list(&cases, args.json);
     }
-    let mut comparison = begin()?;
+    let mut comparison = begin(args.against)?;
     if let Some(seed) = random
         && !args.json
     {
@@ -129,7 +149,7 @@ fn compare(about: About, args: &RunArgs) -> anyhow::Result<ExitCode> {
         output::print_json(&Results { kernel: kernel_release(), against, seed: random, summary, cases: results })?;
     } else {
         output::print(&format!("\n{}", summary.text(started.elapsed().as_secs_f64())))?;
-        if !summary.not_run.is_empty() {
+        if !summary.not_run.is_empty() && args.against == Reference::Kernel {
             output::print(
                 "A kernel that has everything: integration/full-kernel/run -- target/release/weft compare ...",
             )?;
@@ -138,7 +158,7 @@ fn compare(about: About, args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn begin() -> anyhow::Result<Comparison> {
+fn begin(against: Reference) -> anyhow::Result<Comparison> {
     let missing = missing_capabilities();
     if !missing.is_empty() {
         let names = missing.join(" and ");
@@ -146,7 +166,14 @@ fn begin() -> anyhow::Result<Comparison> {
             UsageError(format!("comparing needs {names}, for namespaces and interfaces: run it as root")).into()
         );
     }
-    Ok(Comparison::with_kernel()
+    let comparison = match against {
+        Reference::Kernel => Comparison::with_kernel(),
+        Reference::Ovs => match Ovs::lacks() {
+            Some(program) => return Err(UsageError(format!("Open vSwitch is not here: there is no {program}")).into()),
+            None => Comparison::with_ovs(),
+        },
+    };
+    Ok(comparison
         .map_err(|error| UsageError(format!("this machine can't compare: {:#}", anyhow::Error::from(error))))?)
 }
 

@@ -1,4 +1,4 @@
-//! The same frames through the kernel's devices and through weft, and every difference shown: `weft compare`.
+//! The same frames through the kernel's devices, or another switch, and through weft, and every difference shown: `weft compare`.
 //!
 //! # Theory of operation
 //! A [`Case`] is a scene and a sequence of steps: frames, option changes, FDB commands, links that go up and down.
@@ -10,8 +10,8 @@
 //! are [made as short as possible](shrink) when they show a difference; and from [files](replay).
 //!
 //! [`statement`] lists what the kernel does and weft is to match, [`ruling`] where weft differs on purpose, [`older`] what older
-//! kernels did, [`option`] what options there are. To add a case, write it into a file of [`catalogue`]; to give cases a new option, add its row to
-//! [`option`]. `docs/compare.md` is for users.
+//! kernels did, [`option`] what options there are. To add a case, write it into a file of [`catalogue`]; to give cases a new option,
+//! add its row to [`option`]. `docs/compare.md` is for users.
 
 pub mod case;
 pub mod catalogue;
@@ -37,8 +37,8 @@ use self::{
     case::{Case, Step},
     observe::{Observation, source_ports_used},
     older::Version,
-    verdict::{Verdict, judge},
-    world::{CompareError, World, kernel::KernelWorld, userspace::WeftWorld},
+    verdict::{Against, Verdict, judge},
+    world::{CompareError, World, kernel::KernelWorld, ovs::OvsWorld, userspace::WeftWorld},
 };
 use crate::{lab::Lab, sys::affinity};
 
@@ -49,8 +49,7 @@ pub const PREFIX: &str = "weft-compare";
 pub struct Comparison {
     reference: Box<dyn World>,
     weft: Box<dyn World>,
-    /// The reference's version, if it is a kernel.
-    kernel: Option<Version>,
+    against: Against,
     // Last, so that it is dropped last: both have sockets in its namespaces.
     _lab: Lab,
 }
@@ -79,12 +78,23 @@ impl Comparison {
         let lab = begin()?;
         let reference = Box::new(KernelWorld::new(&lab)?);
         let weft = Box::new(WeftWorld::new(&lab)?);
-        Ok(Self { reference, weft, kernel: Version::of(&kernel_release()), _lab: lab })
+        Ok(Self { reference, weft, against: Against::Kernel(Version::of(&kernel_release())), _lab: lab })
+    }
+
+    /// The same with Open vSwitch's bridge in the kernel's place.
+    ///
+    /// # Errors
+    /// The lab can't be built, or Open vSwitch can't be started.
+    pub fn with_ovs() -> Result<Self, CompareError> {
+        let lab = begin()?;
+        let reference = Box::new(OvsWorld::new(&lab)?);
+        let weft = Box::new(WeftWorld::new(&lab)?);
+        Ok(Self { reference, weft, against: Against::Ovs, _lab: lab })
     }
 
     /// Puts other worlds in the places of both, for tests of the comparison itself.
     pub fn of(reference: Box<dyn World>, weft: Box<dyn World>) -> Self {
-        Self { reference, weft, kernel: None, _lab: Lab::new(PREFIX) }
+        Self { reference, weft, against: Against::Kernel(None), _lab: Lab::new(PREFIX) }
     }
 
     /// The name of the side that weft is compared with.
@@ -108,7 +118,7 @@ impl Comparison {
         };
         match self.observe(case) {
             Ok((reference, weft)) => {
-                let verdict = judge(case, &reference, &weft, self.kernel);
+                let verdict = judge(case, &reference, &weft, self.against);
                 Ok(outcome(verdict, Some(reference), Some(weft)))
             }
             Err(CompareError::Lacks(why)) => Ok(outcome(Verdict::NotRun(why), None, None)),

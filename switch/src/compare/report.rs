@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Outcome,
     case::{Bytes, UNDERLAY},
+    ruling::Ruling,
     statement::{Cite, ROWS, STATEMENTS},
     verdict::{Difference, Verdict},
 };
@@ -27,10 +28,10 @@ pub fn text(outcome: &Outcome, reference: &str) -> String {
         Verdict::NotRun(why) => {
             let _ = write!(text, "\n          {why}");
         }
-        Verdict::Intended(ruling, _) => {
-            let (question, kernel, weft) = (ruling.question, ruling.kernel, ruling.weft);
-            let _ = write!(text, "\n          {question}: the kernel: {kernel}; weft: {weft},");
-            let _ = write!(text, "\n          for {}. The kernel's way: {}", ruling.reason, ruling.setting);
+        Verdict::Intended(rulings, _) => {
+            for ruling in rulings {
+                text.push_str(&intended(ruling, reference));
+            }
         }
         Verdict::Older(change, _) => {
             let (question, before, since_then) = (change.question, change.before, change.since_then);
@@ -45,6 +46,20 @@ pub fn text(outcome: &Outcome, reference: &str) -> String {
                 text.push_str(&side_by_side(outcome, difference, reference));
             }
         }
+    }
+    text
+}
+
+fn intended(ruling: &Ruling, reference: &str) -> String {
+    let Ruling { question, theirs, weft, reason, setting, .. } = ruling;
+    let (who, whose) = match reference {
+        "kernel" => ("the kernel", "The kernel's"),
+        "ovs" => ("Open vSwitch", "Its"),
+        other => (other, "Its"),
+    };
+    let mut text = format!("\n          {question}: {who}: {theirs}; weft: {weft},\n          for {reason}.");
+    if *setting != "none" {
+        let _ = write!(text, " {whose} way: {setting}");
     }
     text
 }
@@ -193,7 +208,10 @@ impl CaseResult {
             cites: case.cites.clone(),
             verdict: outcome.verdict.word().into(),
             reason: match &outcome.verdict {
-                Verdict::Intended(ruling, _) | Verdict::NoLonger(ruling) => Some(ruling.id.into()),
+                Verdict::Intended(rulings, _) => {
+                    Some(rulings.iter().map(|ruling| ruling.id).collect::<Vec<_>>().join(", "))
+                }
+                Verdict::NoLonger(ruling) => Some(ruling.id.into()),
                 Verdict::Older(change, _) => Some(change.id.into()),
                 Verdict::NotRun(why) => Some(why.clone()),
                 Verdict::Same | Verdict::Differs(_) => None,
@@ -218,7 +236,7 @@ bridge --list` and `weft compare vxlan --list` show the cases of each statement,
 pub fn conformance(results: &[Results]) -> String {
     let mut columns: BTreeMap<String, Vec<&CaseResult>> = BTreeMap::new();
     for result in results {
-        columns.entry(column(&result.kernel)).or_default().extend(&result.cases);
+        columns.entry(column(result)).or_default().extend(&result.cases);
     }
     let mut text = CONFORMANCE.to_owned();
     let head: Vec<_> = columns.keys().map(|name| format!(" {name} |")).collect();
@@ -240,9 +258,12 @@ pub fn conformance(results: &[Results]) -> String {
     text
 }
 
-/// "Linux 6.18" of "6.18.44-1-amd64".
-fn column(release: &str) -> String {
-    format!("Linux {}", release.split('.').take(2).collect::<Vec<_>>().join("."))
+/// "Linux 6.18" of "6.18.44-1-amd64"; or whom else weft was compared with.
+fn column(results: &Results) -> String {
+    match results.against.as_str() {
+        "ovs" => "Open vSwitch".to_owned(),
+        _ => format!("Linux {}", results.kernel.split('.').take(2).collect::<Vec<_>>().join(".")),
+    }
 }
 
 /// The verdicts of the cases that cite something. How many they are is not said, so that a case more is no other table.

@@ -4,6 +4,8 @@
 //! names the setting that is the kernel's way, with which another case is the same. Random sequences use the kernel's way
 //! throughout: no ruling excuses what they find.
 
+pub mod ovs;
+
 use std::net::IpAddr;
 
 use super::{
@@ -22,13 +24,13 @@ pub struct Ruling {
     pub id: &'static str,
     /// What it is about.
     pub question: &'static str,
-    /// What the kernel does.
-    pub kernel: &'static str,
+    /// What the reference does.
+    pub theirs: &'static str,
     /// What weft does.
     pub weft: &'static str,
     /// Why.
     pub reason: &'static str,
-    /// The setting of weft's that is the kernel's way.
+    /// The setting of weft's that is the reference's way.
     pub setting: &'static str,
     /// Whether this very difference is what the ruling says.
     pub explains: fn(&Case, &Difference) -> bool,
@@ -40,17 +42,17 @@ impl PartialEq for Ruling {
     }
 }
 
-/// The ruling of this name.
+/// The ruling of this name about the kernel.
 pub fn find(id: &str) -> Option<&'static Ruling> {
     RULINGS.iter().find(|ruling| ruling.id == id)
 }
 
-/// All rulings.
+/// All rulings about the kernel.
 pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "fdb_full",
         question: "a new address when the FDB is full",
-        kernel: "is not learned",
+        theirs: "is not learned",
         weft: "takes the place of the least recently used entry of the port that has most",
         reason: "who floods the table with addresses pushes out its own, not those of others",
         setting: "fdb_full = \"refuse\"",
@@ -66,7 +68,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "peers",
         question: "a packet from a VTEP that nobody named",
-        kernel: "is accepted",
+        theirs: "is accepted",
         weft: "is dropped and counted",
         reason: "whoever can send a UDP datagram to the host would otherwise be in the network",
         setting: "peers = \"any\"",
@@ -88,7 +90,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "one_fdb",
         question: "a station whose packet was dropped for its ECN field or its inner IP header",
-        kernel: "is known to the vxlan device, which learns before it looks, and not to the bridge, which never saw the frame",
+        theirs: "is known to the vxlan device, which learns before it looks, and not to the bridge, which never saw the frame",
         weft: "is known: there is one FDB, and it learns where the vxlan device does",
         reason: "what is learned says where a station is, not whether its packet was good; a look-up in two tables would \
                  only bring back the difference",
@@ -111,7 +113,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "no_vtep",
         question: "a station that the vxlan device had no room for (maxaddress), or answered for without an entry (proxy)",
-        kernel: "is known to the bridge to be in the tunnel, and not to the vxlan device, which floods to the VTEPs alone",
+        theirs: "is known to the bridge to be in the tunnel, and not to the vxlan device, which floods to the VTEPs alone",
         weft: "is unknown: there is one FDB, and what is for it is flooded to the ports as well",
         reason: "an entry without a VTEP would keep the station from being found at a port",
         setting: "none",
@@ -133,7 +135,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "proxied_port",
         question: "with proxy, ARP for a neighbour that is behind a port",
-        kernel: "is answered by the vxlan device, and the bridge then believes the station to be in the tunnel",
+        theirs: "is answered by the vxlan device, and the bridge then believes the station to be in the tunnel",
         weft: "is left to the station, which hears it as well",
         reason: "such an answer takes the station away from its port",
         setting: "none",
@@ -152,7 +154,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "tunnel_mac",
         question: "an inner source that is the address of the tunnel's own device",
-        kernel: "is dropped, for a loop",
+        theirs: "is dropped, for a loop",
         weft: "is a station like any other: its tunnel is no device and has no address",
         reason: "there is no such address that anybody else could have",
         setting: "none",
@@ -172,7 +174,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "impossible_remote",
         question: "an FDB entry at a VTEP that is no other: 0.0.0.0, or the host itself",
-        kernel: "is taken; frames to it are dropped, or handed to a vxlan device of the same host",
+        theirs: "is taken; frames to it are dropped, or handed to a vxlan device of the same host",
         weft: "is refused",
         reason: "one switch is one host: what such an entry would do is a mistake, and said so where it is made",
         setting: "none",
@@ -206,7 +208,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "oversize",
         question: "an inner IPv4 packet without DF that is too large for the tunnel",
-        kernel: "leaves whole, and the outer packet is cut in fragments",
+        theirs: "leaves whole, and the outer packet is cut in fragments",
         weft: "is cut in fragments itself",
         reason: "a tunnel's packets must not be fragmented (RFC 7348 section 4.3); what is inside any receiver puts together",
         setting: "oversize = \"outer\"",
@@ -233,7 +235,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "oversize_flooded",
         question: "an inner packet that is too large for the tunnel, to a station that nobody knows",
-        kernel: "is answered once for each VTEP of the flood list, and the bridge believes its destination to be in the tunnel",
+        theirs: "is answered once for each VTEP of the flood list, and the bridge believes its destination to be in the tunnel",
         weft: "is answered once, and an answer teaches nothing",
         reason: "one answer says it all; and where its destination is, nobody has heard yet",
         setting: "none",
@@ -250,7 +252,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "oversize_extensions",
         question: "an IPv6 packet with extension headers that is too large for the tunnel",
-        kernel: "is answered, or not, by what stands 14 octets before those headers (ip_tunnel_core.c:iptunnel_pmtud_check_icmpv6)",
+        theirs: "is answered, or not, by what stands 14 octets before those headers (ip_tunnel_core.c:iptunnel_pmtud_check_icmpv6)",
         weft: "is answered unless it is a later fragment, or an error behind them",
         reason: "that is what the kernel means to do",
         setting: "none",
@@ -270,7 +272,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "oversize_tagged",
         question: "a packet behind an 802.1Q tag that is too large for the tunnel and may not be fragmented",
-        kernel: "leaves, and the outer packet is cut in fragments: it looks at the outermost type only",
+        theirs: "leaves, and the outer packet is cut in fragments: it looks at the outermost type only",
         weft: "is answered, with the tag in the answer",
         reason: "hosts in VLANs have to learn it as all others",
         setting: "none",
@@ -293,7 +295,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "blocking",
         question: "a port that is set to blocking while there is no spanning tree",
-        kernel: "is forwarding again at once (br_stp.c:br_make_forwarding)",
+        theirs: "is forwarding again at once (br_stp.c:br_make_forwarding)",
         weft: "stays blocking",
         reason: "what a user sets stays set; there is no protocol here that would set it otherwise",
         setting: "state = \"listening\", which passes and learns nothing on both",
@@ -310,7 +312,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "packet_mtu",
         question: "a frame that, its tag not counted, is one to four octets longer than the MTU of a packet port",
-        kernel: "passes: a bridge leaves room for a tag beside the one that it has taken off",
+        theirs: "passes: a bridge leaves room for a tag beside the one that it has taken off",
         weft: "is dropped, under egress_mtu",
         reason: "a packet socket takes no such frame (af_packet.c:packet_snd); a tap does",
         setting: "kind = \"tap\"",
@@ -330,7 +332,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "bare_tag",
         question: "an inner frame that ends with a tag and a type, without an octet behind them",
-        kernel: "is dropped on its way to the bridge (skbuff.c:skb_vlan_untag)",
+        theirs: "is dropped on its way to the bridge (skbuff.c:skb_vlan_untag)",
         weft: "passes, as a frame without a tag and without an octet behind its type does",
         reason: "nothing of it is missing",
         setting: "none",
@@ -347,7 +349,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "tagged_question",
         question: "ARP in a tag, where VLANs are not filtered",
-        kernel: "is answered without the tag",
+        theirs: "is answered without the tag",
         weft: "is flooded like all that has a tag",
         reason: "tags are payload there, and who asked in a VLAN does not hear an answer outside of it",
         setting: "none",
@@ -368,7 +370,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "ecn",
         question: "the outer ECN field of a packet that says CE inside",
-        kernel: "is ECT(0)",
+        theirs: "is ECT(0)",
         weft: "is CE with ecn = \"rfc6040\"; by default as the kernel's",
         reason: "RFC 6040 section 4.1: the normal mode copies CE",
         setting: "ecn = \"kernel\", the default",
@@ -377,7 +379,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "df",
         question: "the outer DF bit",
-        kernel: "is clear",
+        theirs: "is clear",
         weft: "is set",
         reason: "a VXLAN packet must not be fragmented on its way (RFC 7348 section 4.3)",
         setting: "df = \"unset\"",
@@ -386,7 +388,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "source_port_range",
         question: "the outer source port",
-        kernel: "is of net.ipv4.ip_local_port_range",
+        theirs: "is of net.ipv4.ip_local_port_range",
         weft: "is of 49152 to 65535",
         reason: "RFC 7348 section 5 recommends the dynamic range",
         setting: "source_port_range",
@@ -413,7 +415,7 @@ pub const RULINGS: &[Ruling] = &[
     Ruling {
         id: "inner_vlan",
         question: "an inner frame with an 802.1Q tag",
-        kernel: "passes",
+        theirs: "passes",
         weft: "is dropped with inner_vlan = \"drop\"; by default as the kernel's",
         reason: "RFC 7348 section 6.1: dropped unless configured otherwise",
         setting: "inner_vlan = \"pass\", the default",

@@ -9,15 +9,25 @@ use super::{
     observe::{Entry, Frames, Observation, comparable},
     older::{self, Change, Version},
     ruling::{self, Ruling},
+    world::counter_out,
 };
+
+/// What weft is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Against {
+    /// A kernel; of this version, if it says one.
+    Kernel(Option<Version>),
+    /// Open vSwitch.
+    Ovs,
+}
 
 /// How a case came out.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Verdict {
     /// Both sides did the same.
     Same,
-    /// They differ as a ruling says.
-    Intended(&'static Ruling, Vec<Difference>),
+    /// They differ as rulings say.
+    Intended(Vec<&'static Ruling>, Vec<Difference>),
     /// They differ as the kernel did before a change that the running one does not have yet.
     Older(&'static Change, Vec<Difference>),
     /// They differ, and nobody said that they should.
@@ -96,9 +106,13 @@ impl Verdict {
     }
 }
 
-/// Compares what was seen of a case. `kernel` is the reference's version, if the reference is a kernel.
-pub fn judge(case: &Case, reference: &Observation, weft: &Observation, kernel: Option<Version>) -> Verdict {
+/// Compares what was seen of a case.
+pub fn judge(case: &Case, reference: &Observation, weft: &Observation, against: Against) -> Verdict {
     let differences = differences(case, reference, weft);
+    let kernel = match against {
+        Against::Kernel(version) => version,
+        Against::Ovs => return judge_by_any(case, differences, ruling::ovs::RULINGS),
+    };
     let is_said = |explains: fn(&Case, &Difference) -> bool| {
         !differences.is_empty() && differences.iter().all(|difference| explains(case, difference))
     };
@@ -109,10 +123,40 @@ pub fn judge(case: &Case, reference: &Observation, weft: &Observation, kernel: O
     }
     match case.ruling.as_deref().and_then(ruling::find) {
         Some(ruling) if differences.is_empty() => Verdict::NoLonger(ruling),
-        Some(ruling) if is_said(ruling.explains) => Verdict::Intended(ruling, differences),
+        Some(ruling) if is_said(ruling.explains) => Verdict::Intended(vec![ruling], differences),
         None if differences.is_empty() => Verdict::Same,
         Some(_) | None => Verdict::Differs(differences),
     }
+}
+
+/// No case names the rulings that it shows: each difference needs one that explains it.
+fn judge_by_any(case: &Case, differences: Vec<Difference>, rulings: &'static [Ruling]) -> Verdict {
+    let mut named: Vec<&'static Ruling> = Vec::new();
+    for difference in &differences {
+        match rulings.iter().find(|ruling| (ruling.explains)(case, difference)) {
+            Some(ruling) if !named.contains(&ruling) => named.push(ruling),
+            Some(_) => {}
+            None if follows(difference, &differences) => {}
+            None => return Verdict::Differs(differences),
+        }
+    }
+    if named.is_empty() { Verdict::Same } else { Verdict::Intended(named, differences) }
+}
+
+/// Whether a counter differs by the frames that differ.
+fn follows(counter: &Difference, differences: &[Difference]) -> bool {
+    let Difference::Counter { name, reference, weft } = counter else { return false };
+    let more_than = |one: u64, other: u64| one.wrapping_sub(other) as i64;
+    let more = |difference: &Difference| match difference {
+        Difference::Frames { place, reference, weft, .. } if *name == counter_out(*place) => {
+            more_than(reference.len() as u64, weft.len() as u64)
+        }
+        Difference::Frames { .. }
+        | Difference::Refusal { .. }
+        | Difference::Fdb { .. }
+        | Difference::Counter { .. } => 0,
+    };
+    more_than(*reference, *weft) == differences.iter().map(more).sum::<i64>()
 }
 
 fn differences(case: &Case, reference: &Observation, weft: &Observation) -> Vec<Difference> {
@@ -179,7 +223,7 @@ mod tests {
     }
 
     fn judge(case: &Case, reference: &Observation, weft: &Observation) -> Verdict {
-        super::judge(case, reference, weft, Version::of("6.18.44"))
+        super::judge(case, reference, weft, Against::Kernel(Version::of("6.18.44")))
     }
 
     #[test]
@@ -216,17 +260,23 @@ mod tests {
         question[..6].copy_from_slice(&station(2).octets());
         let case = Case::new("x").changed("unicast_question").send(1, question);
         let (answered, passed) = (seen(1, &[b"answer"]), seen(1, &[]));
-        let on = |kernel: &str| super::judge(&case, &answered, &passed, Version::of(kernel));
+        let on = |kernel: &str| super::judge(&case, &answered, &passed, Against::Kernel(Version::of(kernel)));
         assert!(matches!(on("6.1.192"), Verdict::Older(change, _) if change.id == "unicast_question"));
         assert!(on("6.16.0").is_bad(), "it has the change");
-        assert!(super::judge(&case, &answered, &passed, None).is_bad(), "it is no kernel");
+        assert!(super::judge(&case, &answered, &passed, Against::Kernel(None)).is_bad(), "it is no kernel");
         assert_eq!(
-            super::judge(&case, &passed, &passed, Version::of("6.1")),
+            super::judge(&case, &passed, &passed, Against::Kernel(Version::of("6.1"))),
             Verdict::Same,
             "the change was taken over"
         );
-        assert!(super::judge(&case, &passed, &answered, Version::of("6.1")).is_bad(), "the other way round");
+        assert!(
+            super::judge(&case, &passed, &answered, Against::Kernel(Version::of("6.1"))).is_bad(),
+            "the other way round"
+        );
         let elsewhere = seen(2, &[b"answer"]);
-        assert!(super::judge(&case, &elsewhere, &passed, Version::of("6.1")).is_bad(), "something else");
+        assert!(
+            super::judge(&case, &elsewhere, &passed, Against::Kernel(Version::of("6.1"))).is_bad(),
+            "something else"
+        );
     }
 }

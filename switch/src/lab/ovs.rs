@@ -2,10 +2,14 @@
 
 use std::{
     fs,
+    io::{self, Write},
+    os::unix::net::UnixStream,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
+
+use serde_json::{Value, json};
 
 use super::{Command, Lab, LabError, Namespace, Process, find_program};
 
@@ -13,6 +17,7 @@ use super::{Command, Lab, LabError, Namespace, Process, find_program};
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const DATABASE: &str = "conf.db";
 const SOCKET: &str = "db.sock";
+const CONTROL: &str = "ctl";
 /// How long a program of it may take to start, or to do what it is told, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -61,7 +66,7 @@ impl Ovs {
         if !settings.is_empty() {
             vsctl().args(["set", "Open_vSwitch", "."]).args(settings).output()?.ok()?;
         }
-        let control = folder.join("ctl");
+        let control = folder.join(CONTROL);
         let switch = command("ovs-vswitchd").arg(&remote).arg(format!("--unixctl={}", control.display())).spawn()?;
         Ok(Self { namespace: namespace.clone(), folder, switch, _database: server })
     }
@@ -80,6 +85,27 @@ impl Ovs {
         let command = command.arg(format!("--db=unix:{}", self.folder.join(SOCKET).display()));
         command.arg("--timeout=20").args(words.split_whitespace()).output()?.ok()?;
         Ok(())
+    }
+
+    /// Asks the switch something, as `ovs-appctl` does, and gives its answer.
+    ///
+    /// # Errors
+    /// It refuses, or does not answer.
+    pub fn appctl(&self, command: &str, arguments: &[&str]) -> Result<String, LabError> {
+        let step = || format!("ask Open vSwitch: {command} {}", arguments.join(" "));
+        let failed = |error: io::Error| LabError::step(step(), error);
+        // lib/unixctl.c: JSON-RPC 1.0, one object there and one back.
+        let mut socket = UnixStream::connect(self.folder.join(CONTROL)).map_err(failed)?;
+        socket.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        let question = json!({"id": 0, "method": command, "params": arguments});
+        socket.write_all(question.to_string().as_bytes()).map_err(failed)?;
+        let answer = serde_json::Deserializer::from_reader(socket).into_iter::<Value>().next();
+        let answer = answer.unwrap_or(Ok(Value::Null)).map_err(|error| failed(error.into()))?;
+        match &answer["error"] {
+            Value::Null => Ok(answer["result"].as_str().unwrap_or_default().to_owned()),
+            Value::String(why) => Err(failed(io::Error::other(why.trim().to_owned()))),
+            other => Err(failed(io::Error::other(other.to_string()))),
+        }
     }
 
     /// Gives a namespace a tap of this bridge as `eth0`, down and without an address. `settings` are columns of the port.

@@ -78,6 +78,16 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(b, a))
             .send(1, frame(b, station(4)))
             .send(3, frame(b, c)),
+        (1..=12).fold(
+            Case::new("with fdb_full = evict who floods the table pushes out its own addresses")
+                .statement(12)
+                .ruling("fdb_full")
+                .bridge("fdb_full", "evict")
+                .bridge("fdb_max_learned", 10)
+                .send(2, frame(station(200), station(101)))
+                .send(2, frame(station(200), station(102))),
+            |case, number| case.send(1, frame(station(200), station(number))),
+        ),
         Case::new("a user's entries do not count against the limit")
             .statement(12)
             .bridge("fdb_max_learned", 1)

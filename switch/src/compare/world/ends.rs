@@ -68,6 +68,21 @@ pub(super) struct Ends {
 impl Ends {
     /// Lays all cables of a side, whose end is `side`, and opens the test's ends in a namespace of their own.
     pub(super) fn new(lab: &Lab, side: &Namespace, world: &'static str) -> Result<Self, CompareError> {
+        Self::lay(lab, side, world, None)
+    }
+
+    /// The same with a sentinel's cable that has the side in its midst: what comes in at the first of these interfaces of
+    /// its leaves by the second.
+    pub(super) fn relayed(
+        lab: &Lab,
+        side: &Namespace,
+        world: &'static str,
+        relay: [&str; 2],
+    ) -> Result<Self, CompareError> {
+        Self::lay(lab, side, world, Some(relay))
+    }
+
+    fn lay(lab: &Lab, side: &Namespace, world: &'static str, relay: Option<[&str; 2]>) -> Result<Self, CompareError> {
         let test = lab.namespace(&format!("{world}-ends"))?.without_ipv6()?;
         let open = |name: &str| -> Result<PacketSocket, CompareError> {
             let mut opened = test.within(|| packet_socket::open(name, 1))??;
@@ -87,7 +102,13 @@ impl Ends {
         side.mac(UNDERLAY_NAME, UNDERLAY_MAC)?;
         test.mac("eu", FAR_MAC)?;
         sockets.push((UNDERLAY, open("eu")?));
-        lab.veth((&test, "s0"), (&test, "s1"), 1500)?;
+        match relay {
+            None => lab.veth((&test, "s0"), (&test, "s1"), 1500)?,
+            Some([one, other]) => {
+                lab.veth((side, one), (&test, "s0"), 1500)?;
+                lab.veth((side, other), (&test, "s1"), 1500)?;
+            }
+        }
         let sentinel = (open("s0")?, open("s1")?);
         let buffers = vec![vec![0; END_MTU as usize + 64]; RECV_MAX];
         Ok(Self { world, sockets, sentinel, buffers, sentinels: 0 })

@@ -18,16 +18,19 @@
 //! devices receive in the order in which it was sent: a *sentinel*, a frame over a cable of its own, that has arrived was
 //! overtaken by nothing before it. What a frame causes in turn (its copies at the other ports, a packet in a tunnel) is sent
 //! while it is worked off, behind the first sentinel, so there are as many sentinels as hops. A side with a process of its
-//! own, weft, is waited for by its ledger before that: everything came in, and in + copies = out + drops.
+//! own is waited for before that: weft by its ledger (everything came in, and in + copies = out + drops), Open vSwitch by
+//! sentinels that go through it.
 //!
 //! A frame that comes later all the same would be found before the next step, which is an error of this tool
 //! ([`CompareError::Stray`]) and not a difference.
 
 mod ends;
 pub mod kernel;
+mod links;
+pub mod ovs;
 pub mod userspace;
 
-pub(super) use ends::datagram_frame;
+pub(super) use self::{ends::datagram_frame, links::counter_out};
 
 use std::io;
 

@@ -15,6 +15,7 @@ use super::{
     CompareError, World,
     ends::{Ends, PATIENCE, datagram_frame, port_name},
     kernel::underlay,
+    links::{self, counter_in, counter_out},
 };
 use crate::{
     compare::{
@@ -29,15 +30,11 @@ use crate::{
         config::{Config, ConfigErrors},
         switch::{Event, RuntimeError, Switch},
     },
-    lab::{
-        Lab, Namespace,
-        rtnl::{Request, Rtnl},
-    },
+    lab::{Lab, Namespace, rtnl::Rtnl},
     wire::MacAddr,
 };
 
 const BRIDGE: &str = "br0";
-const IFF_UP: u32 = 1;
 /// weft writes to the cable itself, so that is the only hop; one more for what its side's kernel may say to that.
 const HOPS: u32 = 2;
 /// What an Ethernet header and a tag add to an MTU.
@@ -149,8 +146,7 @@ impl WeftWorld {
 
     fn link(&mut self, port: u8, up: bool) -> Result<(), CompareError> {
         let index = self.ports[usize::from(port) - 1];
-        let request = Request::link(Request::NEW_LINK, 0, index, if up { IFF_UP } else { 0 }, IFF_UP);
-        self.rtnl.change(&request, 0).map_err(CompareError::io("set a port up or down"))?;
+        links::set_up(&mut self.rtnl, index, up)?;
         if up {
             self.down.remove(&port);
         } else {
@@ -246,7 +242,7 @@ impl WeftWorld {
         let names: Vec<_> = (1..=PORTS).map(|port| (port, self.full_name(port))).collect();
         // What never counted anything has no row.
         let mut counters: BTreeMap<_, _> =
-            (1..=PORTS).flat_map(|port| [(counter_in(port), 0), (format!("port {port} out"), 0)]).collect();
+            (1..=PORTS).flat_map(|port| [(counter_in(port), 0), (counter_out(port), 0)]).collect();
         if self.setup.overlay.is_some() {
             counters.extend(["tunnel frame errors", "tunnel length errors"].map(|name| (name.to_owned(), 0)));
         }
@@ -255,7 +251,7 @@ impl WeftWorld {
                 Place::Port => {
                     let Some((port, _)) = names.iter().find(|(_, name)| *name == row.name) else { continue };
                     counters.insert(counter_in(*port), row.in_frames);
-                    counters.insert(format!("port {port} out"), row.out_frames);
+                    counters.insert(counter_out(*port), row.out_frames);
                 }
                 Place::Vtep | Place::Underlay if self.setup.overlay.is_some() => {
                     let of = |reason: &str| row.drops_in.get(reason).copied().unwrap_or(0);
@@ -392,10 +388,6 @@ fn said(errors: &ConfigErrors) -> String {
 /// Whether weft does not even know the key.
 fn is_unknown(errors: &ConfigErrors) -> bool {
     errors.reports().iter().any(|report| report.message.contains("has no key"))
-}
-
-fn counter_in(port: u8) -> String {
-    format!("port {port} in")
 }
 
 /// Whether the kernel drops a frame as soon as the interface has counted it, before a bridge or a packet socket could see it:

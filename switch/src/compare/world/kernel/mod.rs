@@ -16,6 +16,7 @@ use self::{
 use super::{
     CompareError, World,
     ends::{Ends, FAR_MAC, PATIENCE, UNDERLAY_NAME, datagram_frame, port_name},
+    links,
 };
 use crate::{
     compare::{
@@ -25,7 +26,7 @@ use crate::{
     },
     lab::{
         BridgeOptions, Lab, Namespace,
-        rtnl::{self, Nest, Request, Rtnl, attribute, field},
+        rtnl::{self, Nest, Request, Rtnl, attribute},
     },
 };
 
@@ -37,10 +38,8 @@ const HOPS: u32 = 3;
 const BRIDGE_FAMILY: u8 = Request::BRIDGE_FAMILY;
 
 // include/uapi/linux/if_link.h
-const IFLA_MTU: u16 = 4;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_STATS64: u16 = 23;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
@@ -204,11 +203,10 @@ impl KernelWorld {
                 self.set_bridge_attribute(IFLA_BR_MULTI_BOOLOPT, &option)
             }
             Kernel::Mtu => {
-                let Some(octets) = Form::U32.octets(value) else {
+                let Value::Number(mtu) = value else {
                     return Ok(Err(io::Error::from(io::ErrorKind::InvalidInput)));
                 };
-                let request = Request::link(Request::NEW_LINK, 0, index, 0, 0).with(IFLA_MTU, &octets);
-                self.rtnl.change(&request, 0)
+                links::set_mtu(&mut self.rtnl, index, u32::try_from(*mtu).unwrap_or(u32::MAX))
             }
             Kernel::Learning => Ok(()),
         };
@@ -269,36 +267,22 @@ impl KernelWorld {
     }
 
     fn link(&mut self, port: u8, up: bool) -> Result<(), CompareError> {
-        let request = Request::link(Request::NEW_LINK, 0, self.port_index(port), if up { IFF_UP } else { 0 }, IFF_UP);
-        self.rtnl.change(&request, 0).map_err(CompareError::io("set a port up or down"))?;
+        let index = self.port_index(port);
+        links::set_up(&mut self.rtnl, index, up)?;
         if up {
             self.until_forwarding(port)?;
         }
         Ok(())
     }
 
-    fn stats(&mut self, index: u32) -> Result<Vec<u64>, CompareError> {
-        let found = self.rtnl.get(&Request::link(Request::GET_LINK, 0, index, 0, 0));
-        let found = found.map_err(CompareError::io("read an interface's counters"))?;
-        let stats = attribute(found.get(16..).unwrap_or_default(), IFLA_STATS64).unwrap_or_default();
-        Ok(stats.chunks_exact(8).filter_map(|chunk| field(chunk, 0).map(u64::from_ne_bytes)).collect())
-    }
-
-    /// `struct rtnl_link_stats64` by what weft counts as well.
     fn read_counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
-        let mut counters = Vec::new();
-        for port in 1..=PORTS {
-            let stats = self.stats(self.port_index(port))?;
-            let of = |at: usize| stats.get(at).copied().unwrap_or(0);
-            counters.push((format!("port {port} in"), of(0)));
-            counters.push((format!("port {port} out"), of(1)));
-        }
+        let mut counters = links::port_counters(&mut self.rtnl, &self.ports)?;
         if self.tunnel.is_some() {
-            let stats = self.stats(self.port_index(UNDERLAY))?;
+            let index = self.port_index(UNDERLAY);
+            let stats = links::stats(&mut self.rtnl, index)?;
             let of = |at: usize| stats.get(at).copied().unwrap_or(0);
             counters.push(("tunnel length errors".into(), of(10)));
             // Since the kernel that can be told what is reserved (6.14), reserved bits count here; before, nowhere.
-            let index = self.port_index(UNDERLAY);
             if self.info(index, IFLA_INFO_DATA, IFLA_VXLAN_RESERVED_BITS)?.is_some() {
                 counters.push(("tunnel frame errors".into(), of(13)));
             }
