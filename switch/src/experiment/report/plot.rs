@@ -203,6 +203,7 @@ impl Curves {
         // The words of rulers stand above the chart, where no curve is.
         let ruler_height = if self.rulers.is_empty() { 0 } else { 14 };
         let top = TITLE_HEIGHT + rows * LEGEND_ROW + 16 + ruler_height;
+        let ordinates = y_scale.range();
         let mut chart = ChartBuilder::on(area)
             .margin_top(top)
             .margin_right(28)
@@ -225,7 +226,7 @@ impl Curves {
             .y_label_formatter(&|value| words::short(*value))
             .draw()?;
         for (at, word) in &self.rulers {
-            let Range { start: bottom, end: top } = y_scale.range();
+            let Range { start: bottom, end: top } = ordinates.clone();
             chart.draw_series([PathElement::new(vec![(*at, bottom), (*at, top)], AXIS.stroke_width(1))])?;
             let (x, y) = chart.backend_coord(&(*at, top));
             text(area, word, (x, y - 9), 11.5, &SOFT, HPos::Center)?;
