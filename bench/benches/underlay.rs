@@ -19,6 +19,7 @@ use weft::{
         udp::UdpUnderlay,
     },
 };
+use weft_vxlan::HeaderFormat;
 
 /// Segments of a super-frame of 64 KiB.
 const SEGMENT_COUNT: usize = 44;
@@ -83,7 +84,7 @@ fn memory(c: &mut Criterion) {
         bencher.iter(|| {
             super_frame(&mut a, &target);
             a.flush(&mut |sent| assert!(sent.result.is_ok()));
-            b.recv(&mut batch).expect("memory does not fail")
+            b.recv(HeaderFormat::Vxlan, &mut batch).expect("memory does not fail")
         });
     });
     group.finish();
@@ -141,7 +142,7 @@ impl Pair {
                 let reserved = Instant::now();
                 a.flush(&mut |sent| assert!(sent.result.is_ok()));
                 let flushed = Instant::now();
-                while b.recv(batch).expect("loopback does not fail") > 0 {}
+                while b.recv(HeaderFormat::Vxlan, batch).expect("loopback does not fail") > 0 {}
                 total += match clock {
                     Clock::Reserve => reserved - begin,
                     Clock::Flush => flushed - reserved,
@@ -181,7 +182,8 @@ fn flows(end: &mut impl UnderlayEnd, to: SocketAddr) {
 }
 
 fn target(address: SocketAddr) -> Target {
-    Target { bridge: BridgeId(1), vtep: VtepId(1), address, tos: 0, ttl: 64, dont_fragment: true }
+    let (bridge, vtep) = (BridgeId(1), VtepId(1));
+    Target { bridge, vtep, address, tos: 0, ttl: 64, dont_fragment: true, header_len: 8 }
 }
 
 criterion_group!(benches, loopback, memory);

@@ -19,7 +19,7 @@ use weft_bench::{
     switch::{BRIDGE, Switch, VNI, frame, mac},
 };
 use weft_vxlan::{
-    Vni,
+    Encapsulation, Vni,
     codec::{decap, encap},
     header::{HEADER_LEN, ReservedBits},
 };
@@ -76,26 +76,32 @@ fn walks(c: &mut Criterion) {
     (0..8).for_each(|_| drop(flood.add_access(vec![])));
     turn(&mut group, "flooded to 8 ports", flood);
 
-    let mut switch = Switch::new();
-    switch.add_access(vec![frame(mac(2), mac(1), LEN)]);
-    let mut peer = switch.add_peer();
-    switch.learn(2..3, Endpoint::Vtep(peer.vtep));
-    group.bench_function("port to VTEP, and across the net in memory", |b| {
-        b.iter_batched(|| _ = peer.drain(), |()| switch.turn(PORT), BatchSize::PerIteration);
-    });
+    for encapsulation in Encapsulation::ALL {
+        let name = match encapsulation {
+            Encapsulation::Vxlan => String::new(),
+            Encapsulation::VxlanGbp | Encapsulation::VxlanGpe | Encapsulation::Geneve => format!(" in {encapsulation}"),
+        };
+        let mut switch = Switch::new();
+        switch.add_access(vec![frame(mac(2), mac(1), LEN)]);
+        let mut peer = switch.add_peer_in(encapsulation);
+        switch.learn(2..3, Endpoint::Vtep(peer.vtep));
+        group.bench_function(format!("port to VTEP{name}, and across the net in memory"), |b| {
+            b.iter_batched(|| _ = peer.drain(), |()| switch.turn(PORT), BatchSize::PerIteration);
+        });
 
-    let mut switch = Switch::new();
-    let (to, _) = switch.add_access(vec![]);
-    let mut peer = switch.add_peer();
-    switch.learn(2..3, Endpoint::Port(to));
-    let frames = vec![frame(mac(2), mac(1), LEN); RxBatch::CAPACITY];
-    group.bench_function("VTEP to port, and out of the net in memory", |b| {
-        b.iter_batched(
-            || peer.send(&frames),
-            |()| switch.worker.turn_underlay(switch.now).expect("memory can be read"),
-            BatchSize::PerIteration,
-        );
-    });
+        let mut switch = Switch::new();
+        let (to, _) = switch.add_access(vec![]);
+        let mut peer = switch.add_peer_in(encapsulation);
+        switch.learn(2..3, Endpoint::Port(to));
+        let (format, frames) = (encapsulation.format(), vec![frame(mac(2), mac(1), LEN); RxBatch::CAPACITY]);
+        group.bench_function(format!("VTEP to port{name}, and out of the net in memory"), |b| {
+            b.iter_batched(
+                || peer.send(&frames),
+                |()| switch.worker.turn_underlay(format, switch.now).expect("memory can be read"),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
 }
 

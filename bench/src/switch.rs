@@ -23,12 +23,9 @@ use weft::{
         memory::{MemoryNet, MemoryUnderlay},
     },
     wire::MacAddr,
-    worker::{Facts, Shared, Worker},
+    worker::{Facts, Shared, TunnelHeader, Worker},
 };
-use weft_vxlan::{
-    Vni,
-    header::{DEFAULT_PORT, Header},
-};
+use weft_vxlan::{Encapsulation, HeaderFormat, Vni, header::DEFAULT_PORT};
 
 /// The only bridge, VNI 42.
 pub const BRIDGE: BridgeId = BridgeId(0);
@@ -113,18 +110,25 @@ impl Switch {
 
     /// Joins an overlay in memory with one peer, on the flood list.
     pub fn add_peer(&mut self) -> Peer {
-        let [local, address] = [1, 2].map(|last| SocketAddr::new(IpAddr::from([192, 0, 2, last]), DEFAULT_PORT));
-        let end = |address| self.net.attach(address).expect("two descriptors are left");
+        self.add_peer_in(Encapsulation::Vxlan)
+    }
+
+    /// The same in another encapsulation.
+    pub fn add_peer_in(&mut self, encapsulation: Encapsulation) -> Peer {
+        let (format, port) = (encapsulation.format(), encapsulation.default_port());
+        let [local, address] = [1, 2].map(|last| SocketAddr::new(IpAddr::from([192, 0, 2, last]), port));
+        let end = |address| self.net.attach_at(address, &[(format, port)]).expect("two descriptors are left");
         self.worker.set_underlay(Some(Underlay::Memory(end(local))));
         let end = end(address);
         let vtep = self.shared.vteps.intern(address).expect("the table of VTEPs is empty");
-        self.tables.overlay = Some(Overlay::new(local));
+        self.tables.overlay = Some(Overlay::new(SocketAddr::new(local.ip(), DEFAULT_PORT)));
         for bridge in self.tables.bridges.iter_mut().flatten() {
+            bridge.encapsulation = encapsulation;
             bridge.flood_list.push(vtep);
             bridge.known_vteps.insert(address.ip(), vtep);
         }
         self.shared.tables.store(Arc::new(self.tables.clone()));
-        Peer { vtep, end, local, batch: UnderlayBatch::new() }
+        Peer { vtep, end, format, local, batch: UnderlayBatch::new() }
     }
 
     /// Teaches the FDB hosts `range` behind `at`.
@@ -150,16 +154,17 @@ pub struct Peer {
     /// Its number at the switch.
     pub vtep: VtepId,
     end: MemoryUnderlay,
+    format: HeaderFormat,
     local: SocketAddr,
     batch: UnderlayBatch,
 }
 
 impl Peer {
-    /// Sends frames to the switch, each behind a VXLAN header.
+    /// Sends frames to the switch, each behind a tunnel header.
     pub fn send(&mut self, frames: &[Vec<u8>]) {
-        let target =
-            Target { bridge: BRIDGE, vtep: VtepId(0), address: self.local, tos: 0, ttl: 64, dont_fragment: true };
-        let header = Header::new(Vni::new(VNI).unwrap_or(Vni::MAX)).to_bytes();
+        let header = TunnelHeader::plain(self.format, Vni::new(VNI).unwrap_or(Vni::MAX)).to_bytes();
+        let (bridge, vtep, header_len) = (BRIDGE, VtepId(0), header.len() as u16);
+        let target = Target { bridge, vtep, address: self.local, tos: 0, ttl: 64, dont_fragment: true, header_len };
         for bytes in frames {
             let place = self.end.reserve(&target, 0, header.len() + bytes.len());
             let (front, inner) = place.split_at_mut(header.len());
@@ -176,7 +181,7 @@ impl Peer {
     pub fn drain(&mut self) -> usize {
         let mut count = 0;
         loop {
-            match self.end.recv(&mut self.batch).expect("memory can be read") {
+            match self.end.recv(self.format, &mut self.batch).expect("memory can be read") {
                 0 => return count,
                 some => count += some,
             }

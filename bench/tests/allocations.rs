@@ -10,6 +10,7 @@ use weft_bench::{
     frames::tagged,
     switch::{BRIDGE, Switch, frame, mac},
 };
+use weft_vxlan::Encapsulation;
 
 const BATCHES: usize = 100_000 / RxBatch::CAPACITY;
 const PORT: PortId = PortId(0);
@@ -83,30 +84,35 @@ fn drops() {
 
 #[test]
 fn from_a_port_to_a_peer() {
-    let mut switch = Switch::new();
-    switch.add_access(question(None));
-    let mut peer = switch.add_peer();
-    switch.learn(2..3, Endpoint::Vtep(peer.vtep));
-    let count = allocations(|| {
-        switch.turn(PORT);
-        assert_eq!(peer.drain(), RxBatch::CAPACITY);
-    });
-    assert_eq!(count, 0);
+    for encapsulation in Encapsulation::ALL {
+        let mut switch = Switch::new();
+        switch.add_access(question(None));
+        let mut peer = switch.add_peer_in(encapsulation);
+        switch.learn(2..3, Endpoint::Vtep(peer.vtep));
+        let count = allocations(|| {
+            switch.turn(PORT);
+            assert_eq!(peer.drain(), RxBatch::CAPACITY);
+        });
+        assert_eq!(count, 0, "{encapsulation}");
+    }
 }
 
 #[test]
 fn from_a_peer_to_a_port() {
-    let mut switch = Switch::new();
-    let (to, sent) = switch.add_access(vec![]);
-    let mut peer = switch.add_peer();
-    switch.learn(2..3, Endpoint::Port(to));
-    let frames = vec![frame(mac(2), mac(1), 64); RxBatch::CAPACITY];
-    let count = allocations(|| {
-        peer.send(&frames);
-        assert_eq!(switch.worker.turn_underlay(switch.now).unwrap(), RxBatch::CAPACITY);
-    });
-    assert_eq!(count, 0);
-    assert!(sent.frames() > 100_000);
+    for encapsulation in Encapsulation::ALL {
+        let mut switch = Switch::new();
+        let (to, sent) = switch.add_access(vec![]);
+        let mut peer = switch.add_peer_in(encapsulation);
+        switch.learn(2..3, Endpoint::Port(to));
+        let frames = vec![frame(mac(2), mac(1), 64); RxBatch::CAPACITY];
+        let count = allocations(|| {
+            peer.send(&frames);
+            let read = switch.worker.turn_underlay(encapsulation.format(), switch.now).unwrap();
+            assert_eq!(read, RxBatch::CAPACITY);
+        });
+        assert_eq!(count, 0, "{encapsulation}");
+        assert!(sent.frames() > 100_000, "{encapsulation}");
+    }
 }
 
 /// A second passes between batches, so every frame renews the stamp of its source.

@@ -23,7 +23,7 @@ use weft_integration::{
     shape::{Shape, in_every_shape},
     trial,
 };
-use weft_vxlan::Vni;
+use weft_vxlan::{HeaderFormat, Vni};
 
 const PREFIX: &str = "weft-underlay";
 const LONG: Duration = Duration::from_secs(10);
@@ -362,7 +362,8 @@ impl Ends {
 }
 
 fn target(address: SocketAddr) -> Target {
-    Target { bridge: BridgeId(1), vtep: VtepId(1), address, tos: 0, ttl: 64, dont_fragment: true }
+    let (bridge, vtep) = (BridgeId(1), VtepId(1));
+    Target { bridge, vtep, address, tos: 0, ttl: 64, dont_fragment: true, header_len: 8 }
 }
 
 /// Frames sent, and reason and frames of each failure; of failures in a row for one reason the sum.
@@ -388,7 +389,7 @@ fn receive(ends: &mut Ends, count: usize) -> anyhow::Result<Vec<Vec<u8>>> {
     while contents.len() < count {
         ensure!(Instant::now() < deadline, "{} of {count} datagrams have come", contents.len());
         for end in &mut ends.0 {
-            end.recv(&mut batch)?;
+            end.recv(HeaderFormat::Vxlan, &mut batch)?;
             for (arrival, bytes) in batch.iter_mut() {
                 contents.extend(bytes.chunks(arrival.stride).map(<[u8]>::to_vec));
             }

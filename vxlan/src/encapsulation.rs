@@ -142,6 +142,15 @@ impl HeaderFormat {
         }
     }
 
+    /// The encapsulation that has this header and uses none of what it reserves.
+    pub const fn encapsulation(self) -> Encapsulation {
+        match self {
+            Self::Vxlan => Encapsulation::Vxlan,
+            Self::VxlanGpe => Encapsulation::VxlanGpe,
+            Self::Geneve => Encapsulation::Geneve,
+        }
+    }
+
     /// Its place in [`HeaderFormat::ALL`].
     #[inline]
     pub const fn index(self) -> usize {
@@ -150,11 +159,7 @@ impl HeaderFormat {
 
     /// What the standards call it.
     pub const fn title(self) -> &'static str {
-        match self {
-            Self::Vxlan => Encapsulation::Vxlan.title(),
-            Self::VxlanGpe => Encapsulation::VxlanGpe.title(),
-            Self::Geneve => Encapsulation::Geneve.title(),
-        }
+        self.encapsulation().title()
     }
 }
 
@@ -185,6 +190,7 @@ mod tests {
         assert_eq!(formats, [HeaderFormat::Vxlan, HeaderFormat::Vxlan, HeaderFormat::VxlanGpe, HeaderFormat::Geneve]);
         for (index, format) in HeaderFormat::ALL.into_iter().enumerate() {
             assert_eq!(format.index(), index);
+            assert_eq!(format.encapsulation().format(), format);
         }
     }
 

@@ -40,11 +40,14 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
 
     let bridges = weft.show("bridges")?;
     for bridge in array(&bridges) {
-        has_keys(bridge, &["name", "vni", "ports", "remotes", "learning", "ageing_s", "learned", "limit", "options"])?;
+        let keys =
+            ["name", "vni", "encapsulation", "ports", "remotes", "learning", "ageing_s", "learned", "limit", "options"];
+        has_keys(bridge, &keys)?;
     }
     ensure!(bridges[0]["vni"] == 42 && bridges[0]["remotes"] == json!(["192.0.2.2:4789"]), "{bridges:#}");
     ensure!(bridges[0]["learned"] == 2 && bridges[0]["ageing_s"] == 300 && bridges[0]["limit"] == 65536, "{bridges:#}");
     ensure!(bridges[1]["vni"].is_null() && bridges[1]["learning"] == false, "{bridges:#}");
+    ensure!(bridges[0]["encapsulation"] == "vxlan" && bridges[1]["encapsulation"].is_null(), "{bridges:#}");
 
     let ports = weft.show("ports")?;
     for port in array(&ports) {
@@ -76,7 +79,9 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
 
     let vteps = weft.show("vteps")?;
     ensure!(array(&vteps).len() == 1, "{vteps:#}");
-    has_keys(&vteps[0], &["address", "port", "known_by", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes"])?;
+    let keys = ["address", "port", "encapsulations", "known_by", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes"];
+    has_keys(&vteps[0], &keys)?;
+    ensure!(vteps[0]["encapsulations"] == json!(["vxlan"]), "{vteps:#}");
     let hows: BTreeSet<_> = array(&vteps[0]["known_by"]).iter().filter_map(|known| known["how"].as_str()).collect();
     ensure!(hows == BTreeSet::from(["flood", "static", "learned"]), "{vteps:#}");
     array(&vteps[0]["known_by"]).iter().try_for_each(|known| has_keys(known, &["bridge", "how"]))?;

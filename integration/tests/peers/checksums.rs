@@ -142,7 +142,8 @@ fn datagrams(from: &Namespace, to: &Namespace, here: &str, there: &str) -> anyho
     let settings = UnderlaySettings { port: 0, source_ports: 1, ..UnderlaySettings::new(here.parse()?) };
     let sockets = from.within(|| UnderlaySockets::open(&settings))??;
     let mut end = sockets.into_ends().pop().context("one end")?;
-    let target = Target { bridge: BridgeId(0), vtep: VtepId(0), address, tos: 0, ttl: 64, dont_fragment: true };
+    let (bridge, vtep) = (BridgeId(0), VtepId(0));
+    let target = Target { bridge, vtep, address, tos: 0, ttl: 64, dont_fragment: true, header_len: 8 };
     for number in 0..RUN {
         end.reserve(&target, 0, DATAGRAM_LEN).fill(number as u8);
     }

@@ -102,10 +102,26 @@ drop_reasons! {
     VxlanTruncated = "vxlan_truncated",
     /// the I flag of the VXLAN header is clear
     VxlanNoVniFlag = "vxlan_no_vni_flag",
+    /// less than a Geneve header, or less than the options that it announces
+    GeneveTruncated = "geneve_truncated",
+    /// a version of Geneve that is not 0
+    GeneveVersion = "geneve_version",
     /// no bridge has this VNI, and `unknown_vni` names none
     VniUnknown = "vni_unknown",
+    /// the bridge of this VNI has another encapsulation than the one that came
+    EncapsulationDiffers = "encapsulation_differs",
     /// the VXLAN header has bits set that `reserved_bits` refuses
     VxlanReservedBits = "vxlan_reserved_bits",
+    /// the P flag of the VXLAN-GPE header is clear, so that it says no protocol
+    GpeNoProtocol = "gpe_no_protocol",
+    /// a version of VXLAN-GPE that is not 0
+    GpeVersion = "gpe_version",
+    /// the VXLAN-GPE or Geneve header says that something else than Ethernet is inside
+    TunnelNotEthernet = "tunnel_not_ethernet",
+    /// the O flag of the VXLAN-GPE or Geneve header says that this is a message for the tunnel's end, not to be forwarded
+    TunnelControl = "tunnel_control",
+    /// the C flag of the Geneve header says that an option must be understood, and weft understands none
+    GeneveCriticalOption = "geneve_critical_option",
     /// from a VTEP that nobody named, and `peers = "known"`
     VtepUnknown = "vtep_unknown",
     /// from a new VTEP when the table of VTEPs is full

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
+use weft_vxlan::{
+    Encapsulation, HeaderFormat, Vni, ecn::EcnMode, encapsulation::BASE_HEADER_LEN, geneve::OptionList,
+    header::ReservedBits,
+};
 
 use super::{DropReason, Neighs, TunnelOptions};
 use crate::{
@@ -24,7 +27,7 @@ pub struct Tables {
     pub ports: Vec<Option<PortEntry>>,
     /// By [`BridgeId`].
     pub bridges: Vec<Option<Bridge>>,
-    /// Which bridge a VXLAN header means.
+    /// Which bridge a tunnel header means.
     pub by_vni: HashMap<Vni, BridgeId, foldhash::fast::RandomState>,
     /// How the overlay is spoken; `None`: no underlay.
     pub overlay: Option<Overlay>,
@@ -279,6 +282,10 @@ impl PortEntry {
 pub struct Bridge {
     /// Its network identifier; `None`: it never leaves the host.
     pub vni: Option<Vni>,
+    /// How its frames are wrapped for VTEPs, and how theirs have to be.
+    pub encapsulation: Encapsulation,
+    /// What is sent with each frame in Geneve; empty in any other encapsulation.
+    pub geneve_options: OptionList,
     /// Its ports.
     pub ports: Vec<PortId>,
     /// Its flood list, each VTEP once.
@@ -317,6 +324,8 @@ impl Default for Bridge {
     fn default() -> Self {
         Self {
             vni: None,
+            encapsulation: Encapsulation::Vxlan,
+            geneve_options: OptionList::new(),
             ports: Vec::new(),
             flood_list: Vec::new(),
             known_vteps: HashMap::default(),
@@ -344,6 +353,12 @@ impl Bridge {
         self.learning && !self.is_local(src)
     }
 
+    /// Bytes between UDP and a frame of this bridge: its tunnel header with all options.
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        BASE_HEADER_LEN + self.geneve_options.len()
+    }
+
     /// Whether this is an address of the host's own. Most bridges have none.
     #[inline]
     pub fn is_local(&self, mac: MacAddr) -> bool {
@@ -354,16 +369,18 @@ impl Bridge {
 /// How the overlay is spoken: the rulings of `[vtep]`.
 #[derive(Clone, Debug)]
 pub struct Overlay {
-    /// Our own underlay address and port.
+    /// Our own underlay address, and the port of VXLAN, with group policy or without.
     pub local: SocketAddr,
+    /// The port of VXLAN-GPE.
+    pub gpe_port: u16,
+    /// The port of Geneve.
+    pub geneve_port: u16,
     /// Whether frames are taken from VTEPs that nobody named.
     pub any_peer: bool,
     /// The bridge of VNIs that no bridge has; `None`: they are refused.
     pub unknown_vni: Option<BridgeId>,
-    /// A VXLAN header with any of these bits is refused; the highest is its first.
+    /// A VXLAN header with any of these bits is refused, unless its extension uses them; the highest is its first.
     pub refused_bits: u64,
-    /// Group policies are sent and read.
-    pub gbp: bool,
     /// How the outer ECN field follows the inner one.
     pub ecn: EcnMode,
     /// Whether frames with an 802.1Q tag of their own may cross.
@@ -404,10 +421,11 @@ impl Overlay {
     pub const fn new(local: SocketAddr) -> Self {
         Self {
             local,
+            gpe_port: HeaderFormat::VxlanGpe.default_port(),
+            geneve_port: HeaderFormat::Geneve.default_port(),
             any_peer: false,
             unknown_vni: None,
             refused_bits: ReservedBits::Drop.mask(),
-            gbp: false,
             ecn: EcnMode::Kernel,
             inner_vlan_passes: true,
             ttl: Some(Self::DEFAULT_TTL),
@@ -427,6 +445,16 @@ impl Overlay {
             Some(None) | None => self.underlay_mtu,
         }
     }
+
+    /// The UDP port of a format: where it arrives, and of a VTEP that was learned from it.
+    #[inline]
+    pub const fn port_of(&self, format: HeaderFormat) -> u16 {
+        match format {
+            HeaderFormat::Vxlan => self.local.port(),
+            HeaderFormat::VxlanGpe => self.gpe_port,
+            HeaderFormat::Geneve => self.geneve_port,
+        }
+    }
 }
 
 impl Tables {
@@ -436,7 +464,7 @@ impl Tables {
         self.ports.get(id.index())?.as_ref()
     }
 
-    /// The bridge that a VXLAN header means.
+    /// The bridge that a tunnel header means.
     pub fn bridge_of(&self, overlay: &Overlay, vni: Vni) -> Option<BridgeId> {
         self.by_vni.get(&vni).copied().or(overlay.unknown_vni)
     }

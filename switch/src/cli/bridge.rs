@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::{SocketArg, output, wait};
-use crate::control::api::request::BridgeRequest;
+use crate::control::api::request::{BridgeRequest, GeneveOptionRequest};
 
 #[derive(Args, Debug)]
 pub(super) struct BridgeArgs {
@@ -33,6 +33,13 @@ struct AddArgs {
     /// Its VXLAN network identifier; without one it never leaves the host
     #[arg(long)]
     vni: Option<u32>,
+    /// How its frames are wrapped for VTEPs [default: as [vtep] has it]
+    #[arg(long, value_name = "WORD", requires = "vni", value_parser = ["vxlan", "vxlan-gbp", "vxlan-gpe", "geneve"])]
+    encapsulation: Option<String>,
+    /// What is sent with each frame in Geneve, such as 0xff01:1:c0ffee00: class, type and hexadecimal data; can be given several
+    /// times
+    #[arg(long = "geneve-option", value_name = "CLASS:TYPE:DATA", requires = "vni", value_parser = geneve_option)]
+    geneve_options: Vec<GeneveOptionRequest>,
     /// A VTEP of its flood list, perhaps with a port; can be given several times
     #[arg(long = "remote", value_name = "ADDRESS", requires = "vni")]
     remotes: Vec<String>,
@@ -109,6 +116,8 @@ fn request(args: &AddArgs) -> BridgeRequest {
     BridgeRequest {
         name: args.name.clone(),
         vni: args.vni,
+        encapsulation: args.encapsulation.clone(),
+        geneve_option: args.geneve_options.clone(),
         remotes: args.remotes.clone(),
         learning: args.no_learning.then_some(false),
         vxlan_learning: args.no_vxlan_learning.then_some(false),
@@ -139,6 +148,18 @@ pub(super) fn mask(text: &str) -> Result<u16, std::num::ParseIntError> {
     }
 }
 
+/// `CLASS:TYPE:DATA`; the switch looks at the data.
+fn geneve_option(text: &str) -> Result<GeneveOptionRequest, String> {
+    let mut parts = text.splitn(3, ':');
+    let (Some(class), Some(kind), data) = (parts.next(), parts.next(), parts.next().unwrap_or_default()) else {
+        return Err("an option is CLASS:TYPE:DATA, such as 0xff01:1:c0ffee00".to_owned());
+    };
+    let class = mask(class).map_err(|error| format!("class {class}: {error}"))?;
+    let kind_number = mask(kind).map_err(|error| format!("type {kind}: {error}"))?;
+    let kind = u8::try_from(kind_number).map_err(|_| format!("type {kind}: at most 255"))?;
+    Ok(GeneveOptionRequest { class, kind, data: data.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{json, to_value};
@@ -159,5 +180,15 @@ mod tests {
         let expected = json!({"name": "blue", "vni": 42, "remotes": ["192.0.2.2", "192.0.2.3:8472"], "learning": false,
             "group_fwd_mask": 0x4000});
         assert_eq!(to_value(request(&line.add)).unwrap(), expected);
+
+        let line = "weft blue --vni 42 --encapsulation geneve --geneve-option 0xff01:1:c0ffee00 --geneve-option 1:0x82";
+        let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).unwrap();
+        let expected = json!({"name": "blue", "vni": 42, "encapsulation": "geneve",
+            "geneve_option": [{"class": 0xff01, "type": 1, "data": "c0ffee00"}, {"class": 1, "type": 0x82}]});
+        assert_eq!(to_value(request(&line.add)).unwrap(), expected);
+        for wrong in ["1", "x:1:00", "1:256:00", "65536:1:00"] {
+            let line = ["weft", "blue", "--vni", "42", "--geneve-option", wrong];
+            assert!(<Line as clap::Parser>::try_parse_from(line).is_err(), "{wrong}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
+use weft_vxlan::{HeaderFormat, geneve::GeneveOption};
 
 use super::{
     BAD_USAGE, output,
@@ -21,12 +22,13 @@ use crate::{
             request::{BridgeRequest, FdbRequest, NeighRequest, PortRequest, port_options},
         },
         config::{
-            Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership, NetnsName,
-            OVERSIZE_WORDS, Peers, Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig, reserved_bits_text,
-            word_of,
+            BridgeConfig, Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership,
+            NetnsName, OVERSIZE_WORDS, Peers, Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig,
+            reserved_bits_text, word_of,
         },
     },
     fdb::Origin,
+    wire::hex,
 };
 
 #[derive(Args, Debug)]
@@ -94,13 +96,10 @@ fn vtep(vtep: &VtepConfig) -> String {
     };
     let unknown_vni = vtep.unknown_vni.as_ref().map_or_else(String::new, |bridge| format!(", unknown_vni {bridge}"));
     let (ttl, tos) = (ttl(vtep.ttl), tos(vtep.tos));
+    let ports = HeaderFormat::ALL.map(|format| format!("{} {}", VtepConfig::port_key(format), vtep.port_of(format)));
     [
-        format!(
-            "vtep    {} port {}{netns}, peers {}{unknown_vni}",
-            vtep.address,
-            vtep.port,
-            word_of(Peers::WORDS, &vtep.peers)
-        ),
+        format!("vtep    {}{netns}, peers {}{unknown_vni}", vtep.address, word_of(Peers::WORDS, &vtep.peers)),
+        format!("        encapsulation {}, {}", vtep.encapsulation, ports.join(", ")),
         format!(
             "        {} source ports of {min} to {max}, gso {}",
             vtep.source_ports,
@@ -134,7 +133,15 @@ fn bare(value: &Value) -> String {
 }
 
 fn bridges(config: &Config) -> String {
-    let columns = [Left("BRIDGE"), Right("VNI"), Right("AGEING"), Right("LIMIT"), Left("PORTS"), Left("REMOTES")];
+    let columns = [
+        Left("BRIDGE"),
+        Right("VNI"),
+        Left("ENCAPSULATION"),
+        Right("AGEING"),
+        Right("LIMIT"),
+        Left("PORTS"),
+        Left("REMOTES"),
+    ];
     let rows = config.bridges.iter().map(|bridge| {
         let ageing = if bridge.learning && !bridge.ageing.is_zero() {
             humantime::format_duration(bridge.ageing).to_string()
@@ -145,6 +152,7 @@ fn bridges(config: &Config) -> String {
         vec![
             bridge.name.clone(),
             or_dash(bridge.vni),
+            or_dash(bridge.vni.map(|_| encapsulation(bridge))),
             ageing,
             or_dash(Some(bridge.fdb_max_learned).filter(|&limit| limit != 0)),
             lines(members.map(PortConfig::full_name)),
@@ -152,6 +160,15 @@ fn bridges(config: &Config) -> String {
         ]
     });
     table(&columns, rows.collect(), "no bridges")
+}
+
+/// How a bridge wraps its frames, and with what beside.
+fn encapsulation(bridge: &BridgeConfig) -> String {
+    let options = bridge.geneve_options.iter().map(|option| {
+        let GeneveOption { class, kind, data } = option;
+        format!("option {class:#06x}:{kind}:{}", hex::encode(data))
+    });
+    lines([bridge.encapsulation.word().to_owned()].into_iter().chain(options))
 }
 
 fn ports(config: &Config) -> String {
@@ -216,7 +233,10 @@ fn plan_json(config: &Config) -> Value {
         json!({
             "address": vtep.address,
             "netns": vtep.netns.to_string(),
+            "encapsulation": vtep.encapsulation.word(),
             "port": vtep.port,
+            "gpe_port": vtep.gpe_port,
+            "geneve_port": vtep.geneve_port,
             "peers": word_of(Peers::WORDS, &vtep.peers),
             "unknown_vni": vtep.unknown_vni,
             "reserved_bits": reserved_bits_text(vtep.reserved_bits),
@@ -353,16 +373,17 @@ group = "239.1.1.1"
 weft.toml is good. It builds:
 switch  2 workers, control socket /run/weft/weft.sock
         busy_poll 200us, pin [0,1]
-vtep    192.0.2.1 port 4789 in host1, peers known
+vtep    192.0.2.1 in host1, peers known
+        encapsulation vxlan, port 4789, gpe_port 4790, geneve_port 6081
         16 source ports of 49152 to 65535, gso auto
         receive_buffer 8MiB, send_buffer 512KiB
         ttl inherit, tos 0, df set, oversize fragment
         reserved_bits drop, ecn kernel, inner_vlan pass
         gbp false, udpcsum true, udp6zerocsumtx false, udp6zerocsumrx false
 
-BRIDGE  VNI  AGEING  LIMIT  PORTS             REMOTES
-blue     42      5m  65536  left/eth0 trunk0  192.0.2.2:4789
-green     -     off  65536  trunk0            -
+BRIDGE  VNI  ENCAPSULATION  AGEING  LIMIT  PORTS             REMOTES
+blue     42  vxlan              5m  65536  left/eth0 trunk0  192.0.2.2:4789
+green     -  -                 off  65536  trunk0            -
 
 PORT       KIND  BRIDGE        MTU  ADDRESS       BESIDES
 left/eth0  tap   blue         auto  10.10.0.1/24  02:00:00:00:00:0a

@@ -52,6 +52,7 @@ pub(super) fn bridges(bridges: &[BridgeState]) -> String {
     let columns = [
         Left("BRIDGE"),
         Right("VNI"),
+        Left("ENCAPSULATION"),
         Right("LEARNED"),
         Right("LIMIT"),
         Right("AGEING"),
@@ -64,6 +65,7 @@ pub(super) fn bridges(bridges: &[BridgeState]) -> String {
         vec![
             bridge.name.clone(),
             or_dash(bridge.vni),
+            or_dash(bridge.encapsulation.as_deref()),
             bridge.learned.to_string(),
             or_dash(bridge.limit),
             ageing,
@@ -175,6 +177,7 @@ pub(super) fn vteps(vteps: &[VtepState]) -> String {
     let columns = [
         Left("VTEP"),
         Right("PORT"),
+        Left("ENCAPSULATION"),
         Left("KNOWN BY"),
         Right("FRAMES FROM"),
         Right("BYTES FROM"),
@@ -193,6 +196,7 @@ pub(super) fn vteps(vteps: &[VtepState]) -> String {
         vec![
             vtep.address.to_string(),
             vtep.port.to_string(),
+            lines(vtep.encapsulations.iter().cloned()),
             lines(known_by),
             vtep.rx_frames.to_string(),
             bytes(vtep.rx_bytes),
@@ -348,6 +352,7 @@ mod tests {
         let blue = BridgeState {
             name: "blue".into(),
             vni: Some(42),
+            encapsulation: Some("geneve".into()),
             ports: vec!["left/eth0".into(), "router/trunk0".into()],
             remotes: vec!["192.0.2.2:4789".parse().unwrap(), "192.0.2.3:8472".parse().unwrap()],
             learning: true,
@@ -359,6 +364,7 @@ mod tests {
         let green = BridgeState {
             name: "green".into(),
             vni: None,
+            encapsulation: None,
             ports: vec!["p".into(), "q".into()],
             remotes: vec![],
             learning: false,
@@ -368,10 +374,10 @@ mod tests {
         expect(
             &bridges(&[blue, green]),
             r"
-BRIDGE  VNI  LEARNED  LIMIT  AGEING  PORTS                    REMOTES
-blue     42       17  65536   300 s  left/eth0 router/trunk0  192.0.2.2:4789
-                                                              192.0.2.3:8472
-green     -       17      -     off  p q                      -",
+BRIDGE  VNI  ENCAPSULATION  LEARNED  LIMIT  AGEING  PORTS                    REMOTES
+blue     42  geneve              17  65536   300 s  left/eth0 router/trunk0  192.0.2.2:4789
+                                                                             192.0.2.3:8472
+green     -  -                   17      -     off  p q                      -",
         );
     }
 
@@ -450,6 +456,7 @@ blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky              -",
         let vtep = VtepState {
             address: "192.0.2.2".parse().unwrap(),
             port: 4789,
+            encapsulations: vec!["vxlan".into(), "vxlan-gbp".into()],
             known_by: vec![
                 KnownBy { bridge: "blue".into(), how: How::Flood },
                 KnownBy { bridge: "green".into(), how: How::Learned },
@@ -462,9 +469,9 @@ blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky              -",
         expect(
             &vteps(&[vtep]),
             r"
-VTEP       PORT  KNOWN BY       FRAMES FROM  BYTES FROM  FRAMES TO  BYTES TO
-192.0.2.2  4789  blue:flood       123456789   115.0 GiB          5     320 B
-                 green:learned",
+VTEP       PORT  ENCAPSULATION    KNOWN BY       FRAMES FROM  BYTES FROM  FRAMES TO  BYTES TO
+192.0.2.2  4789  vxlan vxlan-gbp  blue:flood       123456789   115.0 GiB          5     320 B
+                                  green:learned",
         );
     }
 

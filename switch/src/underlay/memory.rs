@@ -11,7 +11,7 @@
 //! arrived               = received + waiting      (while no end is dropped)
 //! ```
 //!
-//! An end has an eventfd as its [`poll_fd`](UnderlayEnd::poll_fd), so a worker sleeps on it as on a socket.
+//! An end has an eventfd for each address as its [`poll_fd`](UnderlayEnd::poll_fd), so a worker sleeps on it as on a socket.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,8 +21,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, eventfd};
-use weft_vxlan::header::HEADER_LEN;
+use weft_vxlan::HeaderFormat;
 
 use super::{Arrival, MAX_DATAGRAM_LEN, Sent, Target, UnderlayBatch, UnderlayEnd};
 use crate::bridge::DropReason;
@@ -102,24 +103,38 @@ impl MemoryNet {
         self.lock().counts
     }
 
-    /// A new end with this address, until it is dropped. Several ends with one address share what is sent there, each flow
-    /// (sender and bucket of its hash) going to one of them, as sockets with SO_REUSEPORT do.
+    /// A new end with this address, where it hears VXLAN, until it is dropped. Several ends with one address share what is sent
+    /// there, each flow (sender and bucket of its hash) going to one of them, as sockets with SO_REUSEPORT do.
     ///
     /// # Errors
     /// No more file descriptors.
     pub fn attach(&self, address: SocketAddr) -> io::Result<MemoryUnderlay> {
-        let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        self.attach_at(address, &[(HeaderFormat::Vxlan, address.port())])
+    }
+
+    /// The same, hearing each of these formats, named once, at a port of its own. What it sends comes from `address`.
+    ///
+    /// # Errors
+    /// No more file descriptors.
+    pub fn attach_at(&self, address: SocketAddr, ports: &[(HeaderFormat, u16)]) -> io::Result<MemoryUnderlay> {
+        let mut doors = ArrayVec::new();
+        for (format, port) in ports {
+            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+            doors.push(Door { format: *format, address: SocketAddr::new(address.ip(), *port), wake });
+        }
         let mut state = self.lock();
         let id = state.next_end;
         state.next_end += 1;
-        let end = Inbox { id, waiting: VecDeque::new(), wake: Arc::clone(&wake) };
-        state.ends.entry(address).or_default().push(end);
+        for door in &doors {
+            let inbox = Inbox { id, waiting: VecDeque::new(), wake: Arc::clone(&door.wake) };
+            state.ends.entry(door.address).or_default().push(inbox);
+        }
         drop(state);
         Ok(MemoryUnderlay {
             net: self.clone(),
             address,
+            doors,
             id,
-            wake,
             bytes: Vec::new(),
             reserved: Vec::new(),
             outcomes: Vec::new(),
@@ -220,11 +235,18 @@ impl State {
 pub struct MemoryUnderlay {
     net: MemoryNet,
     address: SocketAddr,
+    doors: ArrayVec<Door, { HeaderFormat::ALL.len() }>,
     id: u64,
-    wake: Arc<OwnedFd>,
     bytes: Vec<u8>,
     reserved: Vec<Reserved>,
     outcomes: Vec<Sent>,
+}
+
+/// Where an end hears one format.
+struct Door {
+    format: HeaderFormat,
+    address: SocketAddr,
+    wake: Arc<OwnedFd>,
 }
 
 #[derive(Clone, Copy)]
@@ -240,15 +262,20 @@ impl MemoryUnderlay {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    fn door(&self, format: HeaderFormat) -> Option<&Door> {
+        self.doors.iter().find(|door| door.format == format)
+    }
 }
 
 impl UnderlayEnd for MemoryUnderlay {
-    fn recv(&mut self, batch: &mut UnderlayBatch) -> io::Result<usize> {
+    fn recv(&mut self, format: HeaderFormat, batch: &mut UnderlayBatch) -> io::Result<usize> {
+        batch.len = 0;
+        let Some(door) = self.door(format) else { return Ok(0) };
         let mut state = self.net.lock();
         let State { conditions, counts, ends, spare, .. } = &mut *state;
-        let inbox = ends.get_mut(&self.address).and_then(|ends| ends.iter_mut().find(|end| end.id == self.id));
+        let inbox = ends.get_mut(&door.address).and_then(|ends| ends.iter_mut().find(|end| end.id == self.id));
         let waiting = &mut inbox.expect("it is there until this end is dropped").waiting;
-        batch.len = 0;
         while batch.len < batch.buffers.len()
             && let Some(first) = waiting.pop_front()
         {
@@ -274,14 +301,14 @@ impl UnderlayEnd for MemoryUnderlay {
             }
             buffer.set_frame(0, end);
             batch.arrivals[batch.len] =
-                Arrival { source: canonical(first.flow.0), tos: first.tos, stride: stride.max(1) };
+                Arrival { format, source: canonical(first.flow.0), tos: first.tos, stride: stride.max(1) };
             batch.len += 1;
             counts.received += count as u64;
             spare.push(first.payload);
         }
         if waiting.is_empty() {
             // "Would block" says that it was not set.
-            let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+            let _ = rustix::io::read(&door.wake, &mut [0u8; 8]);
         }
         Ok(batch.len)
     }
@@ -301,8 +328,8 @@ impl UnderlayEnd for MemoryUnderlay {
         for reserved in self.reserved.drain(..) {
             let payload = &self.bytes[reserved.start..reserved.start + reserved.len];
             let result = state.cross(self.address, &reserved, payload);
-            let Target { bridge, vtep, .. } = reserved.target;
-            let bytes = (reserved.len as u64).saturating_sub(HEADER_LEN as u64);
+            let Target { bridge, vtep, header_len, .. } = reserved.target;
+            let bytes = (reserved.len as u64).saturating_sub(u64::from(header_len));
             match self.outcomes.last_mut() {
                 Some(last) if (last.bridge, last.vtep, last.result) == (bridge, vtep, result) => {
                     last.frames += 1;
@@ -319,8 +346,8 @@ impl UnderlayEnd for MemoryUnderlay {
         }
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.wake.as_fd())
+    fn poll_fd(&self, format: HeaderFormat) -> Option<BorrowedFd<'_>> {
+        self.door(format).map(|door| door.wake.as_fd())
     }
 }
 
@@ -335,10 +362,12 @@ impl Drop for MemoryUnderlay {
     /// Closes the end: what waits there is gone, and who sends there hears that nobody has the address.
     fn drop(&mut self) {
         let mut state = self.net.lock();
-        if let Some(ends) = state.ends.get_mut(&self.address) {
-            ends.retain(|end| end.id != self.id);
-            if ends.is_empty() {
-                state.ends.remove(&self.address);
+        for door in &self.doors {
+            if let Some(ends) = state.ends.get_mut(&door.address) {
+                ends.retain(|end| end.id != self.id);
+                if ends.is_empty() {
+                    state.ends.remove(&door.address);
+                }
             }
         }
     }
@@ -357,7 +386,8 @@ mod tests {
         assert_eq!(recv(&mut b), [], "not before it is flushed");
         assert_eq!(flush(&mut a), [(1, 92, Ok(()))]);
         let source = "192.0.2.1".parse().unwrap();
-        assert_eq!(recv(&mut b), [(Arrival { source, tos: 0x2b, stride: 100 }, vec![5; 100])]);
+        let arrival = Arrival { format: HeaderFormat::Vxlan, source, tos: 0x2b, stride: 100 };
+        assert_eq!(recv(&mut b), [(arrival, vec![5; 100])]);
         assert_eq!(recv(&mut b), []);
     }
 
@@ -494,6 +524,23 @@ mod tests {
         assert!(first.iter().all(|flow| !second.contains(flow)), "a flow stays with one end");
     }
 
+    #[test]
+    fn each_format_is_heard_at_its_own_port_and_nowhere_else() {
+        let (net, mut a, vxlan_only) = pair(Conditions::default());
+        let ports = [(HeaderFormat::Vxlan, 4789), (HeaderFormat::Geneve, 6081)];
+        let mut both = net.attach_at("192.0.2.3:4789".parse().unwrap(), &ports).unwrap();
+        let to = |port| Target { address: SocketAddr::new(both.address().ip(), port), ..target_of(&both) };
+        let (geneve, gpe) = (Target { header_len: 16, ..to(6081) }, to(4790));
+        a.reserve(&geneve, 0, 50).fill(6);
+        a.reserve(&gpe, 0, 50).fill(7);
+        assert_eq!(flush(&mut a), [(1, 34, Ok(())), (1, 42, Err(DropReason::UnderlayUnreachable))]);
+        assert!(is_readable_at(&both, HeaderFormat::Geneve) && !is_readable_at(&both, HeaderFormat::Vxlan));
+        assert_eq!(recv_at(&mut both, HeaderFormat::Vxlan), []);
+        let [(arrival, bytes)] = &recv_at(&mut both, HeaderFormat::Geneve)[..] else { panic!("one datagram") };
+        assert_eq!((arrival.format, bytes), (HeaderFormat::Geneve, &vec![6; 50]));
+        assert!(vxlan_only.poll_fd(HeaderFormat::Geneve).is_none());
+    }
+
     fn pair(conditions: Conditions) -> (MemoryNet, MemoryUnderlay, MemoryUnderlay) {
         let net = MemoryNet::new(1);
         net.set_conditions(conditions);
@@ -504,7 +551,8 @@ mod tests {
 
     fn target_of(end: &MemoryUnderlay) -> Target {
         let address = end.address();
-        Target { bridge: BridgeId(1), vtep: VtepId(1), address, tos: 0, ttl: 64, dont_fragment: true }
+        let (bridge, vtep) = (BridgeId(1), VtepId(1));
+        Target { bridge, vtep, address, tos: 0, ttl: 64, dont_fragment: true, header_len: 8 }
     }
 
     fn send(end: &mut MemoryUnderlay, target: &Target, lens: &[usize]) {
@@ -518,14 +566,22 @@ mod tests {
     }
 
     fn recv(end: &mut MemoryUnderlay) -> Vec<(Arrival, Vec<u8>)> {
+        recv_at(end, HeaderFormat::Vxlan)
+    }
+
+    fn recv_at(end: &mut MemoryUnderlay, format: HeaderFormat) -> Vec<(Arrival, Vec<u8>)> {
         let mut batch = UnderlayBatch::new();
-        end.recv(&mut batch).unwrap();
+        end.recv(format, &mut batch).unwrap();
         batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())).collect()
     }
 
     fn is_readable(end: &MemoryUnderlay) -> bool {
+        is_readable_at(end, HeaderFormat::Vxlan)
+    }
+
+    fn is_readable_at(end: &MemoryUnderlay, format: HeaderFormat) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let fd = end.poll_fd().unwrap();
+        let fd = end.poll_fd(format).unwrap();
         poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
     }
 }

@@ -1,10 +1,10 @@
 //! The underlay: UDP datagrams to and from other VTEPs.
 //!
-//! Each worker has an [`Underlay`] of its own: one receiving socket on the VTEP's port (SO_REUSEPORT spreads peers' flows
-//! over the workers) and a share of the sending sockets, whose source ports carry the entropy of the inner flows
-//! (RFC 7348 section 5).
+//! Each worker has an [`Underlay`] of its own: one receiving socket on the port of each [`HeaderFormat`] that is spoken
+//! (SO_REUSEPORT spreads peers' flows over the workers) and a share of the sending sockets, whose source ports carry the
+//! entropy of the inner flows (RFC 7348 section 5).
 //!
-//! Sending reserves a place in the queue, and the caller writes VXLAN header and inner frame there once, in place;
+//! Sending reserves a place in the queue, and the caller writes tunnel header and inner frame there once, in place;
 //! equal-sized neighbours to one VTEP leave as one `sendmsg` with UDP_SEGMENT, everything of a batch as one `sendmmsg`.
 
 pub mod events;
@@ -22,6 +22,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::BorrowedFd,
 };
+
+use weft_vxlan::HeaderFormat;
 
 use crate::{
     bridge::DropReason,
@@ -44,6 +46,8 @@ pub struct Target {
     pub ttl: u8,
     /// Outer DF bit (IPv4); for IPv6 whether the kernel may fragment at the source.
     pub dont_fragment: bool,
+    /// Bytes of the tunnel header, options included, with which the payload begins: they are not the frame's.
+    pub header_len: u16,
 }
 
 /// What became of datagrams that had been queued together.
@@ -55,7 +59,7 @@ pub struct Sent {
     pub vtep: VtepId,
     /// Inner wire frames: datagrams.
     pub frames: u64,
-    /// Inner bytes: the datagrams' payloads without their VXLAN headers.
+    /// Inner bytes: the datagrams' payloads without their tunnel headers.
     pub bytes: u64,
     /// Sent, or why not.
     pub result: Result<(), DropReason>,
@@ -63,26 +67,27 @@ pub struct Sent {
 
 /// One worker's end of the underlay.
 pub trait UnderlayEnd {
-    /// Fills `batch` with what is waiting and returns how many buffers that were. 0: nothing waits.
+    /// Fills `batch` with what is waiting at the port of a format, and returns how many buffers that were. 0: nothing waits, or
+    /// nobody listens there.
     ///
     /// # Errors
     /// What the kernel says; the caller logs it and goes on.
-    fn recv(&mut self, batch: &mut UnderlayBatch) -> io::Result<usize>;
+    fn recv(&mut self, format: HeaderFormat, batch: &mut UnderlayBatch) -> io::Result<usize>;
 
     /// A place of exactly `len` bytes for one datagram's payload, which the caller must fill. `hash` is the inner
     /// flow's; equal hashes take the same source port.
     ///
-    /// `len` is at most a frame of [`MAX_FRAME_LEN`](crate::buffer::MAX_FRAME_LEN) and its VXLAN header; what exceeds
+    /// `len` is at most a frame of [`MAX_FRAME_LEN`](crate::buffer::MAX_FRAME_LEN) and its tunnel header; what exceeds
     /// [`MAX_DATAGRAM_LEN`] comes back as [`DropReason::UnderlayMtu`]. The place may hold old bytes.
     fn reserve(&mut self, target: &Target, hash: u32, len: usize) -> &mut [u8];
 
     /// Sends everything reserved so far and says what became of it.
     fn flush(&mut self, report: &mut dyn FnMut(Sent));
 
-    /// What to poll for readability; `None` if there is no descriptor.
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// What to poll for readability at the port of a format; `None` if nobody listens there.
+    fn poll_fd(&self, format: HeaderFormat) -> Option<BorrowedFd<'_>>;
 
-    /// Datagrams that the kernel dropped on this socket before weft could read them, up to this moment; a run that it had
+    /// Datagrams that the kernel dropped on these sockets before weft could read them, up to this moment; a run that it had
     /// put together counts once. Costs a system call: for the ledger, not for every batch.
     fn kernel_drops(&self) -> u64 {
         0
@@ -113,6 +118,8 @@ pub const MAX_DATAGRAM_LEN: usize = 65_507;
 /// (UDP_GRO), the last perhaps shorter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
+    /// What the port says that the datagrams are.
+    pub format: HeaderFormat,
     /// The sender's address.
     pub source: IpAddr,
     /// Outer TOS or traffic class as received.
@@ -135,7 +142,8 @@ impl UnderlayBatch {
 
     /// An empty batch with all its buffers.
     pub fn new() -> Self {
-        let nothing = Arrival { source: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), tos: 0, stride: 0 };
+        let nobody = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let nothing = Arrival { format: HeaderFormat::Vxlan, source: nobody, tos: 0, stride: 0 };
         Self {
             buffers: (0..Self::CAPACITY).map(|_| Buffer::new()).collect(),
             arrivals: vec![nothing; Self::CAPACITY].into_boxed_slice(),
@@ -190,8 +198,8 @@ macro_rules! each_underlay {
 }
 
 impl UnderlayEnd for Underlay {
-    fn recv(&mut self, batch: &mut UnderlayBatch) -> io::Result<usize> {
-        each_underlay!(self, underlay => underlay.recv(batch))
+    fn recv(&mut self, format: HeaderFormat, batch: &mut UnderlayBatch) -> io::Result<usize> {
+        each_underlay!(self, underlay => underlay.recv(format, batch))
     }
 
     fn reserve(&mut self, target: &Target, hash: u32, len: usize) -> &mut [u8] {
@@ -202,8 +210,8 @@ impl UnderlayEnd for Underlay {
         each_underlay!(self, underlay => underlay.flush(report));
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        each_underlay!(self, underlay => underlay.poll_fd())
+    fn poll_fd(&self, format: HeaderFormat) -> Option<BorrowedFd<'_>> {
+        each_underlay!(self, underlay => underlay.poll_fd(format))
     }
 
     fn kernel_drops(&self) -> u64 {

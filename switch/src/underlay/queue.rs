@@ -25,6 +25,8 @@
 
 use std::ops::Range;
 
+use weft_vxlan::encapsulation::MAX_HEADER_LEN;
+
 use super::{MAX_DATAGRAM_LEN, Target};
 use crate::{buffer::MAX_FRAME_LEN, sys::udp::Outgoing};
 
@@ -39,7 +41,7 @@ const RUN_COUNT: usize = 64;
 /// port hands over, though the kernel will refuse it. The odd number of cache lines keeps the beginnings of the groups,
 /// where all the small ones are, from competing for the same few sets of the first-level cache.
 const PLACE_LEN: usize = 65_536 + 5 * 64;
-const _: () = assert!(PLACE_LEN >= MAX_DATAGRAM_LEN && PLACE_LEN >= MAX_FRAME_LEN + weft_vxlan::header::HEADER_LEN);
+const _: () = assert!(PLACE_LEN >= MAX_DATAGRAM_LEN && PLACE_LEN >= MAX_FRAME_LEN + MAX_HEADER_LEN);
 
 /// No group.
 const NONE: u16 = u16::MAX;
@@ -354,11 +356,12 @@ mod tests {
             Target { tos: 9, ..target },
             Target { ttl: 9, ..target },
             Target { dont_fragment: false, ..target },
+            Target { header_len: 16, ..target },
         ];
         for target in others.iter().chain([&target]) {
             queue.reserve(0, target, 10).unwrap();
         }
-        assert_eq!(shapes(&queue, 0), [(10, 1); 7]);
+        assert_eq!(shapes(&queue, 0), [(10, 1); 8]);
     }
 
     #[test]
@@ -386,7 +389,7 @@ mod tests {
     #[test]
     fn a_datagram_as_long_as_the_longest_frame_has_room() {
         let mut queue = SendQueue::new(1);
-        let len = MAX_FRAME_LEN + 8;
+        let len = MAX_FRAME_LEN + MAX_HEADER_LEN;
         assert_eq!(queue.reserve(0, &target(1), len).unwrap().len(), len);
         assert_eq!(queue.reserve(0, &target(2), len).unwrap().len(), len);
         assert_eq!(shapes(&queue, 0), [(len, 1), (len, 1)]);
@@ -465,6 +468,7 @@ mod tests {
             tos: 0,
             ttl: 64,
             dont_fragment: true,
+            header_len: 8,
         }
     }
 

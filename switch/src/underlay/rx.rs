@@ -8,6 +8,7 @@ use std::{
 
 use rustix::io::Errno;
 use socket2::Socket;
+use weft_vxlan::HeaderFormat;
 
 use super::{Arrival, UnderlayBatch};
 use crate::{
@@ -27,18 +28,24 @@ pub struct RxCounts {
     pub buffers: u64,
 }
 
-/// The receiving half of an underlay's end.
-pub(super) struct Rx {
+/// What an underlay's end receives with at the port of one format.
+pub struct Receiver {
+    format: HeaderFormat,
     socket: Socket,
     arrays: RecvArrays,
     counts: RxCounts,
     drops: Cell<Drops>,
 }
 
-impl Rx {
-    pub(super) fn new(socket: Socket) -> Self {
+impl Receiver {
+    pub(super) fn new(format: HeaderFormat, socket: Socket) -> Self {
         let arrays = RecvArrays::new(UnderlayBatch::CAPACITY);
-        Self { socket, arrays, counts: RxCounts::default(), drops: Cell::default() }
+        Self { format, socket, arrays, counts: RxCounts::default(), drops: Cell::default() }
+    }
+
+    /// What the datagrams are that come here.
+    pub fn format(&self) -> HeaderFormat {
+        self.format
     }
 
     /// See [`UnderlayEnd::recv`](super::UnderlayEnd::recv).
@@ -59,7 +66,7 @@ impl Rx {
             let len = if received.truncated { 0 } else { received.len };
             buffer.set_frame(0, len);
             let stride = received.segment_len.unwrap_or(len).max(1);
-            *arrival = Arrival { source: received.source, tos: received.tos, stride };
+            *arrival = Arrival { format: self.format, source: received.source, tos: received.tos, stride };
         }
         batch.len = count;
         Ok(count)

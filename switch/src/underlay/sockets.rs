@@ -1,7 +1,8 @@
 //! Opening the underlay's sockets.
 //!
-//! **Receivers**: one for each worker, all bound to the VTEP's address and port with SO_REUSEPORT, so that the kernel
-//! spreads what arrives over them by a hash of the outer addresses and ports: one outer flow always reaches the same worker.
+//! **Receivers**: for each format that is spoken one for each worker, all bound to the VTEP's address and the format's port
+//! with SO_REUSEPORT, so that the kernel spreads what arrives over them by a hash of the outer addresses and ports: one outer
+//! flow always reaches the same worker.
 //! SO_REUSEPORT alone would also let a second weft of the same user join unnoticed and take half of the traffic. So the first
 //! receiver is bound *without* it, which fails if anybody is there, and gets it afterwards; the kernel makes it the first
 //! member of the group when the second one is bound (`net/core/sock_reuseport.c`, reuseport_add_sock).
@@ -25,12 +26,12 @@ use rustix::{
     net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
 };
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
-use weft_vxlan::{entropy::SourcePorts, header::DEFAULT_PORT};
+use weft_vxlan::{HeaderFormat, entropy::SourcePorts};
 
 use super::{
     events::ErrorQueues,
     owner::port_owner,
-    udp::{Sender, SenderChoice, Senders, UdpUnderlay},
+    udp::{Receiver, Sender, SenderChoice, Senders, UdpUnderlay},
 };
 use crate::sys::{
     error_queue::set_errors_queued,
@@ -42,8 +43,14 @@ use crate::sys::{
 pub struct UnderlaySettings {
     /// The VTEP's own address: source of what is sent, and the only one that is listened on.
     pub address: IpAddr,
-    /// The UDP port that is listened on; 0: one that is free.
+    /// The UDP port of VXLAN, with group policy or without; 0: one that is free.
     pub port: u16,
+    /// The UDP port of VXLAN-GPE; 0: one that is free.
+    pub gpe_port: u16,
+    /// The UDP port of Geneve; 0: one that is free.
+    pub geneve_port: u16,
+    /// The formats whose ports are listened on, each once.
+    pub formats: Vec<HeaderFormat>,
     /// How many ends are wanted, one a worker; 0 counts as 1.
     pub workers: usize,
     /// Range of the outer source ports.
@@ -72,11 +79,14 @@ impl UnderlaySettings {
     /// The kernel's default of 208 KiB holds three runs of 64 KiB; a batch can make sixty for one socket.
     pub const DEFAULT_SEND_BUFFER: usize = 4 << 20;
 
-    /// Port 4789, one worker, 16 source ports of 49152 to 65535, DF set, segmentation offload as far as it works.
-    pub const fn new(address: IpAddr) -> Self {
+    /// VXLAN at port 4789, one worker, 16 source ports of 49152 to 65535, DF set, segmentation offload as far as it works.
+    pub fn new(address: IpAddr) -> Self {
         Self {
             address,
-            port: DEFAULT_PORT,
+            port: HeaderFormat::Vxlan.default_port(),
+            gpe_port: HeaderFormat::VxlanGpe.default_port(),
+            geneve_port: HeaderFormat::Geneve.default_port(),
+            formats: vec![HeaderFormat::Vxlan],
             workers: 1,
             source_port_range: SourcePorts::RECOMMENDED,
             source_ports: 16,
@@ -86,6 +96,15 @@ impl UnderlaySettings {
             send_buffer: Self::DEFAULT_SEND_BUFFER,
             checksums: true,
             zero_checksums_accepted: false,
+        }
+    }
+
+    /// The UDP port of a format, whether it is listened on or not.
+    pub const fn port_of(&self, format: HeaderFormat) -> u16 {
+        match format {
+            HeaderFormat::Vxlan => self.port,
+            HeaderFormat::VxlanGpe => self.gpe_port,
+            HeaderFormat::Geneve => self.geneve_port,
         }
     }
 }
@@ -164,11 +183,19 @@ pub enum UnderlayError {
     },
 }
 
-/// All sockets of an underlay: a receiver for each worker, and the senders.
+/// All sockets of an underlay: the receivers of each worker, and the senders.
 pub struct UnderlaySockets {
-    receivers: Vec<Socket>,
+    receivers: Vec<Listening>,
     senders: Arc<Senders>,
-    local_address: SocketAddr,
+    address: IpAddr,
+    workers: usize,
+}
+
+/// The receivers of one format, one for each worker.
+struct Listening {
+    /// The port that they got.
+    port: u16,
+    receivers: Vec<Receiver>,
 }
 
 impl UnderlaySockets {
@@ -185,14 +212,14 @@ impl UnderlaySockets {
         if is_link_local || address.is_multicast() {
             return Err(UnderlayError::AddressUnfit { address });
         }
-        let (receivers, local_address) = open_receivers(settings)?;
+        let receivers = settings.formats.iter().map(|format| listen(settings, *format)).collect::<Result<_, _>>()?;
         let senders = Arc::new(open_senders(settings)?);
-        Ok(Self { receivers, senders, local_address })
+        Ok(Self { receivers, senders, address, workers: settings.workers.max(1) })
     }
 
-    /// Address and port that are listened on.
+    /// Address and port that are listened on for the first of the formats.
     pub fn local_address(&self) -> SocketAddr {
-        self.local_address
+        SocketAddr::new(self.address, self.receivers.first().map_or(0, |first| first.port))
     }
 
     /// The source ports of everything that is sent, those for datagrams that may be fragmented last.
@@ -223,9 +250,22 @@ impl UnderlaySockets {
 
     /// One end for each worker.
     pub fn into_ends(self) -> Vec<UdpUnderlay> {
-        let Self { receivers, senders, .. } = self;
-        receivers.into_iter().map(|receiver| UdpUnderlay::new(receiver, Arc::clone(&senders))).collect()
+        let Self { receivers, senders, workers, .. } = self;
+        let mut ends: Vec<_> = (0..workers).map(|_| UdpUnderlay::new(Arc::clone(&senders))).collect();
+        for listening in receivers {
+            ends.iter_mut().zip(listening.receivers).for_each(|(end, receiver)| end.add_receiver(receiver));
+        }
+        ends
     }
+}
+
+/// Opens what listens for one more format beside an underlay of these settings, one for each worker, in the network namespace
+/// of the calling thread.
+///
+/// # Errors
+/// See [`UnderlayError`]. Nothing stays open then.
+pub fn open_receivers(settings: &UnderlaySettings, format: HeaderFormat) -> Result<Vec<Receiver>, UnderlayError> {
+    listen(settings, format).map(|listening| listening.receivers)
 }
 
 /// The outer source port of each flow.
@@ -243,24 +283,25 @@ impl OuterPorts {
     }
 }
 
-fn open_receivers(settings: &UnderlaySettings) -> Result<(Vec<Socket>, SocketAddr), UnderlayError> {
-    let UnderlaySettings { address, port, workers, .. } = *settings;
+fn listen(settings: &UnderlaySettings, format: HeaderFormat) -> Result<Listening, UnderlayError> {
+    let UnderlaySettings { address, workers, .. } = *settings;
+    let wanted = SocketAddr::new(address, settings.port_of(format));
     let first = new_receiver(settings)?;
     let given = sockopt::socket_recv_buffer_size(first.as_fd());
     warn_of_less("receive_buffer", "net.core.rmem_max", settings.receive_buffer, given);
-    first.bind(&SockAddr::from(SocketAddr::new(address, port))).map_err(|error| bind_error(settings, error))?;
-    let bound_port = local_port(&first).map_err(because("read a socket's address"))?;
+    first.bind(&SockAddr::from(wanted)).map_err(|error| bind_error(wanted, error))?;
+    let port = local_port(&first).map_err(because("read a socket's address"))?;
     first.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
 
-    let mut receivers = vec![first];
-    let bound = SocketAddr::new(address, bound_port);
+    let mut receivers = vec![Receiver::new(format, first)];
+    let bound = SocketAddr::new(address, port);
     while receivers.len() < workers {
         let next = new_receiver(settings)?;
         next.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
-        next.bind(&SockAddr::from(bound)).map_err(|error| bind_error(settings, error))?;
-        receivers.push(next);
+        next.bind(&SockAddr::from(bound)).map_err(|error| bind_error(bound, error))?;
+        receivers.push(Receiver::new(format, next));
     }
-    Ok((receivers, bound))
+    Ok(Listening { port, receivers })
 }
 
 /// A receiver with all its options, not yet bound, so that nothing reaches it while it lacks one.
@@ -286,7 +327,7 @@ fn new_receiver(settings: &UnderlaySettings) -> Result<Socket, UnderlayError> {
 }
 
 fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
-    let UnderlaySettings { address, source_port_range, source_ports, dont_fragment, gso, .. } = *settings;
+    let UnderlaySettings { source_port_range, source_ports, dont_fragment, gso, .. } = *settings;
     let bucket_count = usize::from(source_ports.clamp(1, source_port_range.distinct_count()));
     let mut sockets = Vec::new();
     let sets: &[bool] = match dont_fragment {
@@ -298,7 +339,7 @@ fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
         for bucket in 0..bucket_count {
             let sender = new_sender(settings, dont_fragment)?;
             let (first, last) = source_port_range.bucket_ports(bucket, bucket_count);
-            bind_to_one_of(&sender, address, first, last)?;
+            bind_to_one_of(&sender, settings, first, last)?;
             sockets.push(sender);
         }
     }
@@ -368,8 +409,11 @@ fn set_dont_fragment(fd: BorrowedFd<'_>, address: IpAddr, dont_fragment: bool) -
     }
 }
 
-fn bind_to_one_of(socket: &Socket, address: IpAddr, first: u16, last: u16) -> Result<(), UnderlayError> {
-    for port in first..=last {
+/// The ports of the formats are left alone, since each may be listened on one day.
+fn bind_to_one_of(socket: &Socket, settings: &UnderlaySettings, first: u16, last: u16) -> Result<(), UnderlayError> {
+    let address = settings.address;
+    let is_free = |port: &u16| HeaderFormat::ALL.iter().all(|format| settings.port_of(*format) != *port);
+    for port in (first..=last).filter(is_free) {
         match socket.bind(&SockAddr::from(SocketAddr::new(address, port))) {
             Ok(()) => return Ok(()),
             // Taken, or below net.ipv4.ip_unprivileged_port_start.
@@ -395,8 +439,8 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
     Ok(address.map_or(0, |address| address.port()))
 }
 
-fn bind_error(settings: &UnderlaySettings, source: io::Error) -> UnderlayError {
-    let UnderlaySettings { address, port, .. } = *settings;
+fn bind_error(to: SocketAddr, source: io::Error) -> UnderlayError {
+    let (address, port) = (to.ip(), to.port());
     match Errno::from_io_error(&source) {
         Some(Errno::ADDRINUSE) => UnderlayError::PortTaken { address, port, owner: port_owner(address, port) },
         Some(Errno::ADDRNOTAVAIL) => UnderlayError::AddressNotLocal { address },

@@ -29,7 +29,6 @@
 use std::collections::HashMap;
 
 use rustix::io::Errno;
-use weft_vxlan::header::HEADER_LEN;
 
 use super::{
     Sent, Target,
@@ -310,9 +309,9 @@ fn skip_refused(queue: &SendQueue, at: &mut Cursor, cut: Cut, error: Errno, repo
 }
 
 fn settle(message: &Message<'_>, result: Result<(), DropReason>, report: &mut dyn FnMut(Sent)) {
-    let Target { bridge, vtep, .. } = *message.target;
+    let Target { bridge, vtep, header_len, .. } = *message.target;
     let frames = u64::from(message.count);
-    let bytes = (message.outgoing.payload.len() as u64).saturating_sub(frames * HEADER_LEN as u64);
+    let bytes = (message.outgoing.payload.len() as u64).saturating_sub(frames * u64::from(header_len));
     report(Sent { bridge, vtep, frames, bytes, result });
 }
 
@@ -592,6 +591,20 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_tunnel_header_is_no_part_of_the_frames_either() {
+        let (mut tx, kernel) = tx();
+        kernel.borrow_mut().answers = [Err(Errno::IO)].into();
+        let geneve = Target { header_len: 8 + 12, ..target(1) };
+        for _ in 0..3 {
+            tx.reserve(&geneve, 0, 120);
+        }
+        assert_eq!(flush(&mut tx), [(1, 1, 100, Ok(())), (1, 1, 100, Ok(())), (1, 1, 100, Ok(()))], "one by one");
+        tx.reserve(&geneve, 0, 120);
+        tx.reserve(&target(1), 0, 120);
+        assert_eq!(flush(&mut tx), [(1, 1, 100, Ok(())), (1, 1, 112, Ok(()))]);
+    }
+
+    #[test]
     fn df_chooses_among_the_sockets_of_one_flow() {
         let (mut tx, kernel) = tx();
         tx.reserve(&target(1), 0, 108);
@@ -654,6 +667,7 @@ mod tests {
             tos: 0,
             ttl: 64,
             dont_fragment: true,
+            header_len: 8,
         }
     }
 

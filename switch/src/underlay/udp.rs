@@ -1,4 +1,4 @@
-//! One worker's end of the underlay over UDP: a receiving socket of its own, and the sending sockets that all share.
+//! One worker's end of the underlay over UDP: receiving sockets of its own, and the sending sockets that all share.
 
 use std::{
     io,
@@ -9,28 +9,50 @@ use std::{
     },
 };
 
+use arrayvec::ArrayVec;
 use rustix::io::Errno;
 use socket2::Socket;
-use weft_vxlan::entropy::SourcePorts;
+use weft_vxlan::{HeaderFormat, entropy::SourcePorts};
 
 use super::{
     GsoReport, Sent, Target, UnderlayBatch, UnderlayEnd,
-    rx::Rx,
     sockets::{DontFragment, Gso},
     tx::{Transmit, Tx},
 };
-pub use super::{rx::RxCounts, tx::TxCounts};
+pub use super::{
+    rx::{Receiver, RxCounts},
+    tx::TxCounts,
+};
 use crate::sys::udp::{Outgoing, SendArrays};
 
 /// One worker's end of the underlay over UDP; [`UnderlaySockets`](super::sockets::UnderlaySockets) makes them.
 pub struct UdpUnderlay {
-    rx: Rx,
+    /// One for each format that is spoken.
+    receivers: ArrayVec<Receiver, { HeaderFormat::ALL.len() }>,
     tx: Tx<UdpTransmit>,
 }
 
 impl UdpUnderlay {
-    pub(super) fn new(receiver: Socket, senders: Arc<Senders>) -> Self {
-        Self { rx: Rx::new(receiver), tx: Tx::new(UdpTransmit { senders, arrays: SendArrays::new() }) }
+    /// An end that hears nothing yet.
+    pub(super) fn new(senders: Arc<Senders>) -> Self {
+        let tx = Tx::new(UdpTransmit { senders, arrays: SendArrays::new() });
+        Self { receivers: ArrayVec::new(), tx }
+    }
+
+    /// Listens for the receiver's format from now on, in place of another that did.
+    pub fn add_receiver(&mut self, receiver: Receiver) {
+        self.remove_receiver(receiver.format());
+        self.receivers.push(receiver);
+    }
+
+    /// Listens for a format no more; what waits is lost.
+    pub fn remove_receiver(&mut self, format: HeaderFormat) {
+        self.receivers.retain(|receiver| receiver.format() != format);
+    }
+
+    #[inline]
+    fn receiver(&self, format: HeaderFormat) -> Option<&Receiver> {
+        self.receivers.iter().find(|receiver| receiver.format() == format)
     }
 
     /// What sending has cost so far.
@@ -38,15 +60,22 @@ impl UdpUnderlay {
         self.tx.counts()
     }
 
-    /// What receiving has cost so far.
-    pub fn rx_counts(&self) -> RxCounts {
-        self.rx.counts()
+    /// What receiving has cost so far at the port of a format.
+    pub fn rx_counts(&self, format: HeaderFormat) -> RxCounts {
+        self.receiver(format).map(Receiver::counts).unwrap_or_default()
     }
 }
 
 impl UnderlayEnd for UdpUnderlay {
-    fn recv(&mut self, batch: &mut UnderlayBatch) -> io::Result<usize> {
-        self.rx.recv(batch)
+    fn recv(&mut self, format: HeaderFormat, batch: &mut UnderlayBatch) -> io::Result<usize> {
+        let receiver = self.receivers.iter_mut().find(|receiver| receiver.format() == format);
+        match receiver {
+            Some(receiver) => receiver.recv(batch),
+            None => {
+                batch.len = 0;
+                Ok(0)
+            }
+        }
     }
 
     #[inline]
@@ -58,12 +87,12 @@ impl UnderlayEnd for UdpUnderlay {
         self.tx.flush(report);
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.rx.fd())
+    fn poll_fd(&self, format: HeaderFormat) -> Option<BorrowedFd<'_>> {
+        self.receiver(format).map(Receiver::fd)
     }
 
     fn kernel_drops(&self) -> u64 {
-        self.rx.kernel_drops()
+        self.receivers.iter().map(Receiver::kernel_drops).sum()
     }
 
     fn gso(&self) -> GsoReport {

@@ -1,4 +1,5 @@
-//! Bytes of the wire: addresses, tags, header views, checksums and flow hashes. Pure, no allocation, no panic on any input.
+//! Bytes of the wire: addresses, tags, header views, checksums and flow hashes. Pure, no panic on any input; on a
+//! frame's way nothing is allocated.
 
 pub mod arp;
 pub mod checksum;
@@ -6,6 +7,7 @@ pub mod describe;
 pub mod dissect;
 pub mod ethernet;
 pub mod flow;
+pub mod hex;
 pub mod mac;
 pub mod membership;
 pub mod ndisc;

@@ -3,13 +3,11 @@
 use std::net::IpAddr;
 
 use weft_vxlan::{
-    Vni,
     ecn::{self, Ecn},
-    header::{Header, HeaderError},
     vtep::TableFull,
 };
 
-use super::oversize::room;
+use super::{TunnelHeader, oversize::room};
 use crate::{
     bridge::{Admission, Bridge, DropReason, Overlay, PortEntry, Tables, admit},
     fdb::{Standing, Terms},
@@ -32,14 +30,6 @@ pub(super) fn untagged<'b>(bytes: &'b mut [u8], vnet: &VnetHeader) -> Result<(&'
     // A checksum may begin in the tag, and now in the addresses.
     offload::wire_frames(bytes, &vnet).map_err(|_| DropReason::BadOffload)?;
     Ok((bytes, vnet))
-}
-
-#[inline]
-pub(super) fn read_header(datagram: &mut [u8]) -> Result<(Header, &mut [u8]), DropReason> {
-    Header::parse_mut(datagram).map_err(|error| match error {
-        HeaderError::Truncated { .. } => DropReason::VxlanTruncated,
-        HeaderError::NoVniFlag => DropReason::VxlanNoVniFlag,
-    })
 }
 
 /// On which terms a guarded port teaches the source of a frame, if it does, and whether it keeps the frame (`br_input.c`:
@@ -99,26 +89,39 @@ pub(super) fn malformed_inside(error: Malformed) -> DropReason {
     }
 }
 
-/// Where datagrams of a VNI from this source enter; `number` gives a VTEP that nobody named one.
+/// Where a datagram enters that was taken.
+pub(super) struct Entry<'t> {
+    pub(super) id: BridgeId,
+    pub(super) bridge: &'t Bridge,
+    pub(super) vtep: VtepId,
+    /// Where in the datagram the inner frame begins.
+    pub(super) frame_at: usize,
+}
+
+/// Where a datagram of `len` bytes with this header enters; `number` gives a VTEP that nobody named one.
 pub(super) fn enter_tunnel<'t>(
     tables: &'t Tables,
     overlay: &Overlay,
     source: IpAddr,
-    vni: Vni,
-    reserved: bool,
+    header: TunnelHeader,
+    len: usize,
     number: impl FnOnce() -> Result<VtepId, TableFull>,
-) -> Result<(BridgeId, &'t Bridge, VtepId), DropReason> {
+) -> Result<Entry<'t>, DropReason> {
+    let vni = header.vni();
     let id = tables.bridge_of(overlay, vni).ok_or(DropReason::VniUnknown)?;
     let bridge = tables.bridge(id).ok_or(DropReason::VniUnknown)?;
-    if reserved {
-        return Err(DropReason::VxlanReservedBits);
+    if bridge.encapsulation.format() != header.format() {
+        // `unknown_vni` is for VNIs that nobody has in the encapsulation of its bridge.
+        let is_its_own = bridge.vni == Some(vni);
+        return Err(if is_its_own { DropReason::EncapsulationDiffers } else { DropReason::VniUnknown });
     }
+    let frame_at = header.frame_at(len, bridge, overlay.refused_bits)?;
     let vtep = match bridge.known_vteps.get(&source) {
         Some(vtep) => *vtep,
         None if overlay.any_peer => number().map_err(|_| DropReason::VtepTableFull)?,
         None => return Err(DropReason::VtepUnknown),
     };
-    Ok((id, bridge, vtep))
+    Ok(Entry { id, bridge, vtep, frame_at })
 }
 
 /// Looks at the inner packet; tells what its sender left undone and how many wire frames it is, or why it ends. What it must
@@ -150,7 +153,7 @@ pub(super) fn inspect(
     let clamped = match from {
         // It says what its sender takes; what is sent to it must fit the way back.
         Endpoint::Vtep(vtep) if bridge.mss_clamp => {
-            mss::clamp(inner, &dissected, room(overlay, vtep), vnet.csum.is_some())
+            mss::clamp(inner, &dissected, room(overlay, vtep, bridge.header_len()), vnet.csum.is_some())
         }
         Endpoint::Vtep(_) | Endpoint::Port(_) => None,
     };

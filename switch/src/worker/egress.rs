@@ -1,15 +1,14 @@
-//! The end of the walk: a frame leaves by a port, or behind a VXLAN header.
+//! The end of the walk: a frame leaves by a port, or behind a tunnel header.
 
 use std::{net::SocketAddr, ops::Range};
 
 use weft_vxlan::{
-    GroupPolicy, Vni,
     ecn::{self, Ecn},
-    header::{HEADER_LEN, Header},
+    encapsulation::BASE_HEADER_LEN,
 };
 
 use super::{
-    Slot,
+    Slot, TunnelHeader,
     counters::Counters,
     oversize::{Answers, room},
     tunnel::Rewritten,
@@ -58,15 +57,34 @@ pub(super) struct Egress<'w> {
 
 /// How a frame leaves for a VTEP.
 #[derive(Clone, Copy)]
-pub(super) struct Outgoing {
+pub(super) struct Outgoing<'t> {
     pub(super) target: Target,
-    pub(super) header: Header,
+    /// The tunnel header, and what follows it.
+    pub(super) header: [u8; BASE_HEADER_LEN],
+    pub(super) options: &'t [u8],
     /// The inner flow's.
     pub(super) hash: u32,
     /// The addresses that it gets, if not its own.
     pub(super) macs: Option<Rewritten>,
     /// TCP in it is held to segments that fit.
     pub(super) mss_clamp: bool,
+}
+
+impl Outgoing<'_> {
+    /// A place of `len` bytes for a wire frame in the send queue, behind a tunnel header that is written already.
+    #[inline(always)]
+    pub(super) fn reserve<'u>(&self, underlay: &'u mut Underlay, len: usize) -> &'u mut [u8] {
+        let header_len = usize::from(self.target.header_len);
+        let datagram = underlay.reserve(&self.target, self.hash, header_len + len);
+        let (front, inner) = datagram.split_at_mut(header_len);
+        let (base, rest) = front.split_at_mut(BASE_HEADER_LEN);
+        base.copy_from_slice(&self.header);
+        // Most frames have no options, and then nothing is called for them.
+        if !self.options.is_empty() {
+            rest.copy_from_slice(self.options);
+        }
+        inner
+    }
 }
 
 /// A port as frames of one bridge leave it.
@@ -239,14 +257,16 @@ impl<'w> Egress<'w> {
             return Err(DropReason::InnerVlan);
         }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
+        let header_len = staged.bridge.header_len();
         let outgoing = Outgoing {
-            target: outer(overlay, staged.bridge_id(), vtep, address, dissected.l3),
-            header: if overlay.gbp { policy_header(self.tables, vni, staged.ingress()) } else { Header::new(vni) },
+            target: outer(overlay, staged.bridge_id(), vtep, address, header_len, dissected.l3),
+            header: TunnelHeader::to_send(self.tables, staged.bridge, vni, staged.ingress()).to_bytes(),
+            options: staged.bridge.geneve_options.as_bytes(),
             hash: flow::hash(staged.bytes, &dissected, self.flow_seed),
             macs,
             mss_clamp: staged.bridge.mss_clamp,
         };
-        let room = room(overlay, vtep);
+        let room = room(overlay, vtep, header_len);
         // The first segment is the longest. The switch's own frames may be meant to find out what fits.
         if segments.len(0) > room && !staged.is_own() {
             return self.send_oversized(staged, &outgoing, &dissected, &segments, room);
@@ -258,16 +278,14 @@ impl<'w> Egress<'w> {
     #[inline(always)]
     pub(super) fn encapsulate(
         &mut self,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         dissected: &Dissected,
         segments: &Segments<'_>,
         room: usize,
     ) -> Result<(), DropReason> {
         let underlay = self.underlay.as_deref_mut().ok_or(DropReason::UnderlayAbsent)?;
         for index in 0..segments.count() {
-            let datagram = underlay.reserve(&outgoing.target, outgoing.hash, HEADER_LEN + segments.len(index));
-            let (front, inner) = datagram.split_at_mut(HEADER_LEN);
-            front.copy_from_slice(&outgoing.header.to_bytes());
+            let inner = outgoing.reserve(underlay, segments.len(index));
             segments.write(index, inner);
             if let Some(macs) = outgoing.macs {
                 macs.write(inner);
@@ -344,13 +362,14 @@ fn flush_port(counters: &mut Counters, port: PortId, slot: &mut Slot) {
     }
 }
 
-/// The outer header of a frame with this IP header inside, if it is IP.
+/// The outer header of a frame with this IP header inside, if it is IP, behind a tunnel header of `header_len` bytes.
 #[inline]
 pub(super) fn outer(
     overlay: &Overlay,
     bridge: BridgeId,
     vtep: VtepId,
     address: SocketAddr,
+    header_len: usize,
     inner: Option<L3>,
 ) -> Target {
     let ecn = ecn::encapsulate(inner.map(|l3| Ecn::of_tos(l3.tos)), overlay.ecn);
@@ -362,18 +381,7 @@ pub(super) fn outer(
         tos: ecn.in_tos(dscp),
         ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
         dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
-    }
-}
-
-/// The header of a frame that entered here, with the group policy of its port.
-pub(super) fn policy_header(tables: &Tables, vni: Vni, ingress: Endpoint) -> Header {
-    let port = match ingress {
-        Endpoint::Port(port) => tables.port(port),
-        Endpoint::Vtep(_) => None,
-    };
-    match port.map_or(0, |port| port.options.gbp_policy) {
-        0 => Header::new(vni),
-        policy => Header::with_policy(vni, GroupPolicy::new(policy)),
+        header_len: header_len as u16,
     }
 }
 
@@ -417,8 +425,9 @@ mod tests {
     use crate::worker::tests::scene::{A, B, BLUE, frame, udp4, udp6};
 
     fn outer_of(overlay: &Overlay, frame: &[u8]) -> (u8, u8, bool) {
-        let target = outer(overlay, BLUE, VtepId(0), overlay.local, dissect(frame).l3);
+        let target = outer(overlay, BLUE, VtepId(0), overlay.local, 16, dissect(frame).l3);
         assert_eq!((target.bridge, target.vtep, target.address), (BLUE, VtepId(0), overlay.local));
+        assert_eq!(target.header_len, 16);
         (target.tos, target.ttl, target.dont_fragment)
     }
 

@@ -18,6 +18,7 @@ mod run;
 mod snooping;
 pub mod thread;
 mod tunnel;
+mod tunnel_header;
 pub mod vteps;
 mod walk;
 
@@ -26,6 +27,7 @@ use std::{io, net::IpAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
+use weft_vxlan::HeaderFormat;
 
 use self::{counters::Counters, egress::Egress, oversize::Answers, vteps::VtepCache, walk::Walk};
 use crate::{
@@ -35,11 +37,12 @@ use crate::{
     ids::{BridgeId, Endpoint, PortId},
     offload::{Coalescer, coalesce},
     port::{Offloads, Port, PortError, PortQueue, RxBatch},
-    underlay::{GsoReport, Underlay, UnderlayBatch, UnderlayEnd},
+    underlay::{GsoReport, Underlay, UnderlayBatch, UnderlayEnd, udp},
     wire::MacAddr,
 };
 
 pub use snooping::{MAX_SNOOPED_LEN, Snooped};
+pub use tunnel_header::TunnelHeader;
 pub use vteps::SharedVteps;
 
 /// Something that a worker found out.
@@ -187,7 +190,7 @@ pub struct Report {
     pub counters: Counters,
     /// What the kernel dropped before the worker could read it, by [`PortId`].
     pub kernel_drops: Vec<u64>,
-    /// The same for the underlay's socket.
+    /// The same for the underlay's sockets.
     pub underlay_kernel_drops: u64,
     /// How its end of the underlay fares with UDP_SEGMENT.
     pub gso: GsoReport,
@@ -242,6 +245,20 @@ impl Worker {
         std::mem::replace(&mut self.underlay, underlay)
     }
 
+    /// Listens for the receiver's format as well.
+    pub fn add_receiver(&mut self, receiver: udp::Receiver) {
+        if let Some(Underlay::Udp(underlay)) = &mut self.underlay {
+            underlay.add_receiver(receiver);
+        }
+    }
+
+    /// Listens for a format no more.
+    pub fn remove_receiver(&mut self, format: HeaderFormat) {
+        if let Some(Underlay::Udp(underlay)) = &mut self.underlay {
+            underlay.remove_receiver(format);
+        }
+    }
+
     /// The worker's queue of a port.
     pub fn port(&self, id: PortId) -> Option<&PortQueue> {
         self.ports.get(id.index())?.as_ref().map(|slot| &slot.queue)
@@ -270,14 +287,14 @@ impl Worker {
         Ok(count)
     }
 
-    /// Carries one batch of datagrams to their fates. Returns how many buffers were filled: less than
+    /// Carries one batch of datagrams of one format to their fates. Returns how many buffers were filled: less than
     /// [`UnderlayBatch::CAPACITY`] means that nothing waits any more.
     ///
     /// # Errors
     /// What [`UnderlayEnd::recv`] says.
-    pub fn turn_underlay(&mut self, now: Stamp) -> io::Result<usize> {
+    pub fn turn_underlay(&mut self, format: HeaderFormat, now: Stamp) -> io::Result<usize> {
         let Some(underlay) = &mut self.underlay else { return Ok(0) };
-        let count = underlay.recv(&mut self.arrived)?;
+        let count = underlay.recv(format, &mut self.arrived)?;
         if count > 0 {
             let tables = self.shared.tables.load();
             let are_several = count > 1 || self.arrived.holds_a_run();

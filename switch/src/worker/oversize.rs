@@ -15,9 +15,6 @@
 //! What is here is not on the way of most frames: the walk compares one length with [`room`], and comes here if that is
 //! exceeded. [`fate`] is what it asks, and [`super::explain`] too.
 
-use arrayvec::ArrayVec;
-use weft_vxlan::header::HEADER_LEN;
-
 use super::{
     egress::{Egress, Outgoing},
     walk::Staged,
@@ -31,19 +28,21 @@ use crate::{
         too_big::{self, MAX_ANSWER_LEN},
     },
     offload::Segments,
-    underlay::{MAX_DATAGRAM_LEN, Target, UnderlayEnd},
+    underlay::{MAX_DATAGRAM_LEN, Target},
     wire::{
         dissect::{Dissected, IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN, dissect},
         ethernet::HEADER_LEN as ETHER_HEADER_LEN,
     },
 };
+use arrayvec::ArrayVec;
 
-/// Bytes of the longest frame that reaches a VTEP behind its outer headers, in one packet.
+/// Bytes of the longest frame that reaches a VTEP behind its outer headers and a tunnel header of `header_len` bytes, in one
+/// packet.
 #[inline]
-pub(super) fn room(overlay: &Overlay, vtep: VtepId) -> usize {
+pub(super) fn room(overlay: &Overlay, vtep: VtepId, header_len: usize) -> usize {
     let outer_ip = if overlay.local.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN };
     let payload = (overlay.path_mtu(vtep) as usize).saturating_sub(outer_ip + UDP_HEADER_LEN);
-    payload.min(MAX_DATAGRAM_LEN).saturating_sub(HEADER_LEN)
+    payload.min(MAX_DATAGRAM_LEN).saturating_sub(header_len)
 }
 
 /// What becomes of a frame that is too long.
@@ -59,8 +58,9 @@ pub(super) enum Fate {
     Dropped(DropReason, NoAnswer),
 }
 
-/// What becomes of `frame`, or of segments as long as `longest`, if no more than `room` bytes pass.
-pub(super) fn fate(overlay: &Overlay, frame: &[u8], dissected: &Dissected, longest: usize, room: usize) -> Fate {
+/// What becomes of `frame` if no more than `room` bytes of it, or of a segment, pass. The longest datagram that it would make
+/// has `payload_len` bytes.
+pub(super) fn fate(overlay: &Overlay, frame: &[u8], dissected: &Dissected, payload_len: usize, room: usize) -> Fate {
     let link_len = dissected.l3.map_or(ETHER_HEADER_LEN, |l3| usize::from(l3.offset));
     let why = match too_big::answer(frame, dissected, room.saturating_sub(link_len)) {
         Ok(answer) => return Fate::Answered(answer),
@@ -70,7 +70,7 @@ pub(super) fn fate(overlay: &Overlay, frame: &[u8], dissected: &Dissected, longe
         Oversize::Fragment if why == NoAnswer::MayBeFragmented => Fate::Fragmented,
         // What the kernel answers, though its bridge drops the answer.
         Oversize::Outer if why == NoAnswer::FromGroup => Fate::Dropped(DropReason::Oversize, why),
-        Oversize::Outer if HEADER_LEN + longest > MAX_DATAGRAM_LEN => Fate::Dropped(DropReason::UnderlayMtu, why),
+        Oversize::Outer if payload_len > MAX_DATAGRAM_LEN => Fate::Dropped(DropReason::UnderlayMtu, why),
         Oversize::Outer => Fate::FragmentedOutside,
         Oversize::Fragment | Oversize::Drop if why == NoAnswer::NotIp => Fate::Dropped(DropReason::OversizeNotIp, why),
         Oversize::Fragment | Oversize::Drop => Fate::Dropped(DropReason::Oversize, why),
@@ -83,13 +83,14 @@ impl Egress<'_> {
     pub(super) fn send_oversized(
         &mut self,
         staged: &Staged<'_>,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         dissected: &Dissected,
         segments: &Segments<'_>,
         room: usize,
     ) -> Result<(), DropReason> {
         let overlay = self.tables.overlay.as_ref().ok_or(DropReason::UnderlayAbsent)?;
-        match fate(overlay, staged.bytes, dissected, segments.len(0), room) {
+        let payload_len = usize::from(outgoing.target.header_len) + segments.len(0);
+        match fate(overlay, staged.bytes, dissected, payload_len, room) {
             Fate::Answered(answer) => Err(self.tell_sender(staged, &answer)),
             Fate::Fragmented => self.send_fragments(staged, outgoing, segments, room),
             Fate::FragmentedOutside => {
@@ -124,7 +125,7 @@ impl Egress<'_> {
     fn send_fragments(
         &mut self,
         staged: &Staged<'_>,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         segments: &Segments<'_>,
         room: usize,
     ) -> Result<(), DropReason> {
@@ -146,11 +147,7 @@ impl Egress<'_> {
             };
             self.counters.copied(staged.ingress(), bridge, fragments.count() as u64 - 1);
             for fragment in 0..fragments.count() {
-                let len = HEADER_LEN + fragments.len(fragment);
-                let datagram = underlay.reserve(&outgoing.target, outgoing.hash, len);
-                let (front, inner) = datagram.split_at_mut(HEADER_LEN);
-                front.copy_from_slice(&outgoing.header.to_bytes());
-                fragments.write(fragment, inner);
+                fragments.write(fragment, outgoing.reserve(underlay, fragments.len(fragment)));
             }
         }
         Ok(())
@@ -222,12 +219,14 @@ mod tests {
     #[test]
     fn room_is_the_path_less_the_outer_headers() {
         let mut overlay = Overlay::new("192.0.2.1:4789".parse().unwrap());
+        let room = |overlay: &Overlay, vtep| room(overlay, vtep, 8);
         assert_eq!(room(&overlay, VtepId(0)), MAX_DATAGRAM_LEN - 8);
         overlay.underlay_mtu = 1500;
         overlay.path_mtus = vec![None, Some(1400)];
         assert_eq!([0, 1, 2].map(|vtep| room(&overlay, VtepId(vtep))), [14 + 1450, 14 + 1350, 14 + 1450]);
         overlay.local = "[2001:db8::1]:4789".parse().unwrap();
         assert_eq!(room(&overlay, VtepId(0)), 14 + 1430);
+        assert_eq!(super::room(&overlay, VtepId(0), 8 + 12), 14 + 1418, "options take their share");
         overlay.underlay_mtu = 20;
         assert_eq!(room(&overlay, VtepId(0)), 0);
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::{event::epoll, io::Errno, time::Timespec};
+use weft_vxlan::HeaderFormat;
 
 use crate::ids::PortId;
 
@@ -16,8 +17,8 @@ use crate::ids::PortId;
 pub(super) enum Source {
     /// The control plane has a command.
     Commands,
-    /// The underlay's socket.
-    Underlay,
+    /// The underlay's socket at the port of a format.
+    Underlay(HeaderFormat),
     /// A port's queue.
     Port(PortId),
 }
@@ -88,19 +89,22 @@ impl Poller for Epoll {
 }
 
 impl Source {
+    /// The token of port 0; those before it are the commands' and the formats'.
+    const FIRST_PORT: u64 = 1 + HeaderFormat::ALL.len() as u64;
+
     const fn token(self) -> epoll::EventData {
         epoll::EventData::new_u64(match self {
             Self::Commands => 0,
-            Self::Underlay => 1,
-            Self::Port(PortId(id)) => 2 + id as u64,
+            Self::Underlay(format) => 1 + format.index() as u64,
+            Self::Port(PortId(id)) => Self::FIRST_PORT + id as u64,
         })
     }
 
     fn of(token: epoll::EventData) -> Self {
         match token.u64() {
             0 => Self::Commands,
-            1 => Self::Underlay,
-            port => Self::Port(PortId(u16::try_from(port - 2).expect("tokens are made from PortIds"))),
+            format if format < Self::FIRST_PORT => Self::Underlay(HeaderFormat::ALL[format as usize - 1]),
+            port => Self::Port(PortId(u16::try_from(port - Self::FIRST_PORT).expect("tokens are made from PortIds"))),
         }
     }
 }
@@ -129,18 +133,28 @@ mod tests {
     fn a_source_is_told_until_it_is_read_or_removed() {
         let (mut poller, one, other) = (Epoll::new().unwrap(), readable(), readable());
         assert_eq!(ready(&mut poller), []);
-        for (fd, source) in [(&one, Source::Underlay), (&other, Source::Port(PortId(u16::MAX)))] {
+        let geneve = Source::Underlay(HeaderFormat::Geneve);
+        for (fd, source) in [(&one, geneve), (&other, Source::Port(PortId(u16::MAX)))] {
             poller.add(fd.as_fd(), source).unwrap();
             poller.add(fd.as_fd(), source).unwrap();
         }
         for _ in 0..3 {
-            assert_eq!(ready(&mut poller), [Source::Underlay, Source::Port(PortId(u16::MAX))]);
+            assert_eq!(ready(&mut poller), [geneve, Source::Port(PortId(u16::MAX))]);
         }
         rustix::io::read(&one, &mut [0; 8]).unwrap();
         assert_eq!(ready(&mut poller), [Source::Port(PortId(u16::MAX))]);
         poller.remove(other.as_fd()).unwrap();
         assert_eq!(ready(&mut poller), []);
         assert!(poller.remove(other.as_fd()).is_err());
+    }
+
+    #[test]
+    fn every_source_is_told_by_its_token() {
+        let formats = HeaderFormat::ALL.map(Source::Underlay);
+        let ports = [0, 1, 2, u16::MAX].map(|id| Source::Port(PortId(id)));
+        for source in [Source::Commands].into_iter().chain(formats).chain(ports) {
+            assert_eq!(Source::of(source.token()), source);
+        }
     }
 
     #[test]

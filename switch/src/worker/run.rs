@@ -14,6 +14,7 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use tracing::{debug, warn};
+use weft_vxlan::HeaderFormat;
 
 use super::{
     Fact, Worker,
@@ -67,7 +68,7 @@ impl<P: Poller> Run<P> {
         for index in 0..self.ready.len() {
             match self.ready[index] {
                 Source::Commands => self.obey()?,
-                Source::Underlay => self.turn_underlay(),
+                Source::Underlay(format) => self.turn_underlay(format),
                 Source::Port(port) => self.turn_port(port),
             }
         }
@@ -120,9 +121,9 @@ impl<P: Poller> Run<P> {
         self.worker.facts.tell(Fact::PortFailed { port, gone, message: error.to_string() });
     }
 
-    fn turn_underlay(&mut self) {
+    fn turn_underlay(&mut self, format: HeaderFormat) {
         for _ in 0..TURN_BATCHES {
-            match self.worker.turn_underlay(self.clock.now()) {
+            match self.worker.turn_underlay(format, self.clock.now()) {
                 Ok(UnderlayBatch::CAPACITY) => {}
                 Ok(_) => return,
                 Err(error) => {
@@ -155,11 +156,16 @@ impl<P: Poller> Run<P> {
                 }
                 Command::RetireBridge(id) => self.worker.retire_bridge(id),
                 Command::SetUnderlay(underlay) => {
-                    if let Some(fd) = underlay.as_ref().and_then(UnderlayEnd::poll_fd) {
-                        watch(&mut self.poller, fd, Source::Underlay);
-                    }
                     drop(self.worker.set_underlay(underlay));
+                    HeaderFormat::ALL.into_iter().for_each(|format| self.watch_underlay(format));
                 }
+                Command::AddReceiver(receiver) => {
+                    let format = receiver.format();
+                    self.worker.add_receiver(receiver);
+                    self.watch_underlay(format);
+                }
+                // The poller forgets a socket that is closed.
+                Command::RemoveReceiver(format) => self.worker.remove_receiver(format),
                 Command::SendOwn { bridge, to, bytes } => {
                     self.worker.send_own(bridge, to, &bytes, self.clock.now());
                 }
@@ -174,6 +180,12 @@ impl<P: Poller> Run<P> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn watch_underlay(&mut self, format: HeaderFormat) {
+        if let Some(fd) = self.worker.underlay().and_then(|underlay| underlay.poll_fd(format)) {
+            watch(&mut self.poller, fd, Source::Underlay(format));
+        }
     }
 
     fn tune(&mut self, tuning: &Tuning) {

@@ -1,6 +1,7 @@
 //! The walk over ports and an underlay in memory: no thread, no clock, no root.
 
 mod coalescing;
+mod encapsulations;
 mod groups;
 mod options;
 mod overlay;

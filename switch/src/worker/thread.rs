@@ -11,6 +11,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::warn;
+use weft_vxlan::HeaderFormat;
 
 use super::{
     Report, Worker,
@@ -22,7 +23,7 @@ use crate::{
     ids::{BridgeId, PortId},
     port::PortQueue,
     snoop::Member,
-    underlay::Underlay,
+    underlay::{Underlay, udp::Receiver as UnderlayReceiver},
 };
 
 /// What the control plane tells a worker. Commands are obeyed between two batches, in order.
@@ -37,6 +38,10 @@ pub enum Command {
     RetireBridge(BridgeId),
     /// Here is your end of the underlay, or there is none any more.
     SetUnderlay(Option<Underlay>),
+    /// Listen for its format as well.
+    AddReceiver(UnderlayReceiver),
+    /// Listen for this format no more.
+    RemoveReceiver(HeaderFormat),
     /// Send this frame of the switch's own.
     SendOwn {
         /// For which bridge.

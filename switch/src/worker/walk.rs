@@ -15,13 +15,14 @@
 use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use weft_vxlan::Vni;
+use weft_vxlan::{Encapsulation, pattern::HeaderPattern};
 
 use super::{
-    Fact, Facts,
-    checks::{admitted, come_out, enter_tunnel, malformed_inside, on_guard, read_header, untagged},
+    Fact, Facts, TunnelHeader,
+    checks::{admitted, come_out, enter_tunnel, malformed_inside, on_guard, untagged},
     counters::{Counters, Entered},
     egress::Egress,
+    tunnel_header,
 };
 use crate::{
     bridge::{Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict},
@@ -164,12 +165,17 @@ struct Entrance<'w> {
 
 /// Where datagrams of one VNI from one source enter.
 #[derive(Clone, Copy)]
-pub(super) struct Tunnel<'w> {
-    source: IpAddr,
-    vni: Vni,
+struct Tunnel<'w> {
     id: BridgeId,
     bridge: &'w Bridge,
     ingress: Endpoint,
+}
+
+/// The tunnel of a datagram that was taken, and what others of it look like.
+pub(super) struct KnownTunnel<'w> {
+    source: IpAddr,
+    pattern: HeaderPattern,
+    tunnel: Tunnel<'w>,
 }
 
 /// Everything that a walk needs, borrowed from its worker for one batch.
@@ -178,8 +184,8 @@ pub(super) struct Walk<'w> {
     pub(super) fdb: &'w Fdb,
     pub(super) cache: &'w mut FdbCache,
     pub(super) now: Stamp,
-    /// Where the last datagram entered: the next one most likely does too.
-    pub(super) last_tunnel: Option<Tunnel<'w>>,
+    /// Where the last datagram entered: the next one most likely does too. All of a batch came to one port.
+    pub(super) last_tunnel: Option<KnownTunnel<'w>>,
     pub(super) facts: &'w mut Facts,
     pub(super) egress: Egress<'w>,
 }
@@ -291,13 +297,13 @@ impl<'w> Walk<'w> {
             return self.refuse_datagrams(DropReason::UnderlayAbsent, datagrams as u64);
         };
         if bytes.is_empty() {
-            return self.refuse_datagrams(DropReason::VxlanTruncated, 1);
+            return self.refuse_datagrams(tunnel_header::empty(arrival.format), 1);
         }
         for some in bytes.chunks_mut(arrival.stride * STAGE_LEN) {
             let mut stage = ArrayVec::<Staged<'_>, STAGE_LEN>::new();
             let mut entered = Entered::default();
             for datagram in some.chunks_mut(arrival.stride) {
-                let (tunnel, inner) = match self.open(overlay, arrival.source, datagram) {
+                let (tunnel, inner) = match self.open(overlay, &arrival, datagram) {
                     Ok(opened) => opened,
                     Err(reason) => {
                         self.refuse_datagrams(reason, 1);
@@ -320,44 +326,54 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Reads the VXLAN header: whose is it, and what is inside?
+    /// Reads the tunnel header: whose is it, and where does the inner frame begin?
     ///
-    /// The order of checks, here and behind, is the kernel's (`vxlan_core.c`: `vxlan_rcv`), with the check of the peer, which
-    /// the kernel does not make, before anything is counted for it or learned from it.
+    /// The order of checks, here and behind, is the kernel's (`vxlan_core.c`: `vxlan_rcv`; `geneve.c`: `geneve_rx`), with the
+    /// check of the peer, which the kernel does not make, before anything is counted for it or learned from it. They are made
+    /// for the first datagram of a tunnel; those that look like it are the same tunnel's.
     #[inline]
     fn open<'b>(
         &mut self,
         overlay: &Overlay,
-        source: IpAddr,
+        arrival: &Arrival,
         datagram: &'b mut [u8],
     ) -> Result<(Tunnel<'w>, &'b mut [u8]), DropReason> {
-        let (header, inner) = read_header(datagram)?;
-        let reserved = header.has_any_of(overlay.refused_bits);
-        let tunnel = match self.last_tunnel {
-            Some(last) if (last.source, last.vni) == (source, header.vni()) && !reserved => last,
-            Some(_) | None => self.find_tunnel(overlay, source, header.vni(), reserved)?,
+        let known = self.last_tunnel.as_ref().filter(|known| known.source == arrival.source);
+        let known = known.and_then(|known| Some((known.tunnel, known.pattern.frame_at(datagram)?)));
+        let (tunnel, frame_at) = match known {
+            Some(found) => found,
+            None => self.find_tunnel(overlay, arrival, datagram)?,
         };
-        if overlay.gbp
-            && let Some(policy) = header.policy()
-        {
-            self.counters().policy_arrived(policy);
+        if tunnel.bridge.encapsulation == Encapsulation::VxlanGbp {
+            self.note_policy(arrival, datagram);
         }
-        Ok((tunnel, inner))
+        Ok((tunnel, &mut datagram[frame_at..]))
     }
 
+    #[inline(never)]
     fn find_tunnel(
         &mut self,
         overlay: &Overlay,
-        source: IpAddr,
-        vni: Vni,
-        reserved: bool,
-    ) -> Result<Tunnel<'w>, DropReason> {
+        arrival: &Arrival,
+        datagram: &[u8],
+    ) -> Result<(Tunnel<'w>, usize), DropReason> {
+        let Arrival { format, source, .. } = *arrival;
+        let header = TunnelHeader::read(format, datagram)?;
         let vteps = &mut *self.egress.vteps;
-        let number = || vteps.of_source(source, overlay.local.port());
-        let (id, bridge, vtep) = enter_tunnel(self.tables, overlay, source, vni, reserved, number)?;
-        let tunnel = Tunnel { source, vni, id, bridge, ingress: Endpoint::Vtep(vtep) };
-        self.last_tunnel = Some(tunnel);
-        Ok(tunnel)
+        let number = || vteps.of_source(source, overlay.port_of(format));
+        let entry = enter_tunnel(self.tables, overlay, source, header, datagram.len(), number)?;
+        let tunnel = Tunnel { id: entry.id, bridge: entry.bridge, ingress: Endpoint::Vtep(entry.vtep) };
+        let pattern = HeaderPattern::new(entry.bridge.encapsulation, header.vni(), overlay.refused_bits);
+        self.last_tunnel = Some(KnownTunnel { source, pattern, tunnel });
+        Ok((tunnel, entry.frame_at))
+    }
+
+    #[inline(never)]
+    fn note_policy(&mut self, arrival: &Arrival, datagram: &[u8]) {
+        let policy = TunnelHeader::read(arrival.format, datagram).ok().and_then(TunnelHeader::policy);
+        if let Some(policy) = policy {
+            self.counters().policy_arrived(policy);
+        }
     }
 
     /// Takes the frame out of a datagram.

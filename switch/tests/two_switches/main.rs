@@ -15,7 +15,8 @@ use std::time::Duration;
 use host::Host;
 use site::{BLUE, GREEN, World};
 use smoltcp::wire::IpAddress;
-use weft::{port::fault::Faults, underlay::memory::Conditions};
+use weft::{bridge::DropReason, port::fault::Faults, underlay::memory::Conditions};
+use weft_vxlan::Encapsulation;
 
 const BAD_CABLE: Faults = Faults { loss: 0.01, duplicate: 0.01, reorder: 0.02, corrupt: 0.002 };
 const BAD_NET: Conditions =
@@ -67,6 +68,26 @@ fn a_transfer_arrives_byte_for_byte_in_spite_of_bad_cables_and_a_bad_underlay() 
                 "{receive:?} {send:?}"
             );
         }
+    }
+}
+
+#[test]
+fn every_encapsulation_carries_a_transfer_in_spite_of_a_bad_underlay() {
+    for encapsulation in Encapsulation::ALL {
+        // The longest frame just fits, with the option that Geneve has.
+        let mtu = if encapsulation.has_options() { 1558 } else { 1550 };
+        let mut world = World::in_encapsulation(7, Conditions { mtu, ..BAD_NET }, encapsulation);
+        for site in 0..2 {
+            world.add_host(site, BLUE, site as u8 + 1, Faults::default());
+        }
+        world.transfer(0, 1, v4(2), TRANSFER_LEN);
+        world.assert_accounts();
+        for site in &world.sites {
+            let counters = site.counters();
+            assert_eq!(counters.underlay.drops_in.iter().sum::<u64>(), 0, "{encapsulation}: every header was taken");
+            assert_eq!(counters.total().drops_out[DropReason::UnderlayMtu.index()], 0, "{encapsulation}");
+        }
+        assert!(world.net.counts().lost > 0, "{encapsulation}: the net was bad");
     }
 }
 
@@ -127,6 +148,6 @@ fn an_underlay_too_small_refuses_full_frames_by_name() {
     let delivered = world.try_transfer(0, 1, v4(2), 64 << 10, Duration::from_secs(5));
     assert!(delivered.is_err(), "full segments can't cross");
     let total = world.sites[0].counters().total();
-    assert!(total.drops_out[weft::bridge::DropReason::UnderlayMtu.index()] > 0);
+    assert!(total.drops_out[DropReason::UnderlayMtu.index()] > 0);
     world.assert_accounts();
 }

@@ -1,6 +1,10 @@
 //! The two sites, the net between them, and the clock.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use crossbeam_channel::bounded;
 use smoltcp::{time::Instant, wire::IpAddress};
@@ -19,7 +23,10 @@ use weft::{
     },
     worker::{Facts, Shared, Worker, counters::Counters},
 };
-use weft_vxlan::Vni;
+use weft_vxlan::{
+    Encapsulation, HeaderFormat, Vni,
+    geneve::{GeneveOption, OptionList},
+};
 
 use super::Host;
 
@@ -40,11 +47,19 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn new(local: SocketAddr, peer: SocketAddr, net: &MemoryNet) -> Self {
-        let shared = Shared::new(local.port().into());
+    fn new(local: IpAddr, peer: IpAddr, net: &MemoryNet, encapsulation: Encapsulation) -> Self {
+        let shared = Shared::new(4789);
+        let peer = SocketAddr::new(peer, encapsulation.default_port());
+        let local = SocketAddr::new(local, HeaderFormat::Vxlan.default_port());
         let peer_id = shared.vteps.intern(peer).unwrap();
+        let mut geneve_options = OptionList::new();
+        if encapsulation.has_options() {
+            geneve_options.push(GeneveOption { class: 0xff01, kind: 1, data: &[0xc0, 0xff, 0xee, 0] }).unwrap();
+        }
         let bridge = |vni| Bridge {
             vni: Vni::new(vni),
+            encapsulation,
+            geneve_options: geneve_options.clone(),
             flood_list: vec![peer_id],
             known_vteps: [(peer.ip(), peer_id)].into_iter().collect(),
             ..Bridge::default()
@@ -59,7 +74,8 @@ impl Site {
         };
         // Nobody asks for the facts here; those that find no room are dropped.
         let mut worker = Worker::new(shared.clone(), Facts::new(bounded(1).0));
-        worker.set_underlay(Some(Underlay::Memory(net.attach(local).unwrap())));
+        let ports = HeaderFormat::ALL.map(|format| (format, format.default_port()));
+        worker.set_underlay(Some(Underlay::Memory(net.attach_at(local, &ports).unwrap())));
         Self { shared, tables, worker, ports: vec![], peer: peer_id }
     }
 
@@ -78,7 +94,9 @@ impl Site {
             // A port whose host is gone says so, every time.
             while self.worker.turn_port(*port, now).unwrap_or(0) > 0 {}
         }
-        while self.worker.turn_underlay(now).unwrap() > 0 {}
+        for format in HeaderFormat::ALL {
+            while self.worker.turn_underlay(format, now).unwrap() > 0 {}
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -98,10 +116,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, conditions: Conditions) -> Self {
+        Self::in_encapsulation(seed, conditions, Encapsulation::Vxlan)
+    }
+
+    /// The same in another encapsulation; Geneve with an option of 8 bytes.
+    pub(crate) fn in_encapsulation(seed: u64, conditions: Conditions, encapsulation: Encapsulation) -> Self {
         let net = MemoryNet::new(seed);
         net.set_conditions(conditions);
-        let [left, right] = ["192.0.2.1:4789", "192.0.2.2:4789"].map(|address| address.parse().unwrap());
-        let sites = [Site::new(left, right, &net), Site::new(right, left, &net)];
+        let [left, right] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
+        let sites = [Site::new(left, right, &net, encapsulation), Site::new(right, left, &net, encapsulation)];
         Self { net, sites, hosts: vec![], places: vec![], now: Instant::ZERO, seed }
     }
 

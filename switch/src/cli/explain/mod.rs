@@ -12,7 +12,7 @@ use self::fields::Fields;
 use super::{NOT_SO, SocketArg, UsageError, client::Client, output, wait};
 use crate::{
     control::api::explanation::{ExplainRequest, Fate},
-    wire::MacAddr,
+    wire::{MacAddr, hex},
 };
 
 #[derive(Args, Debug)]
@@ -31,7 +31,11 @@ pub(super) struct ExplainArgs {
     /// The VNI that it has in the tunnel [default: of the only bridge that knows the VTEP]
     #[arg(long, conflicts_with_all = ["port", "outer"])]
     vni: Option<u32>,
-    /// FRAME is the whole UDP payload: VXLAN header and inner frame
+    /// How it is wrapped, which the UDP port tells: vxlan, vxlan-gbp, vxlan-gpe or geneve [default: as the bridge of its VNI
+    /// has it; with --outer as [vtep] has it]
+    #[arg(long, value_name = "WORD", conflicts_with = "port")]
+    encapsulation: Option<String>,
+    /// FRAME is the whole UDP payload: tunnel header and inner frame
     #[arg(long, requires = "frame", conflicts_with_all = ["port", "pcap"])]
     outer: bool,
     /// The outer TOS or traffic class [default: 0]
@@ -75,10 +79,18 @@ fn request(args: &ExplainArgs, client: &Client) -> anyhow::Result<ExplainRequest
         (Some(hex), None) => bytes_of(hex)?,
         (None, _) => args.fields.frame(own_address(args, client)?)?,
     };
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&bytes);
     let (frame, payload) = if args.outer { (None, Some(hex)) } else { (Some(hex), None) };
-    let ExplainArgs { port, vtep, vni, outer_tos, .. } = args;
-    Ok(ExplainRequest { port: port.clone(), vtep: *vtep, vni: *vni, outer_tos: *outer_tos, frame, payload })
+    let ExplainArgs { port, vtep, vni, outer_tos, encapsulation, .. } = args;
+    Ok(ExplainRequest {
+        port: port.clone(),
+        vtep: *vtep,
+        vni: *vni,
+        encapsulation: encapsulation.clone(),
+        outer_tos: *outer_tos,
+        frame,
+        payload,
+    })
 }
 
 /// The address of whoever is most likely to send a frame there.
@@ -102,13 +114,7 @@ fn own_address(args: &ExplainArgs, client: &Client) -> anyhow::Result<Option<Mac
 fn bytes_of(text: &str) -> anyhow::Result<Vec<u8>> {
     let digits: Vec<u8> =
         text.trim().trim_start_matches("0x").bytes().filter(|byte| !b" \t\r\n:-".contains(byte)).collect();
-    let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    let byte = |pair: &[u8]| match *pair {
-        [high, low] => Some(value(high)? << 4 | value(low)?),
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
-    bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+    hex::decode(&digits).filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
         usage(format!(
             "`{text}` is no frame: two hexadecimal digits a byte, or --pcap FILE and a frame's number, or fields"
         ))

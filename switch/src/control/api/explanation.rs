@@ -19,13 +19,17 @@ pub struct ExplainRequest {
     /// The VNI that the VTEP sends; that of the only bridge that knows the VTEP, if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vni: Option<u32>,
+    /// How it is wrapped, which the UDP port tells: `vxlan`, `vxlan-gbp`, `vxlan-gpe` or `geneve`. If it is not said, as the
+    /// bridge of the VNI has it; with `payload` as `[vtep]` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encapsulation: Option<String>,
     /// The outer TOS or traffic class of what comes from a VTEP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outer_tos: Option<u8>,
     /// The frame in hexadecimal, from its Ethernet header on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<String>,
-    /// From a VTEP, instead of `frame` and `vni`: the whole UDP payload in hexadecimal, VXLAN header first.
+    /// From a VTEP, instead of `frame` and `vni`: the whole UDP payload in hexadecimal, tunnel header first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
 }
@@ -85,8 +89,8 @@ pub struct Stage {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageName {
-    /// From a VTEP: the VXLAN header is read.
-    Vxlan,
+    /// From a VTEP: the tunnel header is read.
+    Header,
     /// From a VTEP: the bridge of the VNI, and whether it takes frames from there.
     Tunnel,
     /// The Ethernet header is read.
@@ -118,7 +122,7 @@ pub enum StageName {
 impl StageName {
     /// All of them.
     pub const ALL: &[Self] = &[
-        Self::Vxlan,
+        Self::Header,
         Self::Tunnel,
         Self::Parse,
         Self::Classify,
@@ -137,7 +141,7 @@ impl StageName {
     /// As in JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Vxlan => "vxlan",
+            Self::Header => "header",
             Self::Tunnel => "tunnel",
             Self::Parse => "parse",
             Self::Classify => "classify",

@@ -35,6 +35,8 @@ pub struct BridgeState {
     pub name: String,
     /// Its VNI; null if it never leaves the host.
     pub vni: Option<u32>,
+    /// How its frames are wrapped: `vxlan`, `vxlan-gbp`, `vxlan-gpe` or `geneve`; null if it never leaves the host.
+    pub encapsulation: Option<String>,
     /// Its ports' full names.
     pub ports: Vec<String>,
     /// Its flood list.
@@ -149,6 +151,8 @@ pub struct VtepState {
     pub address: IpAddr,
     /// The UDP port that it is sent to.
     pub port: u16,
+    /// How the bridges that know it wrap its frames, each word once.
+    pub encapsulations: Vec<String>,
     /// Why it is known.
     pub known_by: Vec<KnownBy>,
     /// Inner frames from it.

@@ -11,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use weft_vxlan::geneve::GeneveOption;
 
 use crate::{
     control::config::{
@@ -18,7 +19,7 @@ use crate::{
         PortConfig, PortKind, STATE_WORDS, VLAN_PROTOCOL_WORDS, word_of,
     },
     snoop::Router,
-    wire::MacAddr,
+    wire::{MacAddr, hex},
 };
 
 /// `[[bridge]]` as a request; what is left out has the configuration's default.
@@ -30,6 +31,12 @@ pub struct BridgeRequest {
     /// `vni`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vni: Option<u32>,
+    /// `encapsulation`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encapsulation: Option<String>,
+    /// `geneve_option`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub geneve_option: Vec<GeneveOptionRequest>,
     /// `remotes`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<String>,
@@ -117,6 +124,19 @@ pub struct BridgeRequest {
     /// `mcast_membership_interval`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcast_membership_interval: Option<String>,
+}
+
+/// One of `geneve_option`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GeneveOptionRequest {
+    /// `class`
+    pub class: u16,
+    /// `type`
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// `data`: two hexadecimal digits a byte.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data: String,
 }
 
 /// `[[port]]` as a request; what is left out has the configuration's default.
@@ -314,6 +334,8 @@ impl From<&BridgeConfig> for BridgeRequest {
         Self {
             name: bridge.name.clone(),
             vni: bridge.vni.map(|vni| vni.get()),
+            encapsulation: bridge.vni.map(|_| bridge.encapsulation.word().to_owned()),
+            geneve_option: bridge.geneve_options.iter().map(GeneveOptionRequest::from).collect(),
             remotes: bridge.remotes.iter().map(SocketAddr::to_string).collect(),
             learning: Some(bridge.learning),
             vxlan_learning: Some(bridge.vxlan_learning),
@@ -347,10 +369,16 @@ impl From<&BridgeConfig> for BridgeRequest {
     }
 }
 
+impl From<GeneveOption<'_>> for GeneveOptionRequest {
+    fn from(option: GeneveOption<'_>) -> Self {
+        Self { class: option.class, kind: option.kind, data: hex::encode(option.data) }
+    }
+}
+
 /// What of a bridge's configuration is not the default, by its keys there; without what is shown in a way of its own.
 pub fn bridge_options(bridge: &BridgeConfig) -> BTreeMap<String, Value> {
     let default = BridgeConfig::new(&bridge.name);
-    let shown = ["vni", "remotes", "learning", "ageing", "fdb_max_learned"];
+    let shown = ["vni", "encapsulation", "remotes", "learning", "ageing", "fdb_max_learned"];
     differences(&BridgeRequest::from(bridge), &BridgeRequest::from(&default), &shown)
 }
 

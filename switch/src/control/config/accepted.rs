@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_vxlan::{Vni, ecn::EcnMode, header::ReservedBits};
+use weft_vxlan::{Encapsulation, HeaderFormat, Vni, ecn::EcnMode, header::ReservedBits};
 
 use super::*;
 use crate::{bridge::StpState, wire::VlanId};
@@ -39,6 +39,8 @@ fn every_key_of_the_example_arrives() {
     assert_eq!(blue.remotes, ["192.0.2.2:4789".parse().unwrap(), "192.0.2.3:8472".parse().unwrap()]);
     assert_eq!((blue.fdb_max_learned, blue.group_fwd_mask), (10_000, 0x4000));
     assert!(blue.no_linklocal_learn);
+    let lab = config.bridge("lab").unwrap();
+    assert_eq!((lab.encapsulation, lab.geneve_options.len(), lab.remotes[0].port()), (Encapsulation::Geneve, 8, 6081));
 
     let eth0 = config.port("left/eth0").unwrap();
     assert_eq!(eth0.addresses.iter().map(Cidr::to_string).collect::<Vec<_>>(), ["10.10.0.1/24", "fd00:10::1/64"]);
@@ -130,6 +132,50 @@ fn a_trunk_may_be_written_as_a_table_of_its_own() {
 fn numbers_may_be_written_in_all_of_tomls_ways() {
     let config = parse("[[bridge]]\nname = \"b\"\ngroup_fwd_mask = 0b100_0000_0000_0000\nfdb_max_learned = 1_000\n");
     assert_eq!((config.bridges[0].group_fwd_mask, config.bridges[0].fdb_max_learned), (0x4000, 1000));
+}
+
+#[test]
+fn a_bridge_is_wrapped_as_it_says_or_as_the_vtep_says() {
+    let bridge = |vtep: &str, bridge: &str| {
+        let text = format!(
+            "[vtep]\naddress = \"192.0.2.1\"\n{vtep}\n[[bridge]]\nname = \"b\"\nvni = 1\nremotes = [\"192.0.2.2\"]\n{bridge}\n\
+             [[fdb]]\nbridge = \"b\"\nmac = \"02:00:00:00:00:01\"\nvtep = \"192.0.2.3\"\n"
+        );
+        let config = parse(&text);
+        let FdbTarget::Vtep(entry) = config.fdb[0].at else { panic!() };
+        let bridge = &config.bridges[0];
+        assert_eq!(entry.port(), bridge.remotes[0].port(), "both without a port of their own");
+        (bridge.encapsulation, entry.port(), config.formats())
+    };
+    let (vxlan, gbp, gpe, geneve) =
+        (Encapsulation::Vxlan, Encapsulation::VxlanGbp, Encapsulation::VxlanGpe, Encapsulation::Geneve);
+    assert_eq!(bridge("", ""), (vxlan, 4789, vec![HeaderFormat::Vxlan]));
+    assert_eq!(bridge("gbp = true", ""), (gbp, 4789, vec![HeaderFormat::Vxlan]));
+    assert_eq!(bridge("gbp = true", "encapsulation = \"vxlan\"").0, gbp);
+    assert_eq!(bridge("gbp = true", "encapsulation = \"geneve\""), (geneve, 6081, vec![HeaderFormat::Geneve]));
+    assert_eq!(bridge("encapsulation = \"geneve\"\ngeneve_port = 7", "").1, 7);
+    assert_eq!(bridge("encapsulation = \"geneve\"", "encapsulation = \"vxlan-gpe\"").0, gpe);
+    assert_eq!(bridge("encapsulation = \"vxlan-gpe\"", "").2, [HeaderFormat::VxlanGpe]);
+    // Nobody reaches VTEPs yet.
+    let alone = parse("[vtep]\naddress = \"192.0.2.1\"\nencapsulation = \"geneve\"\n[[bridge]]\nname = \"b\"\n");
+    assert_eq!(alone.formats(), [HeaderFormat::Geneve]);
+    assert_eq!(parse("").formats(), []);
+}
+
+#[test]
+fn one_option_of_geneve_is_a_table_and_several_are_a_list() {
+    let options = |option: &str| {
+        let text = format!(
+            "[vtep]\naddress = \"192.0.2.1\"\nencapsulation = \"geneve\"\n[[bridge]]\nname = \"b\"\nvni = 1\ngeneve_option = {option}\n"
+        );
+        parse(&text).bridges[0].geneve_options.as_bytes().to_vec()
+    };
+    assert_eq!(options("{ class = 0xff01, type = 1, data = \"C0ffee00\" }"), [0xff, 1, 1, 1, 0xc0, 0xff, 0xee, 0]);
+    assert_eq!(
+        options("[{ class = 1, type = 0x82 }, { class = 2, type = 3, data = \"\" }]"),
+        [0, 1, 0x82, 0, 0, 2, 3, 0]
+    );
+    assert!(options("[]").is_empty());
 }
 
 #[test]

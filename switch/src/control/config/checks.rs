@@ -9,14 +9,15 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use weft_vxlan::{ReservedBits, policy::USED_BITS};
+use weft_vxlan::{Encapsulation, HeaderFormat, ReservedBits};
 
 use super::{
     mistake::{Mistake, Place},
     origin::Places,
     reader::list,
     types::{
-        BridgeConfig, Config, FdbTarget, GsoMode, MdbConfig, Membership, PortConfig, PortKind, reserved_bits_text,
+        BridgeConfig, Config, FdbTarget, GsoMode, MdbConfig, Membership, PortConfig, PortKind, VtepConfig,
+        reserved_bits_text,
     },
     values::nearest,
 };
@@ -83,15 +84,17 @@ fn vtep(config: &Config, mistakes: &mut Mistakes) {
         let message = "gso = \"on\" without UDP checksums: the kernel sends nothing as one then";
         mistakes.add(places.of(without_checksums), message, "gso = \"auto\" sends one by one where it must");
     }
+    let encapsulation = vtep.encapsulation_of(None);
     let contradicting = match vtep.reserved_bits {
-        ReservedBits::Mask(mask) => mask & USED_BITS,
+        ReservedBits::Mask(mask) => mask & encapsulation.used_bits(),
         ReservedBits::Drop | ReservedBits::Ignore => 0,
     };
-    if vtep.gbp && contradicting != 0 {
-        let message = format!("gbp uses bits that `reserved_bits` refuses: {contradicting:#018x}");
-        let help = format!("without them, {}", reserved_bits_text_without(vtep.reserved_bits, USED_BITS));
+    if contradicting != 0 {
+        let message = format!("{encapsulation} uses bits that `reserved_bits` refuses: {contradicting:#018x}");
+        let help = format!("without them, {}", reserved_bits_text_without(vtep.reserved_bits, contradicting));
         mistakes.add(places.of("reserved_bits"), message, help);
     }
+    listening(config, vtep, mistakes);
     if let Some(name) = &vtep.unknown_vni {
         known_bridge(config, name, places, "unknown_vni", mistakes);
         let at = config.bridges.iter().position(|bridge| bridge.name == *name && bridge.vni.is_none());
@@ -100,9 +103,36 @@ fn vtep(config: &Config, mistakes: &mut Mistakes) {
             mistakes.add(places.of("unknown_vni"), message, "a bridge with a `vni`: answers leave with that one");
         }
     }
-    for (index, port) in config.ports.iter().enumerate().filter(|(_, port)| port.gbp_policy != 0 && !vtep.gbp) {
-        let message = format!("port `{}` has a group policy, and `[vtep]` does not send it", port.full_name());
-        mistakes.add(config.origin.port(index).of("gbp_policy"), message, "gbp = true below [vtep]");
+    let sends_policies = |bridge: &str| {
+        let bridge = config.bridge(bridge);
+        bridge.is_none_or(|bridge| bridge.encapsulation == Encapsulation::VxlanGbp)
+    };
+    let sends_none = |port: &PortConfig| !port.membership.bridges().any(sends_policies);
+    for (index, port) in config.ports.iter().enumerate().filter(|(_, port)| port.gbp_policy != 0 && sends_none(port)) {
+        let message = format!("port `{}` has a group policy, and no bridge of its sends it", port.full_name());
+        let help = "gbp = true below [vtep], or encapsulation = \"vxlan-gbp\" below [[bridge]]";
+        mistakes.add(config.origin.port(index).of("gbp_policy"), message, help);
+    }
+}
+
+/// What comes to a port is told apart by nothing else.
+fn listening(config: &Config, vtep: &VtepConfig, mistakes: &mut Mistakes) {
+    let formats = config.formats();
+    let places = &config.origin.vtep;
+    for (index, format) in formats.iter().enumerate() {
+        let port = vtep.port_of(*format);
+        let Some(other) = formats[..index].iter().find(|other| vtep.port_of(**other) == port) else { continue };
+        let place = |format: HeaderFormat| {
+            let key = VtepConfig::port_key(format);
+            if places.is_written(key) { places.of(key) } else { None }
+        };
+        let message = format!("{other} and {format} would both come to port {port}");
+        let (first, second) = (VtepConfig::port_key(*other), VtepConfig::port_key(*format));
+        let help = format!("another `{first}` or `{second}`: nothing else tells them apart");
+        match (place(*format), place(*other)) {
+            (Some(place), Some(first)) => mistakes.add_pair((Some(place), Some(first)), message, help),
+            (place, other) => mistakes.add(place.or(other).or_else(|| places.of(second)), message, help),
+        }
     }
 }
 
@@ -122,6 +152,8 @@ fn overlay(config: &Config, bridge: &BridgeConfig, places: &Places, mistakes: &m
         mistakes.add(places.of("remotes"), message, "add vni = 42, the same number that the remotes have");
     }
     let about_vteps = [
+        ("encapsulation", places.is_written("encapsulation") && !places.is_broken("encapsulation")),
+        ("geneve_option", !bridge.geneve_options.is_empty()),
         ("vxlan_learning", !bridge.vxlan_learning),
         ("proxy", bridge.proxy),
         ("rsc", bridge.rsc),
@@ -138,6 +170,12 @@ fn overlay(config: &Config, bridge: &BridgeConfig, places: &Places, mistakes: &m
     if bridge.l3miss && !bridge.proxy && !bridge.rsc {
         let message = "nobody looks for neighbours, so none can be missing";
         mistakes.add(places.of("l3miss"), message, "set `proxy` or `rsc` as well");
+    }
+    let wants_options = has_vni && !bridge.geneve_options.is_empty() && !places.is_broken("encapsulation");
+    if wants_options && !bridge.encapsulation.has_options() {
+        let message =
+            format!("`geneve_option` is for Geneve, and bridge `{}` has {}", bridge.name, bridge.encapsulation);
+        mistakes.add(places.of("geneve_option"), message, "encapsulation = \"geneve\", or take `geneve_option` out");
     }
     let mut seen: HashMap<IpAddr, usize> = HashMap::new();
     for (index, remote) in bridge.remotes.iter().enumerate() {
@@ -159,7 +197,9 @@ fn reachable(config: &Config, remote: SocketAddr, place: Option<Place>, mistakes
         let (theirs, ours) = (family(remote.ip()), family(vtep.address));
         let message = format!("{} is {theirs}, but this VTEP's own address {} is {ours}", remote.ip(), vtep.address);
         mistakes.add(place, message, format!("an {ours} address: one socket speaks one family"));
-    } else if remote == SocketAddr::new(vtep.address, vtep.port) {
+    } else if remote.ip() == vtep.address
+        && config.formats().iter().any(|format| vtep.port_of(*format) == remote.port())
+    {
         let message = format!("{remote} is this VTEP itself");
         mistakes.add(place, message, "the other VTEPs' addresses: weft would send to itself");
     }

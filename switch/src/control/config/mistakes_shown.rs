@@ -280,13 +280,13 @@ inner_vlan = 1
     expect(&vtep("source_ports = 300\n"), &[(3, "300 source ports", "1 to 256: each costs a socket")]);
     expect(
         &vtep("source_ports = 4\nsource_port_range = [4788, 4790]\n"),
-        &[(3, "4 source ports", "1 to 2, which is what the range 4788 to 4790 has")],
+        &[(3, "4 source ports", "1 to 1, which is what the range 4788 to 4790 has")],
     );
     expect(
         &vtep("source_port_range = [4789, 4789]\n"),
         &[(
             3,
-            "the only port of this range, 4789, is the one that weft listens on",
+            "weft may listen on every port from 4789 to 4789 itself",
             "a range with another port in it, such as [49152, 65535]",
         )],
     );
@@ -709,6 +709,100 @@ fn a_bridge_without_vni_has_nothing_behind_vteps() {
                 "give the bridge a `vni`, or take `neigh_suppress` out",
             ),
         ],
+    );
+}
+
+#[test]
+fn encapsulations_and_their_ports() {
+    expect(
+        "[vtep]\naddress = \"192.0.2.1\"\nencapsulation = \"genive\"\ngeneve_port = 70000\n",
+        &[
+            (3, "`encapsulation` can't be \"genive\"", "did you mean \"geneve\"?"),
+            (4, "70000 is not a UDP port", "1 to 65535"),
+        ],
+    );
+    expect_after_base(
+        "[[bridge]]\nname = \"green\"\nencapsulation = \"geneve\"\n",
+        &[(
+            9,
+            "`encapsulation` is about VTEPs, and bridge `green` has no VNI",
+            "give the bridge a `vni`, or take `encapsulation` out",
+        )],
+    );
+    let bridges =
+        "[[bridge]]\nname = \"blue\"\nvni = 42\n[[bridge]]\nname = \"green\"\nvni = 43\nencapsulation = \"geneve\"\n";
+    let help = "another `port` or `geneve_port`: nothing else tells them apart";
+    let message = "VXLAN and Geneve would both come to port 6081";
+    expect(&format!("[vtep]\naddress = \"192.0.2.1\"\nport = 6081\n{bridges}"), &[(3, message, help)]);
+    // Nobody speaks Geneve, so nobody is in the way.
+    Config::parse("weft.toml", "[vtep]\naddress = \"192.0.2.1\"\nport = 6081\n").unwrap();
+    expect_after_base(
+        "remotes = [\"192.0.2.1\"]\nencapsulation = \"vxlan-gpe\"\n",
+        &[(7, "192.0.2.1:4790 is this VTEP itself", "the other VTEPs' addresses: weft would send to itself")],
+    );
+    expect_after_base(
+        "[[port]]\nname = \"p\"\nbridge = \"blue\"\ngbp_policy = 7\n",
+        &[(
+            10,
+            "port `p` has a group policy, and no bridge of its sends it",
+            "gbp = true below [vtep], or encapsulation = \"vxlan-gbp\" below [[bridge]]",
+        )],
+    );
+    expect(
+        "[vtep]\naddress = \"192.0.2.1\"\nencapsulation = \"vxlan-gpe\"\nreserved_bits = \"0x8400000000000000\"\n",
+        &[(
+            4,
+            "vxlan-gpe uses bits that `reserved_bits` refuses: 0x0400000000000000",
+            "without them, 0x8000000000000000",
+        )],
+    );
+}
+
+#[test]
+fn options_of_geneve() {
+    let geneve = |option: &str| format!("encapsulation = \"geneve\"\ngeneve_option = {option}\n");
+    let example = "such as: geneve_option = { class = 0xff01, type = 1, data = \"c0ffee00\" }";
+    for (option, message, help) in [
+        ("7", "`geneve_option` must be a table or a list of tables, and this is an integer", example),
+        ("{ class = 1 }", "`type` of a Geneve option is missing", example),
+        ("{ type = 1, class = \"x\" }", "`class` of a Geneve option must be an integer, and this is a string", example),
+        ("{ class = 65536, type = 1 }", "`class` can't be 65536", "0 to 65535"),
+        ("{ class = 1, type = -1 }", "`type` can't be -1", "0 to 255"),
+        ("{ class = 1, typ = 1 }", "`geneve_option` has no key `typ`", "did you mean `type`?"),
+        ("{ class = 1, colour = 1 }", "`geneve_option` has no key `colour`", "it has `class`, `type` and `data`"),
+        (
+            "{ class = 1, type = 1, data = 5 }",
+            "`data` of a Geneve option must be a string, and this is an integer",
+            example,
+        ),
+        (
+            "{ class = 1, type = 1, data = \"0g\" }",
+            "`0g` is not hexadecimal",
+            "two digits a byte, such as \"c0ffee00\"",
+        ),
+        (
+            "{ class = 1, type = 1, data = \"c0ffee\" }",
+            "3 bytes of option data are no multiple of 4",
+            "whole words of 4 bytes: \"c0ffee00\" would do",
+        ),
+    ] {
+        expect_after_base(&geneve(option), &[(8, message, help)]);
+    }
+    let long = format!("{{ class = 1, type = 1, data = \"{}\" }}", "00".repeat(124));
+    let help = "at most 252 bytes, of which each option takes 4 beside its data";
+    let three = format!("[{long}, {long}, {{ class = 1, type = 1 }}]");
+    let message = "all options together would have 256 bytes, and 252 is the most";
+    expect_after_base(&geneve(&three), &[(8, message, help)]);
+    let longer = format!("{{ class = 1, type = 1, data = \"{}\" }}", "00".repeat(128));
+    let message = "128 bytes of data are more than the 124 that an option can have";
+    expect_after_base(&geneve(&longer), &[(8, message, "at most 124 bytes; several options can have more")]);
+    expect_after_base(
+        "geneve_option = { class = 1, type = 1 }\n",
+        &[(
+            7,
+            "`geneve_option` is for Geneve, and bridge `blue` has vxlan",
+            "encapsulation = \"geneve\", or take `geneve_option` out",
+        )],
     );
 }
 

@@ -12,6 +12,7 @@
 
 mod change;
 mod checks;
+mod geneve_option;
 pub mod mistake;
 pub mod origin;
 mod reader;

@@ -225,6 +225,28 @@ impl<'r, 'm, 't, 'i> TableReader<'r, 'm, 't, 'i> {
         Some(made)
     }
 
+    /// A table or a list of tables, each taken by `take`. What it refuses is reported.
+    pub(super) fn records(&mut self, key: &'static str, mut take: impl FnMut(&DeTable<'i>) -> Result<(), Wrong>) {
+        let records = self.value(key, "a table or a list of tables", |value| {
+            if let Some(table) = value.as_table() {
+                return Some(Ok(vec![(None, table)]));
+            }
+            let record =
+                |element: &'t Spanned<DeValue<'i>>| Some((Some(element.span()), element.get_ref().as_table()?));
+            value.as_array()?.iter().map(record).collect::<Option<Vec<_>>>().map(Ok)
+        });
+        for (span, table) in records.into_iter().flatten() {
+            match (take(table), span) {
+                (Ok(()), _) => {}
+                (Err(wrong), None) => self.refuse(key, wrong),
+                (Err(wrong), Some(span)) => {
+                    self.text.mistake(span, wrong);
+                    self.places.mark_broken(key);
+                }
+            }
+        }
+    }
+
     /// Reports that a key is not there, if it isn't.
     pub(super) fn require(&mut self, key: &'static str) {
         if self.has(key) || self.is_broken(key) {
@@ -280,7 +302,7 @@ pub(super) fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// A TOML integer. One that does not fit 64 bits is the greatest or least that does: no key takes either.
-fn integer(value: &DeValue<'_>) -> Option<i64> {
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
     let integer = value.as_integer()?;
     let beyond = if integer.as_str().starts_with('-') { i64::MIN } else { i64::MAX };
     Some(i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(beyond))

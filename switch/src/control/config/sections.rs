@@ -9,8 +9,10 @@ use std::{
 };
 
 use toml::de::DeTable;
+use weft_vxlan::{Encapsulation, HeaderFormat};
 
 use super::{
+    geneve_option,
     origin::Places,
     reader::{Key, TableReader, Text, table, tables},
     types::{
@@ -47,7 +49,10 @@ const SWITCH_KEYS: &[Key] = &[
 const VTEP_KEYS: &[Key] = &[
     ("address", "\"192.0.2.1\""),
     ("netns", "\"host1\""),
+    ("encapsulation", "\"vxlan\""),
     ("port", "4789"),
+    ("gpe_port", "4790"),
+    ("geneve_port", "6081"),
     ("profile", "\"kernel\""),
     ("peers", "\"known\""),
     ("unknown_vni", "\"blue\""),
@@ -72,6 +77,8 @@ const VTEP_KEYS: &[Key] = &[
 const BRIDGE_KEYS: &[Key] = &[
     ("name", "\"blue\""),
     ("vni", "42"),
+    ("encapsulation", "\"geneve\""),
+    ("geneve_option", "{ class = 0xff01, type = 1, data = \"c0ffee00\" }"),
     ("remotes", "[\"192.0.2.2\"]"),
     ("learning", "true"),
     ("vxlan_learning", "true"),
@@ -254,7 +261,10 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     }
 
     set(&mut vtep.netns, reader.string("netns", values::netns));
+    set(&mut vtep.encapsulation, reader.word("encapsulation", Encapsulation::WORDS));
     set(&mut vtep.port, reader.number("port", udp_port));
+    set(&mut vtep.gpe_port, reader.number("gpe_port", udp_port));
+    set(&mut vtep.geneve_port, reader.number("geneve_port", udp_port));
     set(&mut vtep.peers, reader.word("peers", Peers::WORDS));
     vtep.unknown_vni = reader.string("unknown_vni", |name| Ok(name.to_owned()));
     set(&mut vtep.reserved_bits, reader.string("reserved_bits", values::reserved_bits));
@@ -275,7 +285,7 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     (vtep, reader.finish())
 }
 
-/// The port that weft listens on is never an outer source port: a socket there would take arriving packets.
+/// The ports that weft may listen on are never outer source ports: a socket there would take arriving packets.
 fn source_ports(vtep: &mut VtepConfig, reader: &mut TableReader<'_, '_, '_, '_>) {
     set(&mut vtep.source_port_range, reader.pair("source_port_range", udp_port));
     let (min, max) = vtep.source_port_range;
@@ -285,9 +295,11 @@ fn source_ports(vtep: &mut VtepConfig, reader: &mut TableReader<'_, '_, '_, '_>)
         vtep.source_port_range = VtepConfig::DEFAULT_SOURCE_PORT_RANGE;
         return;
     }
-    let size = u32::from(max - min) + 1 - u32::from((min..=max).contains(&vtep.port));
+    let listened: BTreeSet<_> = HeaderFormat::ALL.map(|format| vtep.port_of(format)).into();
+    let inside = listened.iter().filter(|port| (min..=max).contains(*port)).count();
+    let size = u32::from(max - min) + 1 - inside as u32;
     if size == 0 {
-        let message = format!("the only port of this range, {min}, is the one that weft listens on");
+        let message = format!("weft may listen on every port from {min} to {max} itself");
         reader.refuse(
             "source_port_range",
             Wrong::new(message, "a range with another port in it, such as [49152, 65535]"),
@@ -313,10 +325,14 @@ fn source_ports(vtep: &mut VtepConfig, reader: &mut TableReader<'_, '_, '_, '_>)
 fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &Config) -> (BridgeConfig, Places) {
     let mut reader = TableReader::new(text, "[[bridge]]", header, table, BRIDGE_KEYS);
     let mut bridge = BridgeConfig::new(reader.name("name", values::bridge_name));
-    let default_port = config.vtep.as_ref().map_or(VtepConfig::DEFAULT_PORT, |vtep| vtep.port);
     bridge.ageing = config.switch.ageing;
 
     bridge.vni = reader.number("vni", values::vni);
+    let said = reader.word("encapsulation", Encapsulation::WORDS);
+    let vtep = config.vtep.as_ref();
+    bridge.encapsulation = vtep.map_or(said.unwrap_or_default(), |vtep| vtep.encapsulation_of(said));
+    reader.records("geneve_option", |table| geneve_option::push(&mut bridge.geneve_options, table));
+    let default_port = default_port(vtep, bridge.encapsulation);
     set(&mut bridge.remotes, reader.strings("remotes", |remote| values::vtep(remote, default_port)));
     bridge.learning = reader.flag("learning", bridge.learning);
     bridge.vxlan_learning = reader.flag("vxlan_learning", bridge.vxlan_learning);
@@ -458,7 +474,10 @@ fn fdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config: &
     let mac = reader.string("mac", values::station_mac).unwrap_or(MacAddr::ZERO);
     let port = reader.string("port", |name| Ok(name.to_owned()));
     let vtep = reader.string("vtep", |address| {
-        let vtep = values::vtep(address, config.vtep.as_ref().map_or(VtepConfig::DEFAULT_PORT, |vtep| vtep.port))?;
+        let own = config.vtep.as_ref();
+        let by_default = own.map_or_else(Encapsulation::default, |own| own.encapsulation_of(None));
+        let encapsulation = config.bridge(&bridge).map_or(by_default, |bridge| bridge.encapsulation);
+        let vtep = values::vtep(address, default_port(own, encapsulation))?;
         // a VTEP that the flood list names with its port need not be named with it again
         let without_port = address.parse::<IpAddr>().is_ok();
         let flooded = config.bridge(&bridge).into_iter().flat_map(|bridge| &bridge.remotes);
@@ -529,6 +548,11 @@ fn mdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (MdbCo
     let source = reader.string("source", |source| values::group_source(source, group));
     let port = reader.string("port", |name| Ok(name.to_owned()));
     (MdbConfig { bridge, group, source, port }, reader.finish())
+}
+
+/// The port of a VTEP that is named without one.
+fn default_port(own: Option<&VtepConfig>, encapsulation: Encapsulation) -> u16 {
+    own.map_or(encapsulation.default_port(), |own| own.port_of(encapsulation.format()))
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

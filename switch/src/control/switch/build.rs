@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use weft_vxlan::{policy, vtep::TableFull};
+use weft_vxlan::vtep::TableFull;
 
 use super::{Slots, port::OpenPort, snooping::Snooping};
 use crate::{
@@ -62,10 +62,11 @@ fn put<T>(row: &mut Vec<Option<T>>, id: u16, thing: T) {
 fn overlay(vtep: &VtepConfig, bridges: &Slots<String>, underlay_mtu: Option<u32>) -> Overlay {
     Overlay {
         local: SocketAddr::new(vtep.address, vtep.port),
+        gpe_port: vtep.gpe_port,
+        geneve_port: vtep.geneve_port,
         any_peer: vtep.peers == Peers::Any,
         unknown_vni: vtep.unknown_vni.as_ref().and_then(|name| bridge_id(name, bridges)),
-        refused_bits: vtep.reserved_bits.mask() & if vtep.gbp { !policy::USED_BITS } else { u64::MAX },
-        gbp: vtep.gbp,
+        refused_bits: vtep.reserved_bits.mask(),
         ecn: vtep.ecn,
         inner_vlan_passes: vtep.inner_vlan == InnerVlan::Pass,
         ttl: match vtep.ttl {
@@ -180,6 +181,8 @@ fn bridge(
     let permanent = config.fdb.iter().filter(permanent).map(|entry| entry.mac);
     Ok(Bridge {
         vni: bridge.vni,
+        encapsulation: bridge.encapsulation,
+        geneve_options: bridge.geneve_options.clone(),
         local_macs: members.iter().filter_map(|port| ports.get(*port)?.local_mac()).chain(permanent).collect(),
         ports: members.into_iter().map(PortId).collect(),
         flood_list,

@@ -35,7 +35,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use crossbeam_channel::Receiver;
 use tokio::sync::{broadcast, mpsc};
 use tracing::{info, warn};
-use weft_vxlan::{mtu, vtep::TableFull};
+use weft_vxlan::{
+    mtu::{Family, HeaderBudget},
+    vtep::TableFull,
+};
 
 pub use self::{
     events::Event, explain::ExplainError, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError,
@@ -45,7 +48,7 @@ use crate::{
     bridge::Tables,
     control::{
         api::model::{Happening, Reloaded},
-        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind},
+        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind, VtepConfig},
         link::LinkError,
     },
     fdb::{Flush, Origin},
@@ -374,8 +377,8 @@ impl Switch {
         Ok(())
     }
 
-    /// Forgets learned entries that the new tables no longer allow: of ports that left a bridge, of VTEPs that nobody
-    /// names any more.
+    /// Forgets learned entries that the new tables no longer allow: of ports that left a bridge, of VTEPs that are spoken to
+    /// in another format now, of VTEPs that nobody names any more.
     fn forget_what_is_not(&self, old: &Config) {
         let tables = self.shared.tables.load();
         for (id, port) in self.ports.iter() {
@@ -386,6 +389,15 @@ impl Switch {
             }
             if was.is_some_and(|was| was.mab) && !port.config.mab {
                 self.shared.fdb.flush_locked(Endpoint::Port(PortId(id)));
+            }
+        }
+        for (id, _) in tables.bridge_ids() {
+            let encapsulation = |config: &Config| Some(config.bridge(self.bridges.get(id.0)?)?.encapsulation.format());
+            // They are reached at another port now.
+            if encapsulation(old).is_some_and(|before| Some(before) != encapsulation(&self.config)) {
+                for vtep in self.shared.fdb.vteps_learned(id) {
+                    self.shared.fdb.flush(Flush { bridge: Some(id), at: Some(Endpoint::Vtep(vtep)), statics: false });
+                }
             }
         }
         let known_only = self.config.vtep.as_ref().is_none_or(|vtep| vtep.peers == Peers::Known);
@@ -568,12 +580,20 @@ impl Plan {
     }
 }
 
-/// The MTU of a tap whose configuration names none: what fits the underlay, if one of its bridges has a VNI.
+/// The MTU of a tap whose configuration names none: what fits the underlay in the encapsulation of each of its bridges that
+/// has a VNI.
 fn default_mtu(port: &PortConfig, config: &Config, underlay_mtu: Option<u32>) -> u16 {
-    let meets_overlay = port.membership.bridges().any(|name| config.bridge(name).is_some_and(|b| b.vni.is_some()));
-    let fits = || {
-        let vtep = config.vtep.as_ref()?;
-        mtu::inner_mtu(underlay_mtu?, mtu::Family::of(vtep.address))
+    let fits = |bridge: &BridgeConfig| {
+        let vtep = config.vtep.as_ref().filter(|_| bridge.vni.is_some())?;
+        header_budget(vtep, bridge).inner_mtu(underlay_mtu?)
     };
-    if meets_overlay { fits().unwrap_or(PLAIN_MTU) } else { PLAIN_MTU }
+    let bridges = port.membership.bridges().filter_map(|name| config.bridge(name));
+    bridges.filter_map(fits).min().unwrap_or(PLAIN_MTU)
+}
+
+/// What is before an inner packet of a bridge on the underlay.
+fn header_budget(vtep: &VtepConfig, bridge: &BridgeConfig) -> HeaderBudget {
+    HeaderBudget::new(Family::of(vtep.address))
+        .with_encapsulation(bridge.encapsulation)
+        .with_options(bridge.geneve_options.len() as u16)
 }

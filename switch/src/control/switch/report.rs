@@ -40,6 +40,7 @@ impl Switch {
         let state = |bridge: &BridgeConfig| BridgeState {
             name: bridge.name.clone(),
             vni: bridge.vni.map(Vni::get),
+            encapsulation: bridge.vni.map(|_| bridge.encapsulation.word().to_owned()),
             ports: self
                 .config
                 .ports
@@ -169,9 +170,17 @@ impl Switch {
             if known_by.is_empty() && tally == Tally::default() {
                 continue;
             }
+            let mut encapsulations = Vec::new();
+            for bridge in known_by.iter().filter_map(|known| self.config.bridge(&known.bridge)) {
+                let word = bridge.encapsulation.word().to_owned();
+                if !encapsulations.contains(&word) {
+                    encapsulations.push(word);
+                }
+            }
             states.push(VtepState {
                 address: address.ip(),
                 port: address.port(),
+                encapsulations,
                 known_by,
                 rx_frames: tally.frames_in,
                 rx_bytes: tally.bytes_in,

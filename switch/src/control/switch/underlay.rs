@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracing::{info, warn};
-use weft_vxlan::entropy::SourcePorts;
+use weft_vxlan::{HeaderFormat, entropy::SourcePorts};
 
 use super::{ApplyError, Switch, events};
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
     sys::netns::Netns,
     underlay::{
         Underlay,
-        sockets::{DontFragment, Gso, OuterPorts, UnderlayError, UnderlaySettings, UnderlaySockets},
+        sockets::{DontFragment, Gso, OuterPorts, UnderlayError, UnderlaySettings, UnderlaySockets, open_receivers},
+        udp::Receiver,
     },
     worker::thread::Command,
 };
@@ -49,6 +50,8 @@ pub enum UnderlayOpenError {
 /// An underlay that is open.
 pub(super) struct OpenUnderlay {
     pub(super) config: VtepConfig,
+    /// What is listened for.
+    formats: Vec<HeaderFormat>,
     pub(super) netns: Netns,
     /// The interface that has the VTEP's address.
     pub(super) link: Link,
@@ -66,13 +69,22 @@ pub(super) enum Prepared {
     Closed,
     /// It is open, and the workers do not have it yet.
     Opened(OpenUnderlay, Vec<Underlay>),
+    /// It stays, but for what it listens for.
+    Listening {
+        /// Receivers of formats that are new, each with one for each worker.
+        opened: Vec<Vec<Receiver>>,
+        /// Formats that nobody speaks any more.
+        closed: Vec<HeaderFormat>,
+        /// All formats that are listened for then.
+        formats: Vec<HeaderFormat>,
+    },
 }
 
 impl Prepared {
     /// The MTU of the underlay as it will be.
     pub(super) fn mtu(&self, current: Option<&OpenUnderlay>) -> Option<u32> {
         match self {
-            Self::Kept => current.map(|underlay| underlay.mtu),
+            Self::Kept | Self::Listening { .. } => current.map(|underlay| underlay.mtu),
             Self::Closed => None,
             Self::Opened(underlay, _) => Some(underlay.mtu),
         }
@@ -85,26 +97,21 @@ impl Switch {
         let Some(vtep) = &wanted.vtep else {
             return Ok(if self.underlay.is_some() { Prepared::Closed } else { Prepared::Kept });
         };
-        let Some(current) = &self.underlay else {
-            let (underlay, ends) = open(vtep, &remotes(wanted), self.workers.count()).await?;
-            return Ok(Prepared::Opened(underlay, ends));
-        };
-        let now = &current.config;
-        if !sockets_differ(now, vtep) {
-            return Ok(Prepared::Kept);
+        let wish = Wish { vtep, formats: wanted.formats(), remotes: remotes(wanted), workers: self.workers.count() };
+        let Some(current) = &self.underlay else { return Ok(wish.open().await?.into()) };
+        if !sockets_differ(&current.config, vtep) {
+            return Ok(if current.formats == wish.formats { Prepared::Kept } else { wish.listen_beside(current)? });
         }
-        if (now.address, now.port, &now.netns) != (vtep.address, vtep.port, &vtep.netns) {
-            let (underlay, ends) = open(vtep, &remotes(wanted), self.workers.count()).await?;
-            return Ok(Prepared::Opened(underlay, ends));
+        if !are_in_each_others_way((&current.config, &current.formats), (vtep, &wish.formats)) {
+            return Ok(wish.open().await?.into());
         }
         // The new sockets want the place of the old ones, which have to go first.
-        let old = now.clone();
         self.workers.tell_all(|| Command::SetUnderlay(None));
         self.workers.barrier();
-        match open(vtep, &remotes(wanted), self.workers.count()).await {
-            Ok((underlay, ends)) => Ok(Prepared::Opened(underlay, ends)),
+        match wish.open().await {
+            Ok(opened) => Ok(opened.into()),
             Err(error) => {
-                self.reopen_underlay(&old).await;
+                self.reopen_underlay().await;
                 Err(error.into())
             }
         }
@@ -114,16 +121,22 @@ impl Switch {
     pub(super) async fn abandon_underlay(&mut self, prepared: Prepared) {
         let Prepared::Opened(new, ends) = prepared else { return };
         drop(ends);
-        let place = |vtep: &VtepConfig| (vtep.address, vtep.port, vtep.netns.clone());
-        let old = self.underlay.as_ref().map(|underlay| underlay.config.clone());
-        if let Some(old) = old.filter(|old| place(old) == place(&new.config)) {
-            self.reopen_underlay(&old).await;
+        let was_in_the_way = self
+            .underlay
+            .as_ref()
+            .is_some_and(|old| are_in_each_others_way((&old.config, &old.formats), (&new.config, &new.formats)));
+        if was_in_the_way {
+            self.reopen_underlay().await;
         }
     }
 
-    async fn reopen_underlay(&mut self, config: &VtepConfig) {
-        match open(config, &remotes(&self.config), self.workers.count()).await {
-            Ok((underlay, ends)) => self.install_underlay(Prepared::Opened(underlay, ends)),
+    /// Opens what was closed for a change that did not come about.
+    async fn reopen_underlay(&mut self) {
+        let Some(old) = self.underlay.as_ref() else { return };
+        let (vtep, formats) = (old.config.clone(), old.formats.clone());
+        let remotes = remotes(&self.config);
+        match (Wish { vtep: &vtep, formats, remotes, workers: self.workers.count() }).open().await {
+            Ok(opened) => self.install_underlay(opened.into()),
             Err(error) => warn!(%error, "the underlay that was closed for a change can't be opened again"),
         }
     }
@@ -135,9 +148,24 @@ impl Switch {
                 self.workers.tell_all(|| Command::SetUnderlay(None));
                 self.underlay = None;
             }
+            Prepared::Listening { opened, closed, formats } => {
+                for format in closed {
+                    self.workers.tell_all(|| Command::RemoveReceiver(format));
+                    info!(%format, "the underlay listens for it no more");
+                }
+                for receivers in opened {
+                    if let Some(first) = receivers.first() {
+                        info!(format = %first.format(), "the underlay listens for it too");
+                    }
+                    self.workers.each_gets(receivers, Command::AddReceiver);
+                }
+                if let Some(underlay) = &mut self.underlay {
+                    underlay.formats = formats;
+                }
+            }
             Prepared::Opened(underlay, ends) => {
-                let (address, port) = (underlay.config.address, underlay.config.port);
-                info!(%address, port, link = underlay.link.name, mtu = underlay.mtu, "underlay open");
+                let (address, formats) = (underlay.config.address, underlay.listened());
+                info!(%address, formats, link = underlay.link.name, mtu = underlay.mtu, "underlay open");
                 self.watch(&underlay.netns);
                 self.workers.each_gets(ends, |end| Command::SetUnderlay(Some(end)));
                 self.underlay = Some(underlay);
@@ -165,15 +193,42 @@ impl Switch {
     }
 }
 
-fn sockets_differ(a: &VtepConfig, b: &VtepConfig) -> bool {
-    settings(a, 1) != settings(b, 1) || a.netns != b.netns
+impl OpenUnderlay {
+    /// What is listened for, and where.
+    fn listened(&self) -> String {
+        let one = |format: &HeaderFormat| format!("{format} at {}", self.config.port_of(*format));
+        self.formats.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
 }
 
-fn settings(vtep: &VtepConfig, workers: usize) -> UnderlaySettings {
+impl From<(OpenUnderlay, Vec<Underlay>)> for Prepared {
+    fn from((underlay, ends): (OpenUnderlay, Vec<Underlay>)) -> Self {
+        Self::Opened(underlay, ends)
+    }
+}
+
+/// Whether they differ in more than what is listened for.
+fn sockets_differ(a: &VtepConfig, b: &VtepConfig) -> bool {
+    settings(a, &[], 1) != settings(b, &[], 1) || a.netns != b.netns
+}
+
+/// Whether one of them has to close before the other can open.
+fn are_in_each_others_way(a: (&VtepConfig, &[HeaderFormat]), b: (&VtepConfig, &[HeaderFormat])) -> bool {
+    let ports = |(vtep, formats): (&VtepConfig, &[HeaderFormat])| -> Vec<u16> {
+        formats.iter().map(|format| vtep.port_of(*format)).collect()
+    };
+    let same_place = a.0.address == b.0.address && a.0.netns == b.0.netns;
+    same_place && ports(a).iter().any(|port| ports(b).contains(port))
+}
+
+fn settings(vtep: &VtepConfig, formats: &[HeaderFormat], workers: usize) -> UnderlaySettings {
     let (min, max) = vtep.source_port_range;
     UnderlaySettings {
         address: vtep.address,
         port: vtep.port,
+        gpe_port: vtep.gpe_port,
+        geneve_port: vtep.geneve_port,
+        formats: formats.to_vec(),
         workers,
         source_port_range: SourcePorts::new(min, max).expect("the configuration was checked"),
         source_ports: vtep.source_ports,
@@ -224,20 +279,40 @@ async fn open_sockets(netns: &Netns, settings: &UnderlaySettings) -> Result<Unde
     Ok(open()??)
 }
 
-async fn open(
-    vtep: &VtepConfig,
-    remotes: &[IpAddr],
+/// An underlay as it is to be.
+struct Wish<'w> {
+    vtep: &'w VtepConfig,
+    formats: Vec<HeaderFormat>,
+    remotes: Vec<IpAddr>,
     workers: usize,
-) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
-    let netns = open_netns(&vtep.netns).map_err(UnderlayOpenError::Netns)?;
-    let links = Links::open(&netns)?;
-    let Some(link) = links.holding(vtep.address).await? else {
-        return Err(UnderlayOpenError::NoAddress { address: vtep.address, netns: netns.to_string() });
-    };
-    let sockets = open_sockets(&netns, &settings(vtep, workers)).await?;
-    let outer_ports =
-        sockets.outer_ports().map_err(|source| UnderlayError::Io { doing: "read a socket's address", source })?;
-    let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
-    let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
-    Ok((OpenUnderlay { config: vtep.clone(), netns, link, mtu, outer_ports }, ends))
+}
+
+impl Wish<'_> {
+    async fn open(&self) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
+        let Self { vtep, formats, remotes, workers } = self;
+        let netns = open_netns(&vtep.netns).map_err(UnderlayOpenError::Netns)?;
+        let links = Links::open(&netns)?;
+        let Some(link) = links.holding(vtep.address).await? else {
+            return Err(UnderlayOpenError::NoAddress { address: vtep.address, netns: netns.to_string() });
+        };
+        let sockets = open_sockets(&netns, &settings(vtep, formats, *workers)).await?;
+        let outer_ports =
+            sockets.outer_ports().map_err(|source| UnderlayError::Io { doing: "read a socket's address", source })?;
+        let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
+        let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
+        let (config, formats) = ((*vtep).clone(), formats.clone());
+        Ok((OpenUnderlay { config, formats, netns, link, mtu, outer_ports }, ends))
+    }
+
+    /// Opens what an underlay with the same sockets lacks.
+    fn listen_beside(&self, current: &OpenUnderlay) -> Result<Prepared, UnderlayOpenError> {
+        let settings = settings(self.vtep, &self.formats, self.workers);
+        let mut opened = Vec::new();
+        for format in self.formats.iter().filter(|format| !current.formats.contains(format)) {
+            let receivers = current.netns.within(|| open_receivers(&settings, *format));
+            opened.push(receivers.map_err(UnderlayOpenError::Netns)??);
+        }
+        let closed = current.formats.iter().copied().filter(|format| !self.formats.contains(format)).collect();
+        Ok(Prepared::Listening { opened, closed, formats: self.formats.clone() })
+    }
 }

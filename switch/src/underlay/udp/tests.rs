@@ -16,7 +16,7 @@ use crate::{
     underlay::{
         Arrival,
         events::UnderlayEvent,
-        sockets::{UnderlayError, UnderlaySettings, UnderlaySockets},
+        sockets::{UnderlayError, UnderlaySettings, UnderlaySockets, open_receivers},
     },
 };
 
@@ -67,9 +67,9 @@ fn a_run_arrives_as_a_run() {
         flush(&mut a[0]);
         let mut batch = UnderlayBatch::new();
         wait(&b[0]);
-        assert_eq!(b[0].recv(&mut batch).unwrap(), 1);
+        assert_eq!(b[0].recv(HeaderFormat::Vxlan, &mut batch).unwrap(), 1);
         let (arrival, bytes) = batch.iter_mut().next().unwrap();
-        assert_eq!(arrival, Arrival { source: from.ip(), tos: 0, stride: 1000 });
+        assert_eq!(arrival, Arrival { format: HeaderFormat::Vxlan, source: from.ip(), tos: 0, stride: 1000 });
         let parts: Vec<_> = bytes.chunks(arrival.stride).map(|part| (part.len(), part[0])).collect();
         assert_eq!(parts[8..], [(1000, 8), (70, 9)]);
         assert_eq!(parts.len(), 10);
@@ -118,10 +118,10 @@ fn a_datagram_without_payload_is_an_empty_buffer() {
     assert_eq!(flush(&mut a[0]), (3, 24, vec![]));
     let mut batch = UnderlayBatch::new();
     wait(&b[0]);
-    assert_eq!(b[0].recv(&mut batch).unwrap(), 3);
+    assert_eq!(b[0].recv(HeaderFormat::Vxlan, &mut batch).unwrap(), 3);
     let shapes: Vec<_> = batch.iter_mut().map(|(arrival, bytes)| (arrival.stride, bytes.len())).collect();
     assert_eq!(shapes, [(20, 20), (1, 0), (20, 20)]);
-    assert_eq!(b[0].recv(&mut batch).unwrap(), 0);
+    assert_eq!(b[0].recv(HeaderFormat::Vxlan, &mut batch).unwrap(), 0);
     assert!(batch.is_empty());
 }
 
@@ -375,6 +375,77 @@ fn what_icmp_says_of_one_vtep_is_kept_for_who_asks_and_costs_another_nothing() {
     }
 }
 
+#[test]
+fn formats_come_and_go_each_at_its_port() {
+    for address in LOOPBACKS {
+        let (mut a, _) = open(address, |_| ());
+        let mut settings = UnderlaySettings { port: 0, workers: 2, ..UnderlaySettings::new(address.parse().unwrap()) };
+        (settings.gpe_port, settings.geneve_port) = (0, free_port(address));
+        settings.formats = vec![HeaderFormat::Geneve];
+        let sockets = UnderlaySockets::open(&settings).unwrap();
+        let geneve = sockets.local_address();
+        assert_eq!(geneve.port(), settings.geneve_port);
+        let mut b = sockets.into_ends();
+        assert!(b[0].poll_fd(HeaderFormat::Vxlan).is_none());
+        assert_eq!(b[0].recv(HeaderFormat::Vxlan, &mut UnderlayBatch::new()).unwrap(), 0);
+
+        settings.port = free_port(address);
+        let vxlan = SocketAddr::new(geneve.ip(), settings.port);
+        for (end, receiver) in b.iter_mut().zip(open_receivers(&settings, HeaderFormat::Vxlan).unwrap()) {
+            end.add_receiver(receiver);
+        }
+        let again = open_receivers(&settings, HeaderFormat::Vxlan).err().unwrap();
+        assert!(matches!(again, UnderlayError::PortTaken { port, .. } if port == settings.port), "{again}");
+        for (to, byte) in [(geneve, 1), (vxlan, 2)] {
+            a[0].reserve(&target(to), 1, 20).fill(byte);
+        }
+        flush(&mut a[0]);
+        for (format, byte) in [(HeaderFormat::Geneve, 1), (HeaderFormat::Vxlan, 2)] {
+            // one of the two workers has it
+            let has_it = |end: &UdpUnderlay| {
+                let fd = end.poll_fd(format).unwrap();
+                poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1)
+            };
+            let end = b.iter_mut().find(|end| has_it(end)).expect("the datagram has arrived: it is loopback");
+            let (arrivals, contents) = receive_at(end, format, 1);
+            assert_eq!((arrivals[0].format, &contents), (format, &vec![vec![byte; 20]]));
+        }
+        b.iter_mut().for_each(|end| end.remove_receiver(HeaderFormat::Vxlan));
+        assert!(open_receivers(&settings, HeaderFormat::Vxlan).is_ok(), "the port is free again");
+    }
+}
+
+#[test]
+fn no_datagram_leaves_from_a_port_that_may_be_listened_on() {
+    let taken = free_port("127.0.0.1");
+    let range = SourcePorts::new(taken, taken + 2).unwrap();
+    let settings = UnderlaySettings {
+        port: 0,
+        gpe_port: taken,
+        geneve_port: taken + 1,
+        source_port_range: range,
+        source_ports: 1,
+        ..UnderlaySettings::new("127.0.0.1".parse().unwrap())
+    };
+    let error = UnderlaySockets::open(&settings).map(|sockets| sockets.source_ports().unwrap()).err();
+    // the kernel's formula never takes the last port
+    assert!(matches!(error, Some(UnderlayError::SourcePortsTaken { .. })), "{error:?}");
+    let wider = UnderlaySettings { source_port_range: SourcePorts::new(taken, taken + 300).unwrap(), ..settings };
+    let ports = UnderlaySockets::open(&wider).unwrap().source_ports().unwrap();
+    assert!(!ports.contains(&taken) && !ports.contains(&(taken + 1)), "{ports:?}");
+}
+
+/// A port that nobody has at this moment.
+fn free_port(address: &str) -> u16 {
+    let address: IpAddr = address.parse().unwrap();
+    loop {
+        let port = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        if port < u16::MAX - 300 {
+            return port;
+        }
+    }
+}
+
 /// Ends on a free port, with settings that differ from the default as `change` says.
 fn open(address: &str, change: impl FnOnce(&mut UnderlaySettings)) -> (Vec<UdpUnderlay>, SocketAddr) {
     let address: IpAddr = address.parse().unwrap();
@@ -390,7 +461,8 @@ fn uses_gso(end: &UdpUnderlay) -> bool {
 }
 
 fn target(address: SocketAddr) -> Target {
-    Target { bridge: BridgeId(1), vtep: VtepId(1), address, tos: 0, ttl: 64, dont_fragment: true }
+    let (bridge, vtep) = (BridgeId(1), VtepId(1));
+    Target { bridge, vtep, address, tos: 0, ttl: 64, dont_fragment: true, header_len: 8 }
 }
 
 /// Frames and bytes that were sent, and VTEP, reason and frames of each failure.
@@ -408,10 +480,14 @@ fn flush(end: &mut UdpUnderlay) -> (u64, u64, Vec<(u16, DropReason, u64)>) {
 
 /// Datagrams, one by one: at least `count` unless that takes 5 seconds; then whatever else is there already.
 fn receive(end: &mut UdpUnderlay, count: usize) -> (Vec<Arrival>, Vec<Vec<u8>>) {
+    receive_at(end, HeaderFormat::Vxlan, count)
+}
+
+fn receive_at(end: &mut UdpUnderlay, format: HeaderFormat, count: usize) -> (Vec<Arrival>, Vec<Vec<u8>>) {
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut batch = UnderlayBatch::new();
     let (mut arrivals, mut contents) = (Vec::new(), Vec::new());
-    while end.recv(&mut batch).unwrap() > 0 || (contents.len() < count && Instant::now() < deadline) {
+    while end.recv(format, &mut batch).unwrap() > 0 || (contents.len() < count && Instant::now() < deadline) {
         for (arrival, bytes) in batch.iter_mut() {
             arrivals.push(arrival);
             contents.extend(bytes.chunks(arrival.stride).map(<[u8]>::to_vec));
@@ -421,7 +497,7 @@ fn receive(end: &mut UdpUnderlay, count: usize) -> (Vec<Arrival>, Vec<Vec<u8>>) 
 }
 
 fn wait(end: &UdpUnderlay) {
-    let fd = end.poll_fd().unwrap();
+    let fd = end.poll_fd(HeaderFormat::Vxlan).unwrap();
     let readable = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: 5, tv_nsec: 0 }));
     assert_eq!(readable, Ok(1));
 }

@@ -2,17 +2,16 @@
 
 use std::net::SocketAddr;
 
-use weft_vxlan::header::{HEADER_LEN, Header};
-
 use super::{
     super::{
-        egress::{exceeds, outer, policy_header},
+        TunnelHeader,
+        egress::{exceeds, outer},
         oversize::{Fate, fate, room},
     },
     Entered, Scene,
 };
 use crate::{
-    bridge::{DropReason, Overlay},
+    bridge::{Bridge, DropReason, Overlay},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     l3::{
         Fragments, NoAnswer,
@@ -84,15 +83,15 @@ pub enum Exit {
         /// The port's MTU.
         mtu: u16,
     },
-    /// Behind a VXLAN header.
+    /// Behind a tunnel header.
     Vtep {
         /// The outer header's fields.
         target: Target,
-        /// The VXLAN header.
-        header: Header,
+        /// The tunnel header; the options behind it are the bridge's.
+        header: TunnelHeader,
         /// The inner flow's hash, which chooses the outer source port.
         hash: u32,
-        /// Bytes of the largest UDP payload: VXLAN header and inner frame, or a segment of it, before it is cut in fragments.
+        /// Bytes of the largest UDP payload: tunnel header and inner frame, or a segment of it, before it is cut in fragments.
         payload_len: usize,
         /// Bytes of the largest outer IP packet that reaches the VTEP, as far as weft knows.
         path_mtu: u32,
@@ -191,16 +190,17 @@ fn to_vtep(
     if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
         return Err(DropReason::InnerVlan);
     }
-    let mut target = outer(overlay, entered.id, vtep, address, dissected.l3);
+    let header = TunnelHeader::to_send(scene.tables, entered.bridge, vni, entered.ingress);
+    let header_len = entered.bridge.header_len();
+    let mut target = outer(overlay, entered.id, vtep, address, header_len, dissected.l3);
     let segments = Segments::new(&departure.bytes, &vnet).map_err(|_| DropReason::BadOffload)?;
     let longest = segments.len(0);
     let hash = flow::hash(&departure.bytes, &dissected, scene.flow_seed);
-    let header = if overlay.gbp { policy_header(scene.tables, vni, entered.ingress) } else { Header::new(vni) };
-    let room = room(overlay, vtep);
+    let room = room(overlay, vtep, header_len);
     let oversized = (longest > room)
         .then(|| {
             let sent = entered.sent.as_ref().unwrap_or(&departure.bytes);
-            too_long(overlay, sent, &dissected, &segments, room, entered.bridge.mss_clamp)
+            too_long(overlay, entered.bridge, sent, &dissected, &segments, room)
         })
         .transpose();
     let mut leaves = longest;
@@ -209,7 +209,7 @@ fn to_vtep(
         Ok(Some(Oversized::Fragmented(frames))) => leaves = frames.iter().map(Vec::len).max().unwrap_or(longest),
         Ok(_) | Err(_) => {}
     }
-    let (payload_len, path_mtu, path) = (HEADER_LEN + longest, overlay.path_mtu(vtep), (scene.path)(address));
+    let (payload_len, path_mtu, path) = (header_len + longest, overlay.path_mtu(vtep), (scene.path)(address));
     departure.exit = Some(Exit::Vtep { target, header, hash, payload_len, path_mtu, path });
     let (oversized, reason) = match oversized {
         Ok(oversized @ Some(Oversized::Answered(_))) => (oversized, Some(DropReason::OversizeAnswered)),
@@ -223,7 +223,7 @@ fn to_vtep(
     if entered.bridge.mss_clamp {
         departure.clamped = mss::clamp(&mut departure.bytes, &dissected, room, vnet.csum.is_some());
     }
-    let is_too_long = |mtu| target.dont_fragment && outer_len(address, HEADER_LEN + leaves) > mtu as usize;
+    let is_too_long = |mtu| target.dont_fragment && outer_len(address, header_len + leaves) > mtu as usize;
     match path {
         Path::Unreachable => Err(DropReason::UnderlayUnreachable),
         Path::Mtu(mtu) if is_too_long(mtu) => Err(DropReason::UnderlayMtu),
@@ -234,13 +234,13 @@ fn to_vtep(
 /// What is done about a frame of which more than `room` bytes would leave; or why it ends, and why nobody is told.
 fn too_long(
     overlay: &Overlay,
+    bridge: &Bridge,
     frame: &[u8],
     dissected: &Dissected,
     segments: &Segments<'_>,
     room: usize,
-    mss_clamp: bool,
 ) -> Result<Oversized, (DropReason, Option<NoAnswer>)> {
-    match fate(overlay, frame, dissected, segments.len(0), room) {
+    match fate(overlay, frame, dissected, bridge.header_len() + segments.len(0), room) {
         Fate::Answered(answer) => Ok(Oversized::Answered(answer.to_vec())),
         Fate::FragmentedOutside => Ok(Oversized::FragmentedOutside),
         Fate::Dropped(reason, why) => Err((reason, Some(why))),
@@ -250,7 +250,7 @@ fn too_long(
                 let mut segment = vec![0; segments.len(index)];
                 segments.write(index, &mut segment);
                 let dissected = dissect(&segment);
-                if mss_clamp {
+                if bridge.mss_clamp {
                     mss::clamp(&mut segment, &dissected, room, false);
                 }
                 let cut = Fragments::new(&segment, &dissected, room).map_err(|_| (DropReason::Oversize, None))?;

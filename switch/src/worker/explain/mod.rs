@@ -16,15 +16,15 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use weft_vxlan::header::Header;
+use weft_vxlan::{Encapsulation, HeaderFormat, ReservedBits, Vni, encapsulation::BASE_HEADER_LEN};
 
 pub use self::{
     egress::{Departure, Exit, Oversized, Path},
     steps::{Learning, Proxied, Step, Walkthrough},
 };
 use super::{
-    SharedVteps,
-    checks::{admitted, come_out, enter_tunnel, inspect, malformed_inside, on_guard, read_header, untagged},
+    SharedVteps, TunnelHeader,
+    checks::{Entry, admitted, come_out, enter_tunnel, inspect, malformed_inside, on_guard, untagged},
     snooping::listen,
     tunnel::Rewritten,
 };
@@ -71,11 +71,13 @@ pub enum Arriving<'f> {
     },
     /// Over the underlay.
     Datagram {
+        /// What the port that it comes to says that it is.
+        format: HeaderFormat,
         /// The outer source address.
         source: IpAddr,
         /// The outer TOS or traffic class.
         tos: u8,
-        /// The UDP payload: VXLAN header and inner frame.
+        /// The UDP payload: tunnel header and inner frame.
         payload: &'f [u8],
     },
 }
@@ -92,7 +94,7 @@ pub fn explain(scene: &Scene<'_>, arriving: Arriving<'_>) -> Walkthrough {
     let mut explainer = Explainer { scene, walk, told: false };
     let taken = match arriving {
         Arriving::Frame { port, bytes, vnet } => explainer.frame(port, bytes, vnet),
-        Arriving::Datagram { source, tos, payload } => explainer.datagram(source, tos, payload),
+        Arriving::Datagram { format, source, tos, payload } => explainer.datagram(format, source, tos, payload),
     };
     let carried = taken.and_then(|entered| explainer.carry(&entered));
     explainer.walk.dropped = carried.err();
@@ -205,19 +207,20 @@ impl<'s> Explainer<'s> {
         guarded.map(|(terms, kept, _)| (terms, kept))
     }
 
-    fn datagram(&mut self, source: IpAddr, tos: u8, payload: &[u8]) -> Result<Entered<'s>, DropReason> {
+    fn datagram(
+        &mut self,
+        format: HeaderFormat,
+        source: IpAddr,
+        tos: u8,
+        payload: &[u8],
+    ) -> Result<Entered<'s>, DropReason> {
         let tables = self.scene.tables;
         let overlay = tables.overlay.as_ref().ok_or(DropReason::UnderlayAbsent)?;
-        let mut bytes = payload.to_vec();
-        let opened = read_header(&mut bytes).map(|(header, inner)| (header, inner.to_vec()));
-        let header = opened.as_ref().map(|(header, _)| *header).map_err(|reason| *reason);
-        let refused = header.is_ok_and(|header| header.has_any_of(overlay.refused_bits));
-        let policy = header.ok().filter(|_| overlay.gbp).and_then(Header::policy).map(|policy| policy.id);
-        self.walk.steps.push(Step::Vxlan { len: payload.len(), header, refused, policy });
-        let (header, inner) = opened?;
-        let (id, bridge, vtep) = self.tunnel(overlay, source, header)?;
+        let header = self.header(overlay, format, payload)?;
+        let entry = self.tunnel(overlay, source, header, payload.len())?;
+        let (id, bridge, inner) = (entry.id, entry.bridge, payload[entry.frame_at..].to_vec());
 
-        let ingress = Endpoint::Vtep(vtep);
+        let ingress = Endpoint::Vtep(entry.vtep);
         (self.walk.ingress, self.walk.bridge) = (Some(ingress), Some(id));
         let parsed = ethernet::parse(&inner).map_err(malformed_inside);
         self.walk.steps.push(Step::Parse(parsed));
@@ -242,21 +245,55 @@ impl<'s> Explainer<'s> {
         Ok(Entered { bytes, sent: None, vnet, ingress, id, bridge, src, dst, priority, teaching, kept })
     }
 
+    fn header(&mut self, overlay: &Overlay, format: HeaderFormat, payload: &[u8]) -> Result<TunnelHeader, DropReason> {
+        let header = TunnelHeader::read(format, payload);
+        let bridge = header.ok().and_then(|header| self.bridge_of(overlay, header.vni()));
+        let bridge = bridge.map(|(_, bridge)| bridge).filter(|bridge| bridge.encapsulation.format() == format);
+        let encapsulation = bridge.map_or(format.encapsulation(), |bridge| bridge.encapsulation);
+        let has_any_of = |bits: u64| match header {
+            Ok(TunnelHeader::Vxlan(header) | TunnelHeader::VxlanGpe(header)) => {
+                header.has_any_of(bits & !encapsulation.used_bits())
+            }
+            Ok(TunnelHeader::Geneve(_)) | Err(_) => false,
+        };
+        let policy = header.ok().filter(|_| encapsulation == Encapsulation::VxlanGbp).and_then(TunnelHeader::policy);
+        let options_len = header.map_or(0, TunnelHeader::options_len);
+        let options = payload.get(BASE_HEADER_LEN..BASE_HEADER_LEN + options_len).unwrap_or_default();
+        self.walk.steps.push(Step::Header {
+            format,
+            len: payload.len(),
+            header,
+            reserved: has_any_of(ReservedBits::Drop.mask()),
+            refused: has_any_of(overlay.refused_bits),
+            policy: policy.map(|policy| policy.id),
+            options: options.to_vec(),
+        });
+        header
+    }
+
     fn tunnel(
         &mut self,
         overlay: &Overlay,
         source: IpAddr,
-        header: Header,
-    ) -> Result<(BridgeId, &'s Bridge, VtepId), DropReason> {
+        header: TunnelHeader,
+        len: usize,
+    ) -> Result<Entry<'s>, DropReason> {
         let (tables, vni) = (self.scene.tables, header.vni());
-        let reserved = header.has_any_of(overlay.refused_bits);
-        let number = || self.scene.vteps.foresee(SocketAddr::new(source, overlay.local.port()));
-        let entered = enter_tunnel(tables, overlay, source, vni, reserved, number);
-        let bridge = tables.bridge_of(overlay, vni).filter(|id| tables.bridge(*id).is_some());
-        let named = bridge.and_then(|id| tables.bridge(id)).is_some_and(|it| it.known_vteps.contains_key(&source));
-        let vtep = entered.as_ref().map(|(_, _, vtep)| *vtep).map_err(|reason| *reason);
+        let port = overlay.port_of(header.format());
+        let number = || self.scene.vteps.foresee(SocketAddr::new(source, port));
+        let entered = enter_tunnel(tables, overlay, source, header, len, number);
+        let bridge = self.bridge_of(overlay, vni);
+        let named = bridge.is_some_and(|(_, bridge)| bridge.known_vteps.contains_key(&source));
+        let bridge = bridge.map(|(id, _)| id);
+        let vtep = entered.as_ref().map(|entry| entry.vtep).map_err(|reason| *reason);
         self.walk.steps.push(Step::Tunnel { vni, source, bridge, named, vtep });
         entered
+    }
+
+    /// The bridge of a VNI, whatever its encapsulation.
+    fn bridge_of(&self, overlay: &Overlay, vni: Vni) -> Option<(BridgeId, &'s Bridge)> {
+        let id = self.scene.tables.bridge_of(overlay, vni)?;
+        Some((id, self.scene.tables.bridge(id)?))
     }
 
     fn admit(&mut self, id: BridgeId, bridge: &Bridge, port_mask: u16, header: &EtherHeader) {

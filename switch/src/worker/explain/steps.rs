@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use weft_vxlan::{Vni, header::Header};
+use weft_vxlan::{HeaderFormat, Vni};
 
-use super::egress::Departure;
+use super::{super::TunnelHeader, egress::Departure};
 use crate::{
     bridge::{Admission, DropReason, Verdict},
     fdb::{EntryView, Learned, Standing},
@@ -16,16 +16,22 @@ use crate::{
 /// One step of the walk.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The VXLAN header was read.
-    Vxlan {
+    /// The tunnel header was read.
+    Header {
+        /// What the port that it came to says that it is.
+        format: HeaderFormat,
         /// Bytes of the datagram.
         len: usize,
         /// The header, or why there is none.
-        header: Result<Header, DropReason>,
-        /// Whether it has bits that it is refused for.
+        header: Result<TunnelHeader, DropReason>,
+        /// Whether it has bits that are reserved in the encapsulation of its bridge and may be refused.
+        reserved: bool,
+        /// Whether it is refused for one of them.
         refused: bool,
-        /// The group policy, if policies are read and it has one.
+        /// The group policy, if its bridge reads policies and it has one.
         policy: Option<u16>,
+        /// Geneve's options as they came; empty if there are none, or less than the header announces.
+        options: Vec<u8>,
     },
     /// The VNI was looked up, and then whether its bridge takes frames from this VTEP.
     Tunnel {
@@ -218,7 +224,7 @@ impl Walkthrough {
     pub fn departures(&self) -> impl Iterator<Item = &Departure> {
         self.steps.iter().filter_map(|step| match step {
             Step::Egress(departure) => Some(departure),
-            Step::Vxlan { .. }
+            Step::Header { .. }
             | Step::Tunnel { .. }
             | Step::Parse(_)
             | Step::Classify { .. }

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use weft_vxlan::{ecn::EcnMode, header::ReservedBits};
+use weft_vxlan::{
+    ecn::EcnMode,
+    geneve::{GeneveOption, OptionList},
+    header::ReservedBits,
+};
 
 use super::*;
 use crate::{
@@ -14,7 +18,7 @@ use crate::{
         counters::Tally,
         tests::scene::{
             A, ALL_OFFLOADS, B, BLUE, C, GREEN, NO_OFFLOADS, P0, P1, P2, Peer, Scene as Lab, frame, syn4, tagged_by,
-            trunk, udp4, udp6, unfinished_tcp4, vxlan,
+            trunk, udp4, udp6, unfinished_tcp4, vxlan, wrapped,
         },
     },
 };
@@ -56,8 +60,16 @@ const FORESEEABLE: &[DropReason] = &[
     DropReason::EgressMtu,
     DropReason::VxlanTruncated,
     DropReason::VxlanNoVniFlag,
+    DropReason::GeneveTruncated,
+    DropReason::GeneveVersion,
     DropReason::VniUnknown,
+    DropReason::EncapsulationDiffers,
     DropReason::VxlanReservedBits,
+    DropReason::GpeNoProtocol,
+    DropReason::GpeVersion,
+    DropReason::TunnelNotEthernet,
+    DropReason::TunnelControl,
+    DropReason::GeneveCriticalOption,
     DropReason::VtepUnknown,
     DropReason::SourceStatic,
     DropReason::InnerTruncated,
@@ -93,14 +105,14 @@ fn explained(lab: &Lab, arriving: Arriving<'_>) -> Walkthrough {
 #[derive(PartialEq, Eq, Debug, Default)]
 struct Outcome {
     at_ports: Vec<(PortId, Vec<u8>)>,
-    /// Peer, outer TOS, UDP payload.
-    at_peers: Vec<(VtepId, u8, Vec<u8>)>,
+    /// Peer's address, outer TOS, UDP payload.
+    at_peers: Vec<(IpAddr, u8, Vec<u8>)>,
     drops_in: Vec<DropReason>,
     drops_out: Vec<DropReason>,
 }
 
 impl Outcome {
-    fn of(walk: &Walkthrough) -> Self {
+    fn of(lab: &Lab, walk: &Walkthrough) -> Self {
         let mut outcome = Self { drops_in: walk.dropped.into_iter().collect(), ..Self::default() };
         outcome.drops_in.extend(walk.steps.iter().filter_map(|step| {
             let Step::Proxy { proxied: Proxied::Answered(Err(reason)), .. } = step else { return None };
@@ -110,13 +122,15 @@ impl Outcome {
             match (departure.result, departure.to, departure.exit) {
                 (Err(reason), ..) => outcome.drops_out.push(reason),
                 (Ok(()), Endpoint::Port(port), _) => outcome.at_ports.push((port, departure.bytes.clone())),
-                (Ok(()), Endpoint::Vtep(vtep), Some(Exit::Vtep { target, header, .. })) => {
+                (Ok(()), Endpoint::Vtep(_), Some(Exit::Vtep { target, header, .. })) => {
                     let frames = match &departure.oversized {
                         Some(Oversized::Fragmented(frames)) => frames.as_slice(),
                         _ => std::slice::from_ref(&departure.bytes),
                     };
-                    let payload = |frame: &Vec<u8>| [&header.to_bytes()[..], frame].concat();
-                    outcome.at_peers.extend(frames.iter().map(|frame| (vtep, target.tos, payload(frame))));
+                    let options = lab.tables.bridge(departure.bridge).unwrap().geneve_options.as_bytes();
+                    let payload = |frame: &Vec<u8>| [&header.to_bytes()[..], options, frame].concat();
+                    let address = target.address.ip();
+                    outcome.at_peers.extend(frames.iter().map(|frame| (address, target.tos, payload(frame))));
                 }
                 (Ok(()), Endpoint::Vtep(_), _) => panic!("a datagram without an outer header"),
             }
@@ -152,7 +166,8 @@ fn happened(lab: &mut Lab, peers: &mut [Peer], before: &Tally) -> Outcome {
     }
     for peer in peers {
         let received = peer.received().into_iter();
-        outcome.at_peers.extend(received.map(|(arrival, bytes)| (peer.vtep, arrival.tos, bytes)));
+        let address = lab.shared.vteps.address(peer.vtep).unwrap().ip();
+        outcome.at_peers.extend(received.map(|(arrival, bytes)| (address, arrival.tos, bytes)));
     }
     outcome.sorted()
 }
@@ -202,7 +217,6 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
         let overlay = lab.overlay();
         overlay.any_peer = random.bool();
         overlay.refused_bits = if random.bool() { ReservedBits::Drop.mask() } else { 0 };
-        overlay.gbp = random.bool();
         overlay.ecn = if random.bool() { EcnMode::Kernel } else { EcnMode::Rfc6040 };
         overlay.inner_vlan_passes = random.bool();
         overlay.tos = random.bool().then_some(0xb8);
@@ -236,6 +250,12 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
         }
         if random.u8(..4) == 0 {
             bridge.vni = None;
+        }
+        bridge.encapsulation = Encapsulation::ALL[random.usize(..4)];
+        if bridge.encapsulation == Encapsulation::Geneve && random.bool() {
+            let mut options = OptionList::new();
+            options.push(GeneveOption { class: 0xff01, kind: random.u8(..), data: &[1, 2, 3, 4] }).unwrap();
+            bridge.geneve_options = options;
         }
         for mac in [A, B, C] {
             let at = match random.usize(..8) {
@@ -303,12 +323,15 @@ fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-fn random_payload(random: &mut fastrand::Rng) -> Vec<u8> {
-    let mut payload = vxlan([42, 43, 44][random.usize(..3)], &random_frame(random));
+fn random_payload(random: &mut fastrand::Rng, format: HeaderFormat) -> Vec<u8> {
+    let mut payload = wrapped(format, [42, 43, 44][random.usize(..3)], &random_frame(random));
     match random.u8(..12) {
         0 => payload.truncate(random.usize(1..30)),
-        1 => payload[0] = 0,
-        2 => payload[7] = 1,
+        // flags and versions of all kinds
+        1 => payload[0] ^= 1 << random.u8(..8),
+        2 => payload[1] ^= 1 << random.u8(..8),
+        3 => payload[3] ^= 1 << random.u8(..8),
+        4 => payload[7] = 1,
         _ => {}
     }
     payload
@@ -329,10 +352,14 @@ fn what_is_explained_is_what_happens() {
             lab.now = Stamp(lab.now.0 + 100);
             let before = lab.counters().total();
             let walk = if has_overlay && random.bool() {
-                let (last, tos, payload) = (random.usize(..peers.len()), random.u8(..), random_payload(&mut random));
+                // mostly as the bridges have it, or little else would be met
+                let [blue, green] = [BLUE, GREEN].map(|id| lab.bridge(id).encapsulation.format());
+                let format = [blue, blue, green, green, HeaderFormat::ALL[random.usize(..3)]][random.usize(..5)];
+                let (last, tos) = (random.usize(..peers.len()), random.u8(..));
+                let payload = random_payload(&mut random, format);
                 let source = IpAddr::from([192, 0, 2, [PEERS[0], PEERS[1], PEERS[2], STRANGER][last]]);
-                let walk = explained(&lab, Arriving::Datagram { source, tos, payload: &payload });
-                peers[last].send(tos, &payload);
+                let walk = explained(&lab, Arriving::Datagram { format, source, tos, payload: &payload });
+                peers[last].send_to(format, tos, &payload);
                 walk
             } else {
                 let (port, bytes) = (PortId(random.u16(..PORTS as u16)), random_frame(&mut random));
@@ -340,7 +367,7 @@ fn what_is_explained_is_what_happens() {
                 lab.host(port).send(&bytes, VnetHeader::NONE).unwrap();
                 walk
             };
-            let expected = Outcome::of(&walk);
+            let expected = Outcome::of(&lab, &walk);
             assert_eq!(expected, happened(&mut lab, &mut peers, &before), "seed {seed}, round {round}: {walk:#?}");
             learned_as_foreseen(&lab, &walk);
             looks.extend(walk.steps.iter().filter_map(look));
@@ -424,7 +451,8 @@ fn whoever_is_left_out_of_a_flood_is_named_with_the_reason() {
 
     let payload = vxlan(42, &bytes);
     let source = IpAddr::from([192, 0, 2, 2]);
-    let walk = explained(&lab, Arriving::Datagram { source, tos: 0, payload: &payload });
+    let arriving = Arriving::Datagram { format: HeaderFormat::Vxlan, source, tos: 0, payload: &payload };
+    let walk = explained(&lab, arriving);
     let ports = vec![(P0, None), (P1, Some(DropReason::PortDown))];
     assert_eq!(passed_over(&walk), (ports, vec![peer.vtep]));
 }

@@ -85,7 +85,9 @@ impl Poller for Script {
 
     fn wait(&mut self, ready: &mut Vec<Source>, timeout: Option<Duration>) -> io::Result<()> {
         self.asked.borrow_mut().push(timeout);
-        ready.extend(self.answers.borrow_mut().pop_front().unwrap_or_else(|| vec![Source::Underlay]));
+        ready.extend(
+            self.answers.borrow_mut().pop_front().unwrap_or_else(|| vec![Source::Underlay(HeaderFormat::Vxlan)]),
+        );
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Between ports and VTEPs: encapsulation, and every check on the way in, in its order.
 
+use weft_vxlan::HeaderFormat;
+
 use super::scene::{
     A, ALL_OFFLOADS, B, BLUE, C, GREEN, NO_OFFLOADS, P0, P1, Peer, Scene, frame, tagged, tcp4, trunk, udp4, udp6,
     unfinished_tcp4, vxlan,
@@ -299,7 +301,8 @@ fn datagrams_that_arrive_together_are_each_their_own_frame() {
     }
     peer.send(0, &vxlan(42, &frame(A, B, 20)));
     peer.send(0, &[]);
-    assert_eq!(scene.worker.turn_underlay(scene.now).unwrap(), 2, "they came in one buffer");
+    let read = scene.worker.turn_underlay(HeaderFormat::Vxlan, scene.now).unwrap();
+    assert_eq!(read, 2, "they came in one buffer");
     assert_eq!(scene.counters().underlay.drops_in[DropReason::UnderlayAbsent.index()], 6, "there are no tables yet");
 
     for bytes in &frames {

@@ -7,10 +7,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, bounded};
 use etherparse::{IpDscp, IpEcn, PacketBuilder};
-use weft_vxlan::{
-    Vni,
-    header::{DEFAULT_PORT, Header},
-};
+use weft_vxlan::{HeaderFormat, header::DEFAULT_PORT, vni::Vni};
 
 use super::super::{
     Fact, Facts, Shared, Snooped, Worker,
@@ -46,6 +43,10 @@ pub(in crate::worker) const ALL_OFFLOADS: Offloads = Offloads { csum: true, tso4
 
 /// Frames that wait in a port's queue at most.
 pub(in crate::worker) const QUEUE_LEN: usize = 64;
+
+/// Where everybody hears each format.
+const PORTS: [(HeaderFormat, u16); 3] =
+    [(HeaderFormat::Vxlan, 4789), (HeaderFormat::VxlanGpe, 4790), (HeaderFormat::Geneve, 6081)];
 
 /// Bridges BLUE (VNI 42) and GREEN (VNI 43) without members.
 pub(in crate::worker) struct Scene {
@@ -106,7 +107,7 @@ impl Scene {
         for (index, bridge) in self.tables.bridges.iter().enumerate() {
             self.tables.by_vni.insert(bridge.as_ref().unwrap().vni.unwrap(), BridgeId(index as u16));
         }
-        self.worker.set_underlay(Some(Underlay::Memory(self.net.attach(local).unwrap())));
+        self.worker.set_underlay(Some(Underlay::Memory(self.net.attach_at(local, &PORTS).unwrap())));
     }
 
     /// A peer at 192.0.2.`last`, known to both bridges and on both flood lists.
@@ -123,7 +124,7 @@ impl Scene {
     pub(in crate::worker) fn add_stranger(&mut self, last: u8) -> Peer {
         let address = SocketAddr::new(IpAddr::from([192, 0, 2, last]), DEFAULT_PORT);
         let vtep = self.shared.vteps.intern(address).unwrap();
-        Peer { vtep, end: self.net.attach(address).unwrap(), batch: UnderlayBatch::new() }
+        Peer { vtep, end: self.net.attach_at(address, &PORTS).unwrap(), batch: UnderlayBatch::new() }
     }
 
     pub(in crate::worker) fn bridge(&mut self, id: BridgeId) -> &mut Bridge {
@@ -153,7 +154,9 @@ impl Scene {
         for port in (0..self.hosts.len()).map(|index| PortId(index as u16)) {
             while self.hosts[port.index()].is_some() && self.worker.turn_port(port, self.now).unwrap() > 0 {}
         }
-        while self.worker.turn_underlay(self.now).unwrap() > 0 {}
+        for format in HeaderFormat::ALL {
+            while self.worker.turn_underlay(format, self.now).unwrap() > 0 {}
+        }
         self.assert_balanced();
     }
 
@@ -218,18 +221,26 @@ pub(in crate::worker) struct Peer {
 }
 
 impl Peer {
-    /// Sends one UDP payload to the switch; it is carried at the next turn.
+    /// Sends one UDP payload to the switch, as VXLAN; it is carried at the next turn.
     pub(in crate::worker) fn send(&mut self, tos: u8, payload: &[u8]) {
-        let address = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), DEFAULT_PORT);
-        let target = Target { bridge: BLUE, vtep: VtepId(0), address, tos, ttl: 64, dont_fragment: false };
+        self.send_to(HeaderFormat::Vxlan, tos, payload);
+    }
+
+    /// The same to the port of another format.
+    pub(in crate::worker) fn send_to(&mut self, format: HeaderFormat, tos: u8, payload: &[u8]) {
+        let address = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), format.default_port());
+        let (bridge, vtep) = (BLUE, VtepId(0));
+        let target = Target { bridge, vtep, address, tos, ttl: 64, dont_fragment: false, header_len: 0 };
         self.end.reserve(&target, 0, payload.len()).copy_from_slice(payload);
         self.end.flush(&mut |sent| assert_eq!(sent.result, Ok(())));
     }
 
     pub(in crate::worker) fn received(&mut self) -> Vec<(Arrival, Vec<u8>)> {
         let mut received = Vec::new();
-        while self.end.recv(&mut self.batch).unwrap() > 0 {
-            received.extend(self.batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())));
+        for format in HeaderFormat::ALL {
+            while self.end.recv(format, &mut self.batch).unwrap() > 0 {
+                received.extend(self.batch.iter_mut().map(|(arrival, bytes)| (arrival, bytes.to_vec())));
+            }
         }
         received
     }
@@ -325,5 +336,15 @@ pub(in crate::worker) fn tagged_by(tpid: Tpid, frame: &[u8], tci: u16) -> Vec<u8
 
 /// A VXLAN datagram's payload.
 pub(in crate::worker) fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
-    [&Header::new(Vni::new(vni).unwrap()).to_bytes()[..], inner].concat()
+    wrapped(HeaderFormat::Vxlan, vni, inner)
+}
+
+/// A datagram's payload in any format, written by hand.
+pub(in crate::worker) fn wrapped(format: HeaderFormat, vni: u32, inner: &[u8]) -> Vec<u8> {
+    let front = match format {
+        HeaderFormat::Vxlan => [8, 0, 0, 0],
+        HeaderFormat::VxlanGpe => [0x0c, 0, 0, 3],
+        HeaderFormat::Geneve => [0, 0, 0x65, 0x58],
+    };
+    [&front[..], &(vni << 8).to_be_bytes(), inner].concat()
 }

@@ -1,6 +1,6 @@
 //! What is switched on at the overlay side of a bridge: each option as the kernel's vxlan device has it.
 
-use weft_vxlan::ReservedBits;
+use weft_vxlan::{Encapsulation, ReservedBits};
 
 use super::scene::{A, B, BLUE, C, NO_OFFLOADS, P0, P1, Peer, Scene, frame, udp4, vxlan};
 use crate::{bridge::DropReason, fdb::Limit, ids::Endpoint, wire::MacAddr};
@@ -145,7 +145,7 @@ fn a_ports_group_policy_leaves_with_its_frames() {
         datagram[..8].to_vec()
     };
     assert_eq!(leaves(&mut scene, P0), [8, 0, 0, 0, 0, 0, 42, 0], "gbp is off");
-    scene.overlay().gbp = true;
+    scene.bridge(BLUE).encapsulation = Encapsulation::VxlanGbp;
     assert_eq!(leaves(&mut scene, P0), [0x88, 0, 0x12, 0x34, 0, 0, 42, 0]);
     assert_eq!(leaves(&mut scene, P1), [8, 0, 0, 0, 0, 0, 42, 0], "the kernel's: no mark, no policy");
 }
@@ -158,8 +158,7 @@ fn group_policies_that_arrive_are_counted_by_number() {
     peer.send(0, &datagram);
     scene.turn();
     assert_eq!(scene.drops(), [(DropReason::VxlanReservedBits, 1)], "gbp is off");
-    scene.overlay().gbp = true;
-    scene.overlay().refused_bits = ReservedBits::Drop.mask() & !weft_vxlan::policy::USED_BITS;
+    scene.bridge(BLUE).encapsulation = Encapsulation::VxlanGbp;
     for _ in 0..3 {
         peer.send(0, &datagram);
         scene.turn();

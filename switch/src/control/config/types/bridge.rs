@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use weft_vxlan::Vni;
+use weft_vxlan::{Encapsulation, Vni, geneve::OptionList};
 
 use super::SwitchConfig;
 use crate::{snoop, wire::Tpid};
@@ -14,7 +14,11 @@ pub struct BridgeConfig {
     pub name: String,
     /// `vni`; `None`: never leaves the host.
     pub vni: Option<Vni>,
-    /// `remotes`: the flood list; entries without a port have [`VtepConfig::port`].
+    /// `encapsulation`: how its frames are wrapped for VTEPs; default as [`VtepConfig::encapsulation_of`](super::VtepConfig::encapsulation_of) has it.
+    pub encapsulation: Encapsulation,
+    /// `geneve_option`: what is sent with each frame in Geneve; default nothing.
+    pub geneve_options: OptionList,
+    /// `remotes`: the flood list; entries without a port have that of the encapsulation, [`VtepConfig::port_of`](super::VtepConfig::port_of).
     pub remotes: Vec<SocketAddr>,
     /// `learning`; default true.
     pub learning: bool,
@@ -59,6 +63,8 @@ impl BridgeConfig {
         Self {
             name: name.into(),
             vni: None,
+            encapsulation: Encapsulation::Vxlan,
+            geneve_options: OptionList::new(),
             remotes: Vec::new(),
             learning: true,
             vxlan_learning: true,

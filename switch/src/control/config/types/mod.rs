@@ -8,6 +8,10 @@ mod port;
 mod switch;
 mod vtep;
 
+use std::collections::BTreeSet;
+
+use weft_vxlan::HeaderFormat;
+
 pub use self::{bridge::*, entries::*, netns::*, port::*, switch::*, vtep::*};
 use super::origin::Origin;
 
@@ -51,6 +55,17 @@ impl Config {
     /// The bridge of this name.
     pub fn bridge(&self, name: &str) -> Option<&BridgeConfig> {
         self.bridges.iter().find(|bridge| bridge.name == name)
+    }
+
+    /// The formats that are listened for: those of all bridges that reach VTEPs, and if there is none the VTEP's own.
+    pub fn formats(&self) -> Vec<HeaderFormat> {
+        let reaching = self.bridges.iter().filter(|bridge| bridge.vni.is_some());
+        let spoken: BTreeSet<_> = reaching.map(|bridge| bridge.encapsulation.format()).collect();
+        match &self.vtep {
+            Some(vtep) if spoken.is_empty() => vec![vtep.encapsulation.format()],
+            Some(_) => spoken.into_iter().collect(),
+            None => vec![],
+        }
     }
 
     /// The port of this full name, [`PortConfig::full_name`].

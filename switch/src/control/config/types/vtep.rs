@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weft_vxlan::{ecn::EcnMode, header::ReservedBits};
+use weft_vxlan::{Encapsulation, HeaderFormat, ecn::EcnMode, header::ReservedBits};
 
 use super::{NetnsName, word_of};
 use crate::{bridge::Oversize, underlay::sockets::UnderlaySettings};
@@ -14,15 +14,21 @@ pub struct VtepConfig {
     pub address: IpAddr,
     /// `netns`: the namespace of the underlay sockets; default weft's own.
     pub netns: NetnsName,
-    /// `port`: UDP port on which weft listens, and the default of its remotes; 4789.
+    /// `encapsulation`: how bridges wrap their frames that do not say it themselves; VXLAN.
+    pub encapsulation: Encapsulation,
+    /// `port`: UDP port of VXLAN, with group policy or without: where weft listens, and the default of remotes; 4789.
     pub port: u16,
+    /// `gpe_port`: the same of VXLAN-GPE; 4790.
+    pub gpe_port: u16,
+    /// `geneve_port`: the same of Geneve; 6081.
+    pub geneve_port: u16,
     /// `peers`: from whom frames are taken.
     pub peers: Peers,
     /// `unknown_vni`: the bridge of frames with a VNI that no bridge has; `None`: they are dropped.
     pub unknown_vni: Option<String>,
     /// `reserved_bits`: what happens to a VXLAN header with reserved bits set.
     pub reserved_bits: ReservedBits,
-    /// `gbp`: group policies are sent and read; default false.
+    /// `gbp`: bridges that would be VXLAN's are VXLAN-GBP's, so that group policies are sent and read; default false.
     pub gbp: bool,
     /// `udpcsum`: UDP checksums over IPv4; default true.
     pub udpcsum: bool,
@@ -55,8 +61,6 @@ pub struct VtepConfig {
 }
 
 impl VtepConfig {
-    /// IANA's port for VXLAN (RFC 7348 section 8).
-    pub const DEFAULT_PORT: u16 = 4789;
     /// The dynamic range, which RFC 7348 section 5 recommends for outer source ports.
     pub const DEFAULT_SOURCE_PORT_RANGE: (u16, u16) = (49152, 65535);
     /// Different outer source ports, unless fewer are in the range.
@@ -69,7 +73,10 @@ impl VtepConfig {
         Self {
             address,
             netns: NetnsName::Own,
-            port: Self::DEFAULT_PORT,
+            encapsulation: Encapsulation::Vxlan,
+            port: HeaderFormat::Vxlan.default_port(),
+            gpe_port: HeaderFormat::VxlanGpe.default_port(),
+            geneve_port: HeaderFormat::Geneve.default_port(),
             peers: Peers::Known,
             unknown_vni: None,
             reserved_bits: ReservedBits::Drop,
@@ -97,6 +104,32 @@ impl VtepConfig {
             Profile::Kernel => (ReservedBits::Drop, EcnMode::Kernel, InnerVlan::Pass, false),
             Profile::Rfc7348 => (ReservedBits::Ignore, EcnMode::Rfc6040, InnerVlan::Drop, true),
         };
+    }
+
+    /// How a bridge wraps its frames that says this of it, or nothing.
+    pub fn encapsulation_of(&self, said: Option<Encapsulation>) -> Encapsulation {
+        match said.unwrap_or(self.encapsulation) {
+            Encapsulation::Vxlan if self.gbp => Encapsulation::VxlanGbp,
+            encapsulation => encapsulation,
+        }
+    }
+
+    /// The UDP port of a format.
+    pub const fn port_of(&self, format: HeaderFormat) -> u16 {
+        match format {
+            HeaderFormat::Vxlan => self.port,
+            HeaderFormat::VxlanGpe => self.gpe_port,
+            HeaderFormat::Geneve => self.geneve_port,
+        }
+    }
+
+    /// The key that says a format's port.
+    pub const fn port_key(format: HeaderFormat) -> &'static str {
+        match format {
+            HeaderFormat::Vxlan => "port",
+            HeaderFormat::VxlanGpe => "gpe_port",
+            HeaderFormat::Geneve => "geneve_port",
+        }
     }
 
     /// Whether its datagrams carry UDP checksums.

@@ -153,6 +153,18 @@ impl Narrator<'_> {
         self.of_bridge(bridge, "vni", |bridge| bridge.vni.map_or_else(|| "none".to_owned(), |vni| vni.to_string()))
     }
 
+    /// How a bridge's frames are wrapped: what it says itself, or what all of the VTEP's have.
+    pub(super) fn encapsulation(&self, bridge: &str) -> Option<Decider> {
+        let word = self.config.bridge(bridge)?.encapsulation.word();
+        let is_there = |part, key| self.config.written(part, key).is_some();
+        let (part, key) = match Part::Bridge(bridge) {
+            part if is_there(part, "encapsulation") => (part, "encapsulation"),
+            _ if is_there(Part::Vtep, "gbp") && !is_there(Part::Vtep, "encapsulation") => (Part::Vtep, "gbp"),
+            _ => (Part::Vtep, "encapsulation"),
+        };
+        Some(self.decider(part, key, quoted(word)))
+    }
+
     pub(super) fn group_fwd_mask(&self, bridge: &str) -> Option<Decider> {
         self.of_bridge(bridge, "group_fwd_mask", |bridge| format!("{:#06x}", bridge.group_fwd_mask))
     }

@@ -14,10 +14,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use weft_vxlan::{
-    Vni,
-    header::{HEADER_LEN, Header},
-};
+use weft_vxlan::{Encapsulation, HeaderFormat, Vni, encapsulation::MAX_HEADER_LEN};
 
 use self::narrator::Narrator;
 use super::Switch;
@@ -30,7 +27,11 @@ use crate::{
     },
     ids::{BridgeId, Endpoint, PortId},
     offload::VnetHeader,
-    worker::explain::{Arriving, Path, Scene, Walkthrough, explain},
+    wire::hex,
+    worker::{
+        TunnelHeader,
+        explain::{Arriving, Path, Scene, Walkthrough, explain},
+    },
 };
 
 /// Why a frame can't be explained.
@@ -63,14 +64,16 @@ impl ExplainError {
 /// A request whose names and bytes make sense.
 enum Question {
     Frame { port: PortId, bytes: Vec<u8> },
-    Datagram { source: IpAddr, tos: u8, payload: Vec<u8> },
+    Datagram { format: HeaderFormat, source: IpAddr, tos: u8, payload: Vec<u8> },
 }
 
 impl Question {
     fn arriving(&self) -> Arriving<'_> {
         match self {
             Self::Frame { port, bytes } => Arriving::Frame { port: *port, bytes, vnet: VnetHeader::NONE },
-            Self::Datagram { source, tos, payload } => Arriving::Datagram { source: *source, tos: *tos, payload },
+            Self::Datagram { format, source, tos, payload } => {
+                Arriving::Datagram { format: *format, source: *source, tos: *tos, payload }
+            }
         }
     }
 }
@@ -131,12 +134,13 @@ impl Switch {
     }
 
     fn question(&self, request: &ExplainRequest) -> Result<Question, ExplainError> {
-        let ExplainRequest { port, vtep, vni, outer_tos, frame, payload } = request;
+        let ExplainRequest { port, vtep, vni, encapsulation, outer_tos, frame, payload } = request;
         match (port, vtep) {
             (Some(port), None) => {
-                if let (Some(_), ..) | (_, Some(_), _) | (.., Some(_)) = (vni, outer_tos, payload) {
+                if vni.is_some() || encapsulation.is_some() || outer_tos.is_some() || payload.is_some() {
+                    let message = "`vni`, `encapsulation`, `outer_tos` and `payload` go with a `vtep`";
                     let help = "name a `vtep` instead of a `port`, or leave them out";
-                    return Err(ExplainError::request("`vni`, `outer_tos` and `payload` go with a `vtep`", help));
+                    return Err(ExplainError::request(message, help));
                 }
                 let id = self.port_id(port);
                 let id = id.ok_or_else(|| ExplainError::NotFound { what: "port", name: port.clone() })?;
@@ -152,18 +156,27 @@ impl Switch {
                     let help = format!("an address of the underlay's family, that of {local}");
                     return Err(ExplainError::request(format!("{vtep} can't reach {local}"), help));
                 }
-                let payload = match (payload, frame) {
+                let said = encapsulation.as_deref().map(encapsulation_of).transpose()?;
+                let by_default =
+                    || self.config.vtep.as_ref().map_or_else(Encapsulation::default, |vtep| vtep.encapsulation);
+                let (format, payload) = match (payload, frame) {
                     (Some(_), Some(_)) => {
-                        let help = "`payload` is VXLAN header and frame; `frame` is the frame alone";
+                        let help = "`payload` is tunnel header and frame; `frame` is the frame alone";
                         return Err(ExplainError::request("either `frame` or `payload`", help));
                     }
-                    (Some(_), None) => bytes_of("payload", payload.as_deref())?,
+                    (Some(_), None) => {
+                        (said.unwrap_or_else(by_default).format(), bytes_of("payload", payload.as_deref())?)
+                    }
                     (None, _) => {
-                        let header = Header::new(self.vni(*vtep, *vni)?).to_bytes();
-                        [&header[..], &bytes_of("frame", frame.as_deref())?].concat()
+                        let vni = self.vni(*vtep, *vni)?;
+                        let bridge = self.config.bridges.iter().find(|bridge| bridge.vni == Some(vni));
+                        let of_bridge = || bridge.map_or_else(by_default, |bridge| bridge.encapsulation);
+                        let format = said.unwrap_or_else(of_bridge).format();
+                        let header = TunnelHeader::plain(format, vni).to_bytes();
+                        (format, [&header[..], &bytes_of("frame", frame.as_deref())?].concat())
                     }
                 };
-                Ok(Question::Datagram { source: *vtep, tos: outer_tos.unwrap_or(0), payload })
+                Ok(Question::Datagram { format, source: *vtep, tos: outer_tos.unwrap_or(0), payload })
             }
             (None, None) | (Some(_), Some(_)) => {
                 let help = "`port` for a frame that comes in by a port, `vtep` for one that comes over the underlay";
@@ -200,17 +213,20 @@ impl Switch {
     }
 }
 
+/// The encapsulation of this word.
+fn encapsulation_of(word: &str) -> Result<Encapsulation, ExplainError> {
+    let found = Encapsulation::WORDS.iter().find(|(known, _)| *known == word);
+    found.map(|(_, encapsulation)| *encapsulation).ok_or_else(|| {
+        let words: Vec<_> = Encapsulation::WORDS.iter().map(|(word, _)| *word).collect();
+        ExplainError::request(format!("`{word}` is no encapsulation"), words.join(", "))
+    })
+}
+
 /// The bytes of a hexadecimal string.
 fn bytes_of(key: &str, text: Option<&str>) -> Result<Vec<u8>, ExplainError> {
     let help = "two hexadecimal digits a byte, such as \"ffffffffffff0200000000010806\"";
     let text = text.ok_or_else(|| ExplainError::request(format!("`{key}` is missing"), help))?;
-    let digits = text.as_bytes();
-    let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    let byte = |pair: &[u8]| match *pair {
-        [high, low] => Some(value(high)? << 4 | value(low)?),
-        _ => None,
-    };
-    let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<_>>>();
+    let bytes = hex::decode(text.as_bytes());
     let bytes = bytes.ok_or_else(|| ExplainError::request(format!("`{key}` is not hexadecimal"), help))?;
     if bytes.len() > MAX_LEN {
         let message = format!("`{key}` has {} bytes", bytes.len());
@@ -219,8 +235,8 @@ fn bytes_of(key: &str, text: Option<&str>) -> Result<Vec<u8>, ExplainError> {
     Ok(bytes)
 }
 
-/// What a worker's buffer holds, behind a VXLAN header.
-const MAX_LEN: usize = MAX_FRAME_LEN + HEADER_LEN;
+/// What a worker's buffer holds, behind a tunnel header.
+const MAX_LEN: usize = MAX_FRAME_LEN + MAX_HEADER_LEN;
 
 #[cfg(test)]
 mod tests;

@@ -11,14 +11,13 @@ use crate::{
     },
     fdb::Stamp,
     ids::{BridgeId, Endpoint, PortId, VtepId},
-    wire::describe::describe,
+    wire::{describe::describe, hex},
     worker::{
-        SharedVteps,
+        SharedVteps, TunnelHeader,
         explain::{Arriving, Departure, Step, Walkthrough},
     },
 };
 use std::net::SocketAddr;
-use weft_vxlan::header::Header;
 
 /// Whoever knows what everything is called.
 pub(super) struct Narrator<'n> {
@@ -35,8 +34,8 @@ impl Narrator<'_> {
     pub(super) fn explanation(&self, arriving: Arriving<'_>, walk: &Walkthrough) -> Explanation {
         let (frame, port, vtep) = match arriving {
             Arriving::Frame { port, bytes, .. } => (bytes, Some((self.port_name)(port)), None),
-            Arriving::Datagram { source, payload, .. } => {
-                (Header::parse(payload).map_or(payload, |(_, inner)| inner), None, Some(source))
+            Arriving::Datagram { format, source, payload, .. } => {
+                (TunnelHeader::inner(format, payload).unwrap_or(payload), None, Some(source))
             }
         };
         Explanation {
@@ -44,7 +43,7 @@ impl Narrator<'_> {
                 summary: describe(frame).to_string(),
                 length: frame.len(),
                 wire_frames: walk.frames,
-                hex: frame.iter().map(|byte| format!("{byte:02x}")).collect(),
+                hex: hex::encode(frame),
             },
             port,
             vtep,

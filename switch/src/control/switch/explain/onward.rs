@@ -1,6 +1,7 @@
 //! What is said of a frame that has come in: where its destination is, what the verdict is, and how each copy leaves.
 
 use serde_json::{Value, json};
+use weft_vxlan::{Encapsulation, HeaderFormat};
 
 use super::{narrator::Narrator, stages::Telling};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     fdb::{EntryView, Origin},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     l3::mss::Clamped,
-    wire::{MacAddr, Tag, ethernet::HEADER_LEN, vlan::TAG_LEN},
+    wire::{MacAddr, Tag, ethernet::HEADER_LEN, hex, vlan::TAG_LEN},
     worker::explain::{Departure, Exit, Oversized, Path},
 };
 
@@ -199,6 +200,10 @@ impl Narrator<'_> {
             return Telling::new(StageName::Egress, self.vtep(vtep));
         };
         let (vni, policy) = (header.vni(), header.policy().map(|policy| policy.id));
+        let of_bridge = self.config.bridge(bridge);
+        let encapsulation = of_bridge.map_or(header.format().encapsulation(), |bridge| bridge.encapsulation);
+        let options = of_bridge.map_or(&[][..], |bridge| bridge.geneve_options.as_bytes());
+        let tunnel_header = [&header.to_bytes()[..], options].concat();
         let outer_len = exit.outer_len().unwrap_or(payload_len);
         let to = target.address;
         let (family, df) = match (to.is_ipv4(), target.dont_fragment) {
@@ -239,6 +244,9 @@ impl Narrator<'_> {
         });
         notes.extend(departure.oversized.as_ref().map(|oversized| oversized_note(oversized, departure.bytes.len())));
         notes.extend(departure.clamped.map(clamping));
+        if encapsulation != Encapsulation::Vxlan {
+            notes.push(format!("{} header of {} bytes", encapsulation.title(), tunnel_header.len()));
+        }
         notes.extend(policy.map(|policy| format!("group policy {policy} in the VXLAN header")));
         let text = match departure.result {
             Ok(()) if departure.is_answer => format!("the answer goes back to VTEP {} in VNI {vni}", to.ip()),
@@ -253,12 +261,20 @@ impl Narrator<'_> {
             _ if departure.oversized.is_some() => self.oversize().into_iter().chain(self.vni(bridge)).collect(),
             Err(_) if too_long => self.df().into_iter().collect(),
             Err(_) => listed.into_iter().collect(),
-            Ok(()) => listed.into_iter().chain(self.vni(bridge)).chain(self.outer_header()).collect::<Vec<_>>(),
+            Ok(()) => {
+                let of_bridge = self.vni(bridge).into_iter().chain(self.encapsulation(bridge));
+                listed.into_iter().chain(of_bridge).chain(self.outer_header()).collect::<Vec<_>>()
+            }
         };
         let kernel = if too_long || departure.oversized.is_some() {
             "net/ipv4/ip_tunnel_core.c: skb_tunnel_check_pmtu, iptunnel_pmtud_build_icmp"
         } else {
-            "drivers/net/vxlan/vxlan_core.c: vxlan_xmit_one; include/net/udp.h: udp_flow_src_port"
+            match header.format() {
+                HeaderFormat::Vxlan | HeaderFormat::VxlanGpe => {
+                    "drivers/net/vxlan/vxlan_core.c: vxlan_xmit_one; include/net/udp.h: udp_flow_src_port"
+                }
+                HeaderFormat::Geneve => "drivers/net/geneve.c: geneve_xmit_skb; include/net/udp.h: udp_flow_src_port",
+            }
         };
         let fragments = match &departure.oversized {
             Some(Oversized::Fragmented(frames)) => Some(frames.len()),
@@ -274,6 +290,8 @@ impl Narrator<'_> {
                 ("vtep", json!(to.ip())),
                 ("length", json!(departure.bytes.len())),
                 ("vni", json!(vni.get())),
+                ("encapsulation", json!(encapsulation.word())),
+                ("tunnel_header", json!(hex::encode(&tunnel_header))),
                 ("group_policy", json!(policy)),
                 ("outer_src", json!(source)),
                 ("outer_dst", json!(to.ip())),

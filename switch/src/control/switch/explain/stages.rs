@@ -3,6 +3,7 @@
 //! Steps behind the source's are told in [`super::onward`]. The kernel's names are those of Linux 6.12.
 
 use serde_json::{Map, Value, json};
+use weft_vxlan::{HeaderFormat, geneve::Options};
 
 use super::{
     narrator::{Narrator, fields},
@@ -19,9 +20,13 @@ use crate::{
     wire::{
         MacAddr, Tag,
         ethernet::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, EtherHeader},
+        hex,
         vlan::TPID_8021Q,
     },
-    worker::explain::{Learning, Step},
+    worker::{
+        TunnelHeader,
+        explain::{Learning, Step},
+    },
 };
 
 /// One step, told.
@@ -65,30 +70,8 @@ impl Telling {
 impl Narrator<'_> {
     pub(super) fn tell(&self, step: &Step) -> Telling {
         match step {
-            Step::Vxlan { len, header, refused, policy } => {
-                let kernel = "drivers/net/vxlan/vxlan_core.c: vxlan_rcv";
-                let told = match header {
-                    Err(reason) => Telling::new(StageName::Vxlan, format!("{}: {len} bytes", reason.explanation()))
-                        .dropped(Some(*reason))
-                        .fields([("vni", Value::Null), ("reserved_bits", Value::Null), ("group_policy", Value::Null)]),
-                    Ok(header) => {
-                        let bits = match (header.has_reserved_bits(), refused) {
-                            (false, _) => "no reserved bit set",
-                            (true, false) => "reserved bits set that are allowed",
-                            (true, true) => "reserved bits set",
-                        };
-                        let group = policy.map_or_else(String::new, |policy| format!(", group policy {policy}"));
-                        let config = header.has_reserved_bits().then(|| self.reserved_bits()).flatten();
-                        Telling::new(StageName::Vxlan, format!("VXLAN header: VNI {}, {bits}{group}", header.vni()))
-                            .config(config)
-                            .fields([
-                                ("vni", json!(header.vni().get())),
-                                ("reserved_bits", json!(header.has_reserved_bits())),
-                                ("group_policy", json!(policy)),
-                            ])
-                    }
-                };
-                told.kernel(kernel)
+            Step::Header { format, len, header, reserved, refused, policy, options } => {
+                self.header(*format, *len, *header, (*reserved, *refused), *policy, options)
             }
             Step::Tunnel { vni, source, bridge, named, vtep } => {
                 let name = bridge.map(self.bridge_name);
@@ -101,6 +84,10 @@ impl Narrator<'_> {
                         format!("VNI {vni} is bridge {}, and nobody named VTEP {source} for it", of())
                     }
                     Err(DropReason::VxlanReservedBits) => "reserved bits of the VXLAN header are set".to_owned(),
+                    Err(DropReason::EncapsulationDiffers) => {
+                        let expected = self.config.bridge(of()).map_or("", |bridge| bridge.encapsulation.word());
+                        format!("VNI {vni} is bridge {}, whose frames come in {expected}, and this did not", of())
+                    }
                     Err(DropReason::VniUnknown) => format!("no bridge has VNI {vni}"),
                     Err(reason) => reason.explanation().to_owned(),
                 };
@@ -108,6 +95,9 @@ impl Narrator<'_> {
                     Ok(_) if *named => self.vni(of()).into_iter().chain(naming()).collect(),
                     Ok(_) | Err(DropReason::VtepUnknown) => self.vni(of()).into_iter().chain(self.peers()).collect(),
                     Err(DropReason::VxlanReservedBits) => self.reserved_bits().into_iter().collect(),
+                    Err(DropReason::EncapsulationDiffers) => {
+                        self.vni(of()).into_iter().chain(self.encapsulation(of())).collect()
+                    }
                     Err(_) => vec![],
                 };
                 Telling::new(StageName::Tunnel, text)
@@ -170,6 +160,54 @@ impl Narrator<'_> {
             }
             Step::Egress(departure) => self.egress(departure),
         }
+    }
+
+    fn header(
+        &self,
+        format: HeaderFormat,
+        len: usize,
+        header: Result<TunnelHeader, DropReason>,
+        (reserved, refused): (bool, bool),
+        policy: Option<u16>,
+        options: &[u8],
+    ) -> Telling {
+        let kernel = match format {
+            HeaderFormat::Vxlan | HeaderFormat::VxlanGpe => "drivers/net/vxlan/vxlan_core.c: vxlan_rcv",
+            HeaderFormat::Geneve => "drivers/net/geneve.c: geneve_udp_encap_recv",
+        };
+        let text = match header {
+            Err(reason) => format!("{}: {len} bytes", reason.explanation()),
+            Ok(header) => {
+                let about = match (format, reserved, refused) {
+                    (HeaderFormat::Geneve, ..) if options.is_empty() => ", no options".to_owned(),
+                    (HeaderFormat::Geneve, ..) => format!(", {} bytes of options", options.len()),
+                    (_, false, _) => ", no reserved bit set".to_owned(),
+                    (_, true, false) => ", reserved bits set that are allowed".to_owned(),
+                    (_, true, true) => ", reserved bits set".to_owned(),
+                };
+                let group = policy.map_or_else(String::new, |policy| format!(", group policy {policy}"));
+                format!("{format} header: VNI {}{about}{group}", header.vni())
+            }
+        };
+        let options = Options::new(options).map(|option| match option {
+            Ok(option) => {
+                json!({"class": option.class, "type": option.kind, "critical": option.is_critical(),
+                    "data": hex::encode(option.data)})
+            }
+            Err(error) => json!({"error": error.to_string()}),
+        });
+        let is_there = header.is_ok();
+        Telling::new(StageName::Header, text)
+            .dropped(header.err())
+            .config(reserved.then(|| self.reserved_bits()).flatten())
+            .kernel(kernel)
+            .fields([
+                ("encapsulation", json!(format.encapsulation().word())),
+                ("vni", json!(header.ok().map(|header| header.vni().get()))),
+                ("reserved_bits", json!(is_there.then_some(reserved))),
+                ("group_policy", json!(policy)),
+                ("options", json!(is_there.then(|| options.collect::<Vec<_>>()))),
+            ])
     }
 
     fn classify(&self, port: PortId, tag: Option<Tag>, bridge: Result<(BridgeId, Option<Tag>), DropReason>) -> Telling {

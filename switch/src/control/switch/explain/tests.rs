@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, to_value};
+use serde_json::{Value, json, to_value};
 
 use super::{narrator::Narrator, *};
 use crate::{
@@ -129,6 +129,15 @@ fn tunnel(vtep: Result<VtepId, DropReason>, named: bool) -> Step {
     Step::Tunnel { vni: Vni::new(42).unwrap(), source, bridge: Some(BLUE), named, vtep }
 }
 
+fn plain(format: HeaderFormat) -> Result<TunnelHeader, DropReason> {
+    Ok(TunnelHeader::plain(format, Vni::new(42).unwrap()))
+}
+
+fn header_step(format: HeaderFormat, header: Result<TunnelHeader, DropReason>, options: &[u8]) -> Step {
+    let options = options.to_vec();
+    Step::Header { format, len: 58, header, reserved: false, refused: false, policy: None, options }
+}
+
 fn to_port(tag: Option<Tag>, result: Result<(), DropReason>) -> Step {
     let exit = Some(Exit::Port { tag, mtu: 1400 });
     Step::Egress(Departure {
@@ -145,15 +154,10 @@ fn to_port(tag: Option<Tag>, result: Result<(), DropReason>) -> Step {
 }
 
 fn to_vtep(path: Path, dont_fragment: bool, result: Result<(), DropReason>) -> Step {
-    let target = Target { bridge: BLUE, vtep: PEER, address: peer(), tos: 0xb8, ttl: 64, dont_fragment };
-    let exit = Exit::Vtep {
-        target,
-        header: Header::new(Vni::new(42).unwrap()),
-        hash: 7,
-        payload_len: 1480,
-        path_mtu: 1600,
-        path,
-    };
+    let (bridge, vtep) = (BLUE, PEER);
+    let target = Target { bridge, vtep, address: peer(), tos: 0xb8, ttl: 64, dont_fragment, header_len: 8 };
+    let header = plain(HeaderFormat::Vxlan).unwrap();
+    let exit = Exit::Vtep { target, header, hash: 7, payload_len: 1480, path_mtu: 1600, path };
     Step::Egress(Departure {
         to: Endpoint::Vtep(PEER),
         bytes: vec![0; 1472],
@@ -239,6 +243,21 @@ fn who_gets_no_copy_is_named_with_the_line_that_says_so() {
 }
 
 #[test]
+fn the_tunnel_header_is_said_with_its_options() {
+    let told = stage(header_step(HeaderFormat::Geneve, plain(HeaderFormat::Geneve), &[0xff, 1, 0x81, 1, 1, 2, 3, 4]));
+    assert_eq!(told.text, "Geneve header: VNI 42, 8 bytes of options");
+    let options = json!([{"class": 0xff01, "type": 0x81, "critical": true, "data": "01020304"}]);
+    assert_eq!(told.fields["options"], options);
+    assert_eq!(
+        stage(header_step(HeaderFormat::Vxlan, plain(HeaderFormat::Vxlan), &[])).text,
+        "VXLAN header: VNI 42, no reserved bit set"
+    );
+    let differs = stage(tunnel(Err(DropReason::EncapsulationDiffers), true));
+    assert_eq!(differs.text, "VNI 42 is bridge blue, whose frames come in vxlan, and this did not");
+    assert_eq!(lines(&differs.config), ["7 vni", "- encapsulation"]);
+}
+
+#[test]
 fn the_outer_header_is_written_out() {
     let whole = stage(to_vtep(Path::Mtu(1600), true, Ok(())));
     assert_eq!(
@@ -315,11 +334,13 @@ fn every_step() -> Vec<Step> {
         Learning::LocalAddress,
     ]);
     let mut steps = vec![
-        Step::Vxlan { len: 58, header: Ok(Header::new(Vni::new(42).unwrap())), refused: false, policy: None },
-        Step::Vxlan { len: 7, header: Err(DropReason::VxlanTruncated), refused: false, policy: None },
+        header_step(HeaderFormat::Vxlan, plain(HeaderFormat::Vxlan), &[]),
+        header_step(HeaderFormat::Vxlan, Err(DropReason::VxlanTruncated), &[]),
+        header_step(HeaderFormat::Geneve, plain(HeaderFormat::Geneve), &[0xff, 1, 1, 1, 1, 2, 3, 4]),
         tunnel(Ok(PEER), true),
         tunnel(Ok(VtepId(7)), false),
         tunnel(Err(DropReason::VniUnknown), false),
+        tunnel(Err(DropReason::EncapsulationDiffers), true),
         Step::Parse(Ok(header)),
         Step::Parse(Err(DropReason::Malformed)),
         Step::Classify { port: P0, tag: None, bridge: Ok((BLUE, None)) },
