@@ -112,10 +112,14 @@ impl Storm {
     fn offer_datagram(&mut self, tos: u8, payload: &[u8]) {
         self.peer.send(tos, payload);
         self.put_in += 1;
-        let smallest = || self.scene.tables.ports.iter().flatten().map(|port| port.mtu).min().unwrap_or(u16::MAX);
+        // It is cut for the smallest MTU of its bridge, whichever that is; one that has no room for its headers leaves it whole.
+        let mtus = self.scene.tables.ports.iter().flatten().map(|port| port.mtu).chain([u16::MAX]);
         let inner = payload.get(8..).unwrap_or_default();
-        let vnet = unfinished(inner, &dissect(inner), smallest);
-        self.perhaps += wire_frames(inner, &vnet).map_or(0, |frames| u64::from(frames) - 1);
+        let frames = mtus.map(|mtu| {
+            let vnet = unfinished(inner, &dissect(inner), || mtu);
+            wire_frames(inner, &vnet).map_or(1, u64::from)
+        });
+        self.perhaps += frames.max().unwrap_or(1) - 1;
     }
 
     /// Carries what waits, and holds the switch's ledger against this account.
