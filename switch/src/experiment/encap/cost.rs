@@ -11,7 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use weft_vxlan::{Vni, encapsulation::Encapsulation, header::DEFAULT_PORT};
+use weft_vxlan::{HeaderFormat, Vni, encapsulation::Encapsulation, header::DEFAULT_PORT};
 
 use crate::{
     bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
@@ -94,7 +94,7 @@ impl Walk {
             let started = Instant::now();
             frames += self.worker.turn_port(PORT, Stamp(0)).unwrap_or(0);
             nanos += started.elapsed().as_nanos();
-            while self.peer.recv(&mut self.batch).unwrap_or(0) > 0 {
+            while self.peer.recv(HeaderFormat::Vxlan, &mut self.batch).unwrap_or(0) > 0 {
                 black_box(&self.batch);
             }
         }
