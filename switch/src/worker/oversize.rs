@@ -47,6 +47,7 @@ pub(super) fn room(overlay: &Overlay, vtep: VtepId, header_len: usize) -> usize 
 
 /// What becomes of a frame that is too long.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it at a time, and it is not put on the heap")]
 pub(super) enum Fate {
     /// Its sender gets this frame.
     Answered(ArrayVec<u8, MAX_ANSWER_LEN>),
