@@ -141,7 +141,7 @@ impl Run {
         Results { header: self.header.clone(), cell_count: self.cells.len(), cells }
     }
 
-    /// Writes the table, the JSON and the report; gives their paths.
+    /// Writes the table, the JSON, the report and its plots; gives their paths.
     ///
     /// # Errors
     /// A file can't be written.
@@ -154,7 +154,9 @@ impl Run {
             ("cells.csv", csv::of_records(&results.cells).to_text()),
             ("results.json", json + "\n"),
         ];
-        write_all(&self.folder, files)
+        let mut written = write_all(&self.folder, files)?;
+        written.push(write_plots(&self.folder, &report::mtu::figures(&results)?)?);
+        Ok(written)
     }
 
     /// What was asked for and is no cell, in words.
@@ -179,6 +181,18 @@ pub(super) fn write_all<const N: usize>(
         Ok(path)
     };
     files.into_iter().map(write).collect()
+}
+
+/// Writes each plot as a file of its own, for other pages than the report; gives their folder.
+pub(super) fn write_plots(folder: &Path, figures: &[report::mtu::Figure]) -> Result<PathBuf, ExperimentError> {
+    let plots = folder.join("plots");
+    fs::create_dir_all(&plots).map_err(ExperimentError::step(format!("make the folder {}", plots.display())))?;
+    for figure in figures {
+        let path = plots.join(format!("{}.svg", figure.name));
+        let text = report::plot::standalone(&figure.svg);
+        fs::write(&path, text).map_err(ExperimentError::step(format!("write {}", path.display())))?;
+    }
+    Ok(plots)
 }
 
 /// Whether a key has all of these words.

@@ -22,7 +22,7 @@ use super::{
     cell::{DfPolicy, Engine, Offload, Oversize, Tunnel, Underlay},
     csv::Table,
     error::ExperimentError,
-    mtu::write_all,
+    mtu::{write_all, write_plots},
     observe::{Observer, Spot, Tally},
     report,
     scene::{self, MIDDLE_INTERFACE, Plan, Scene, VtepPlan},
@@ -172,7 +172,9 @@ impl Results {
             ("encap.csv", self.table().to_text()),
             ("encap.json", json + "\n"),
         ];
-        write_all(folder, files)
+        let mut written = write_all(folder, files)?;
+        written.push(write_plots(folder, &report::encap::figures(self)?)?);
+        Ok(written)
     }
 
     fn table(&self) -> Table {
