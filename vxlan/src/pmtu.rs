@@ -306,6 +306,12 @@ impl PathMtu {
         ClaimFate::Believed
     }
 
+    /// The size of the probe with this nonce, if an answer to it would still be understood.
+    pub fn asked(&self, nonce: u64) -> Option<u16> {
+        let underway = self.round.as_ref().and_then(|round| round.size_of(nonce));
+        underway.or_else(|| self.late.iter().find(|late| late.nonce == nonce).map(|late| late.size))
+    }
+
     /// A probe was answered by this method. `None`: no probe has that nonce, or not any more.
     pub fn on_answer(&mut self, nonce: u64, method: Method, now: Duration) -> Option<u16> {
         let answered = self.round.as_mut().and_then(|round| round.answer(nonce, now));

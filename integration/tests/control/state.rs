@@ -79,7 +79,18 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
 
     let vteps = weft.show("vteps")?;
     ensure!(array(&vteps).len() == 1, "{vteps:#}");
-    let keys = ["address", "port", "encapsulations", "known_by", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes"];
+    let keys = [
+        "address",
+        "port",
+        "encapsulations",
+        "known_by",
+        "rx_frames",
+        "rx_bytes",
+        "tx_frames",
+        "tx_bytes",
+        "path_mtu",
+        "path_mtu_state",
+    ];
     has_keys(&vteps[0], &keys)?;
     ensure!(vteps[0]["encapsulations"] == json!(["vxlan"]), "{vteps:#}");
     let hows: BTreeSet<_> = array(&vteps[0]["known_by"]).iter().filter_map(|known| known["how"].as_str()).collect();

@@ -66,7 +66,7 @@ impl Bench {
         switch.address("under0", "192.0.2.17/24")?;
         injector.address("under0", "192.0.2.18/24")?;
         injector.address("under0", "192.0.2.19/24")?;
-        // An injector that nothing disturbs: both hosts are silent but for what is put on their interfaces.
+        // An injector that nothing disturbs: both hosts are silent but for what is put on their interfaces, and so is weft.
         for namespace in [&host, &other_host] {
             namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         }
@@ -75,6 +75,7 @@ impl Bench {
             {switch}
             [vtep]
             address = "192.0.2.17"
+            path_mtu = "assume"
             {vtep}
             [[bridge]]
             name = "br1"

@@ -132,6 +132,8 @@ drop_reasons! {
     InnerTruncated = "inner_truncated",
     /// the inner IP header is cut off or missing
     InnerIpTruncated = "inner_ip_truncated",
+    /// a question about the path MTU, or an answer to one: for the switch itself
+    PathMtuProbe = "path_mtu_probe",
     /// the outer header says "congestion experienced", the inner packet can't carry it (RFC 6040)
     EcnNotCapable = "ecn_not_capable",
 

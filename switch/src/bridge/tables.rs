@@ -391,6 +391,8 @@ pub struct Overlay {
     pub tos: Option<u8>,
     /// Outer DF; `None`: the inner packet's (IPv6 counts as set).
     pub dont_fragment: Option<bool>,
+    /// VTEPs behind which stations are looked for.
+    pub stations_wanted: Vec<VtepId>,
     /// What becomes of frames that are too long for their VTEP and whose sender is not told.
     pub oversize: Oversize,
     /// Bytes of the largest outer IP packet that reaches a VTEP of which nothing better is known: what leaves by the
@@ -431,6 +433,7 @@ impl Overlay {
             ttl: Some(Self::DEFAULT_TTL),
             tos: Some(0),
             dont_fragment: Some(true),
+            stations_wanted: Vec::new(),
             oversize: Oversize::Fragment,
             underlay_mtu: u32::MAX,
             path_mtus: Vec::new(),

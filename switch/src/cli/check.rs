@@ -23,7 +23,8 @@ use crate::{
         },
         config::{
             BridgeConfig, Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership,
-            NetnsName, OVERSIZE_WORDS, Peers, Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl, VtepConfig,
+            NetnsName, OVERSIZE_WORDS, PATH_MTU_WORDS, Peers, Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl,
+            VtepConfig,
             reserved_bits_text, word_of,
         },
     },
@@ -106,6 +107,11 @@ fn vtep(vtep: &VtepConfig) -> String {
             word_of(GsoMode::WORDS, &vtep.gso)
         ),
         format!("        receive_buffer {}, send_buffer {}", size(vtep.receive_buffer), size(vtep.send_buffer)),
+        format!(
+            "        path_mtu {}, path_mtu_ageing {}",
+            word_of(PATH_MTU_WORDS, &vtep.path_mtu),
+            humantime::format_duration(vtep.path_mtu_ageing)
+        ),
         format!(
             "        ttl {}, tos {}, df {}, oversize {}",
             bare(&ttl),
@@ -255,6 +261,8 @@ fn plan_json(config: &Config) -> Value {
             "gso": word_of(GsoMode::WORDS, &vtep.gso),
             "receive_buffer": size(vtep.receive_buffer),
             "send_buffer": size(vtep.send_buffer),
+            "path_mtu": word_of(PATH_MTU_WORDS, &vtep.path_mtu),
+            "path_mtu_ageing": humantime::format_duration(vtep.path_mtu_ageing).to_string(),
         })
     });
     json!({
@@ -377,6 +385,7 @@ vtep    192.0.2.1 in host1, peers known
         encapsulation vxlan, port 4789, gpe_port 4790, geneve_port 6081
         16 source ports of 49152 to 65535, gso auto
         receive_buffer 8MiB, send_buffer 512KiB
+        path_mtu measure, path_mtu_ageing 10m
         ttl inherit, tos 0, df set, oversize fragment
         reserved_bits drop, ecn kernel, inner_vlan pass
         gbp false, udpcsum true, udp6zerocsumtx false, udp6zerocsumrx false

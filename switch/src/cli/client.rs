@@ -26,6 +26,7 @@ use crate::{
             ApiError, BridgeState, DropCount, FdbEntry, Flushed, Happening, Ledger, NeighEntry, PortState, Reloaded,
             Status, VtepState,
         },
+        mtu::MtuState,
         request::{BridgeRequest, FdbRequest, FlushRequest, NeighRequest, PortRequest},
     },
     wire::MacAddr,
@@ -101,6 +102,14 @@ impl Client {
             Some(bridge) => self.get(&target("/v1/mdb", &[("bridge", bridge)])).await,
             None => self.get("/v1/mdb").await,
         }
+    }
+
+    /// The MTUs of paths and ports.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn mtu(&self) -> Result<MtuState, ClientError> {
+        self.get("/v1/mtu").await
     }
 
     /// All VTEPs.

@@ -38,6 +38,10 @@ fn told(happening: &Happening) -> String {
         }
         Happening::L2miss { bridge, mac } => format!("l2miss   {bridge} {mac}"),
         Happening::L3miss { bridge, ip } => format!("l3miss   {bridge} {ip}"),
+        Happening::PathMtu { vtep, from, path_mtu, state, reason } => {
+            let hole = if state == "black_hole" { "black hole, " } else { "" };
+            format!("path     {vtep} {hole}path MTU {path_mtu}, was {from}: {reason}")
+        }
         Happening::Port { port, state } => {
             let state = match state {
                 LinkState::Up => "up",

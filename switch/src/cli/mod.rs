@@ -14,6 +14,7 @@ mod explain;
 mod fdb;
 mod groups;
 mod mdb;
+mod mtu;
 mod neigh;
 mod output;
 mod port;
@@ -198,6 +199,7 @@ mod tests {
             "weft mdb add --bridge blue --group 239.1.1.1 --source 10.0.0.2 --port left/eth0",
             "weft mdb del --bridge blue --group 01:02:03:04:05:06",
             "weft show mdb --bridge blue --json",
+            "weft show mtu --json",
             "weft fdb flush --bridge blue --port left/eth0 --static",
             "weft port add left/eth0 --bridge blue --mtu 1400 --address 10.0.0.1/24 --address fd00::1/64",
             "weft port add router/t0 --trunk 10=blue,20=green --native blue --no-offload",

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{NOT_SO, SocketArg, groups, output, tables, wait};
+use super::{NOT_SO, SocketArg, groups, mtu, output, tables, wait};
 use crate::control::api::model::Totals;
 
 #[derive(Args, Debug)]
@@ -44,6 +44,8 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
+    /// How large a packet reaches each VTEP, what remains of it inside, and the ports' MTUs
+    Mtu(Common),
     /// VTEPs, why they are known, and their traffic
     Vteps(Common),
     /// Frames that ended here, each with its reason
@@ -82,6 +84,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         What::Neigh { bridge, common } => {
             common.print(&wait(common.socket.client().neigh(bridge.as_deref()))?, |entries| tables::neigh(entries))?;
         }
+        What::Mtu(common) => common.print(&wait(common.socket.client().mtu())?, mtu::text)?,
         What::Vteps(common) => common.print(&wait(common.socket.client().vteps())?, |vteps| tables::vteps(vteps))?,
         What::Drops(common) => common.print(&wait(common.socket.client().drops())?, |drops| tables::drops(drops))?,
         What::Ledger(common) => {

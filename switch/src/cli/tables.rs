@@ -183,6 +183,7 @@ pub(super) fn vteps(vteps: &[VtepState]) -> String {
         Right("BYTES FROM"),
         Right("FRAMES TO"),
         Right("BYTES TO"),
+        Left("PATH MTU"),
     ];
     let rows = vteps.iter().map(|vtep| {
         let known_by = vtep.known_by.iter().map(|known| {
@@ -202,9 +203,18 @@ pub(super) fn vteps(vteps: &[VtepState]) -> String {
             bytes(vtep.rx_bytes),
             vtep.tx_frames.to_string(),
             bytes(vtep.tx_bytes),
+            path_mtu(vtep),
         ]
     });
     table(&columns, rows.collect(), "no VTEPs")
+}
+
+fn path_mtu(vtep: &VtepState) -> String {
+    match (vtep.path_mtu, vtep.path_mtu_state.as_deref()) {
+        (Some(mtu), Some(state)) => format!("{mtu} {}", state.replace('_', " ")),
+        (Some(mtu), None) => mtu.to_string(),
+        (None, _) => "-".to_owned(),
+    }
 }
 
 /// `weft show drops`, most frames first.
@@ -465,12 +475,14 @@ blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky              -",
             rx_bytes: 123_456_789_012,
             tx_frames: 5,
             tx_bytes: 320,
+            path_mtu: Some(1500),
+            path_mtu_state: Some("measured".into()),
         };
         expect(
             &vteps(&[vtep]),
             r"
-VTEP       PORT  ENCAPSULATION    KNOWN BY       FRAMES FROM  BYTES FROM  FRAMES TO  BYTES TO
-192.0.2.2  4789  vxlan vxlan-gbp  blue:flood       123456789   115.0 GiB          5     320 B
+VTEP       PORT  ENCAPSULATION    KNOWN BY       FRAMES FROM  BYTES FROM  FRAMES TO  BYTES TO  PATH MTU
+192.0.2.2  4789  vxlan vxlan-gbp  blue:flood       123456789   115.0 GiB          5     320 B  1500 measured
                                   green:learned",
         );
     }

@@ -399,12 +399,13 @@ fn warn_of_less(key: &str, limit: &str, asked: usize, given: Result<usize, Errno
 /// `include/uapi/linux/bpf_common.h`: BPF_RET | BPF_K
 const BPF_RET_K: u16 = 0x06;
 
-/// Either way the kernel heeds what it knows of the path: refusing with EMSGSIZE, or fragmenting.
+/// With DF only the link's MTU bounds what leaves (`PROBE`): what is known of the path behind it is weft's own affair, since the
+/// kernel believes every ICMP error that quotes a packet of its. Without, the kernel fragments by what it believes.
 fn set_dont_fragment(fd: BorrowedFd<'_>, address: IpAddr, dont_fragment: bool) -> Result<(), Errno> {
     match (address, dont_fragment) {
-        (IpAddr::V4(_), true) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::DO),
+        (IpAddr::V4(_), true) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::PROBE),
         (IpAddr::V4(_), false) => sockopt::set_ip_mtu_discover(fd, Ipv4PathMtuDiscovery::DONT),
-        (IpAddr::V6(_), true) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::DO),
+        (IpAddr::V6(_), true) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::PROBE),
         (IpAddr::V6(_), false) => sockopt::set_ipv6_mtu_discover(fd, Ipv6PathMtuDiscovery::DONT),
     }
 }

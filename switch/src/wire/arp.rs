@@ -46,6 +46,20 @@ pub struct Arp {
     pub target_ip: Ipv4Addr,
 }
 
+/// The frame that asks one station alone, `station`, whether it has `ip`: an ARP probe (RFC 5227 section 2.1.1), whose sender has
+/// no IP address, so that nobody's cache changes. The answer goes to `asker`.
+pub fn probe(asker: MacAddr, station: MacAddr, ip: Ipv4Addr) -> [u8; FRAME_LEN] {
+    let question = Arp {
+        hardware: HARDWARE_ETHERNET,
+        operation: REQUEST,
+        sender_mac: asker,
+        sender_ip: Ipv4Addr::UNSPECIFIED,
+        target_mac: MacAddr::ZERO,
+        target_ip: ip,
+    };
+    question.frame(station)
+}
+
 impl Arp {
     /// The packet in an untagged frame; `None` if there is none, or it is for other protocols than IPv4.
     pub fn parse(frame: &[u8]) -> Option<Self> {
@@ -71,18 +85,31 @@ impl Arp {
     /// the kernel's does (`arp_create`, called by `vxlan_core.c`: `arp_reduce` and `br_arp_nd_proxy.c`: `br_arp_send`);
     /// not padded to Ethernet's minimum, since whoever sends it does that.
     pub fn reply(&self, mac: MacAddr) -> [u8; FRAME_LEN] {
+        let reply = Self {
+            hardware: HARDWARE_ETHERNET,
+            operation: REPLY,
+            sender_mac: mac,
+            sender_ip: self.target_ip,
+            target_mac: self.sender_mac,
+            target_ip: self.sender_ip,
+        };
+        reply.frame(self.sender_mac)
+    }
+
+    /// The frame that carries it from its sender to `dst`.
+    fn frame(&self, dst: MacAddr) -> [u8; FRAME_LEN] {
         let mut frame = [0; FRAME_LEN];
-        frame[..6].copy_from_slice(&self.sender_mac.octets());
-        frame[6..12].copy_from_slice(&mac.octets());
+        frame[..6].copy_from_slice(&dst.octets());
+        frame[6..12].copy_from_slice(&self.sender_mac.octets());
         frame[ETHER_TYPE_OFFSET..HEADER_LEN].copy_from_slice(&ETHER_TYPE_ARP.to_be_bytes());
         let packet = &mut frame[HEADER_LEN..];
-        packet[..2].copy_from_slice(&HARDWARE_ETHERNET.to_be_bytes());
+        packet[..2].copy_from_slice(&self.hardware.to_be_bytes());
         packet[2..6].copy_from_slice(&IPV4_OVER_ETHERNET);
-        packet[6..8].copy_from_slice(&REPLY.to_be_bytes());
-        packet[8..14].copy_from_slice(&mac.octets());
-        packet[14..18].copy_from_slice(&self.target_ip.octets());
-        packet[18..24].copy_from_slice(&self.sender_mac.octets());
-        packet[24..28].copy_from_slice(&self.sender_ip.octets());
+        packet[6..8].copy_from_slice(&self.operation.to_be_bytes());
+        packet[8..14].copy_from_slice(&self.sender_mac.octets());
+        packet[14..18].copy_from_slice(&self.sender_ip.octets());
+        packet[18..24].copy_from_slice(&self.target_mac.octets());
+        packet[24..28].copy_from_slice(&self.target_ip.octets());
         frame
     }
 }
@@ -125,6 +152,18 @@ mod tests {
         expected.extend(ASKER.octets());
         expected.extend([10, 0, 0, 1]);
         assert_eq!(Arp::parse(&request()).unwrap().reply(ASKED).to_vec(), expected);
+    }
+
+    #[test]
+    fn a_probe_asks_one_station_and_says_nothing_of_the_asker() {
+        let ip = Ipv4Addr::new(10, 0, 0, 2);
+        let frame = probe(ASKER, ASKED, ip);
+        assert_eq!(frame[..12], [ASKED.octets(), ASKER.octets()].concat());
+        let arp = Arp::parse(&frame).unwrap();
+        assert_eq!((arp.operation, arp.sender_mac, arp.sender_ip), (REQUEST, ASKER, Ipv4Addr::UNSPECIFIED));
+        assert_eq!((arp.target_mac, arp.target_ip), (MacAddr::ZERO, ip));
+        let answer = Arp::parse(&arp.reply(ASKED)).unwrap();
+        assert_eq!((answer.sender_ip, answer.target_mac), (ip, ASKER));
     }
 
     #[test]

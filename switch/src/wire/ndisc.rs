@@ -28,6 +28,42 @@ const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
+/// Bytes of the frame that [`solicitation`] builds.
+pub const SOLICITATION_LEN: usize = ADVERTISEMENT_LEN;
+
+/// The frame that asks one station alone, `station`, whether it has `target` (RFC 4861 section 7.2.2: a unicast solicitation, as
+/// for a neighbour that is being probed). It comes from the link-local address of `asker` ([`link_local`]) and says its
+/// link-layer address, so that the answer needs no question.
+pub fn solicitation(asker: MacAddr, station: MacAddr, target: Ipv6Addr) -> [u8; SOLICITATION_LEN] {
+    let source = link_local(asker);
+    let mut frame = [0; SOLICITATION_LEN];
+    frame[..6].copy_from_slice(&station.octets());
+    frame[6..12].copy_from_slice(&asker.octets());
+    frame[ETHER_TYPE_OFFSET..HEADER_LEN].copy_from_slice(&ETHER_TYPE_IPV6.to_be_bytes());
+    let len = (MESSAGE_LEN + OPTION_LEN) as u16;
+    let ip = &mut frame[HEADER_LEN..MESSAGE];
+    ip[0] = 0x60;
+    ip[4..6].copy_from_slice(&len.to_be_bytes());
+    ip[6..8].copy_from_slice(&[PROTOCOL_ICMPV6, 255]);
+    ip[8..24].copy_from_slice(&source.octets());
+    ip[24..40].copy_from_slice(&target.octets());
+    let message = &mut frame[MESSAGE..];
+    message[0] = SOLICITATION;
+    message[8..24].copy_from_slice(&target.octets());
+    message[24..26].copy_from_slice(&[SOURCE_LINK_LAYER_ADDRESS, (OPTION_LEN / 8) as u8]);
+    message[26..].copy_from_slice(&asker.octets());
+    let pseudo = checksum::pseudo_v6(source, target, PROTOCOL_ICMPV6, u32::from(len));
+    let sum = checksum::sum(message).combine(pseudo).checksum();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// The link-local address with the interface identifier that comes from a MAC address (RFC 4291 appendix A).
+pub fn link_local(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.octets();
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
 /// Which message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -269,6 +305,19 @@ mod tests {
         frame.extend([0; 6]);
         assert!(answer(&frame, Answerer::Bridge).is_some());
         assert_eq!(answer(&frame, Answerer::Vxlan), None);
+    }
+
+    #[test]
+    fn a_solicitation_asks_one_station_and_is_answered_to_the_asker() {
+        let frame = super::solicitation(ASKER, ASKED, ip(2));
+        assert_eq!(frame[..12], [ASKED.octets(), ASKER.octets()].concat());
+        let message = Neighbour::parse(&frame).unwrap();
+        assert_eq!((message.kind, message.target, message.destination), (Kind::Solicitation, ip(2), ip(2)));
+        assert_eq!(message.source, "fe80::ff:fe00:1".parse::<Ipv6Addr>().unwrap());
+        let pseudo = checksum::pseudo_v6(message.source, message.destination, PROTOCOL_ICMPV6, 32);
+        assert_eq!(checksum::sum(&frame[MESSAGE..]).combine(pseudo).checksum(), 0);
+        let answer = message.advertisement(ASKED, false, Answerer::Bridge).unwrap();
+        assert_eq!(answer[..6], ASKER.octets());
     }
 
     proptest! {

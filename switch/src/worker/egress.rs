@@ -8,7 +8,7 @@ use weft_vxlan::{
 };
 
 use super::{
-    Slot, TunnelHeader,
+    Slot, TunnelHeader, UsedVteps,
     counters::Counters,
     oversize::{Answers, room},
     tunnel::Rewritten,
@@ -44,10 +44,13 @@ pub(super) struct Egress<'w> {
     pub(super) coalescer: Option<Coalescer<'w>>,
     pub(super) underlay: Option<&'w mut Underlay>,
     pub(super) vteps: &'w mut VtepCache,
+    pub(super) used: &'w UsedVteps,
     pub(super) flow_seed: u64,
     /// Room for one segment that is cut for a port, or in fragments.
     pub(super) scratch: &'w mut [u8],
     pub(super) now: Stamp,
+    /// What is sent are probes of the path MTU: however large, and in one piece.
+    pub(super) probes: bool,
     /// How many senders may still be told that their frames are too long.
     pub(super) answers: &'w mut Answers,
     /// The last frame whose sender was to be told, and how it ended: its other copies end likewise. Where it lies tells it
@@ -258,14 +261,20 @@ impl<'w> Egress<'w> {
         }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         let header_len = staged.bridge.header_len();
+        let mut target = outer(overlay, staged.bridge_id(), vtep, address, header_len, dissected.l3);
+        // A probe that were fragmented would prove nothing.
+        target.dont_fragment |= self.probes;
         let outgoing = Outgoing {
-            target: outer(overlay, staged.bridge_id(), vtep, address, header_len, dissected.l3),
+            target,
             header: TunnelHeader::to_send(self.tables, staged.bridge, vni, staged.ingress()).to_bytes(),
             options: staged.bridge.geneve_options.as_bytes(),
             hash: flow::hash(staged.bytes, &dissected, self.flow_seed),
             macs,
             mss_clamp: staged.bridge.mss_clamp,
         };
+        if !staged.is_own() {
+            self.used.mark(vtep);
+        }
         let room = room(overlay, vtep, header_len);
         // The first segment is the longest. The switch's own frames may be meant to find out what fits.
         if segments.len(0) > room && !staged.is_own() {

@@ -14,6 +14,7 @@ mod egress;
 pub mod explain;
 mod oversize;
 mod poller;
+mod probes;
 mod run;
 mod snooping;
 pub mod thread;
@@ -29,7 +30,7 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 use weft_vxlan::HeaderFormat;
 
-use self::{counters::Counters, egress::Egress, oversize::Answers, vteps::VtepCache, walk::Walk};
+use self::{counters::Counters, egress::Egress, oversize::Answers, probes::ProbeAnswers, vteps::VtepCache, walk::Walk};
 use crate::{
     bridge::Tables,
     buffer::MAX_FRAME_LEN,
@@ -41,6 +42,7 @@ use crate::{
     wire::MacAddr,
 };
 
+pub use probes::{ProbeNews, UsedVteps};
 pub use snooping::{MAX_SNOOPED_LEN, Snooped};
 pub use tunnel_header::TunnelHeader;
 pub use vteps::SharedVteps;
@@ -99,19 +101,32 @@ pub struct Facts {
     sender: Sender<Fact>,
     /// Where frames about groups go.
     snooped: Option<Sender<Snooped>>,
+    /// Where news of probes go.
+    probes: Option<Sender<ProbeNews>>,
     lost: u64,
 }
 
 impl Facts {
     /// Facts go to `sender`.
     pub fn new(sender: Sender<Fact>) -> Self {
-        Self { sender, snooped: None, lost: 0 }
+        Self { sender, snooped: None, probes: None, lost: 0 }
     }
 
     /// Frames about multicast groups go to `sender`.
     #[must_use]
     pub fn with_snooped(self, sender: Sender<Snooped>) -> Self {
         Self { snooped: Some(sender), ..self }
+    }
+
+    /// News of probes go to `sender`.
+    #[must_use]
+    pub fn with_probes(self, sender: Sender<ProbeNews>) -> Self {
+        Self { probes: Some(sender), ..self }
+    }
+
+    fn probe_news(&mut self, news: ProbeNews) {
+        let Some(sender) = &self.probes else { return };
+        self.lost += u64::from(sender.try_send(news).is_err());
     }
 
     fn tell(&mut self, fact: Fact) {
@@ -143,6 +158,8 @@ pub struct Shared {
     pub fdb: Arc<Fdb>,
     /// The numbers of VTEPs.
     pub vteps: SharedVteps,
+    /// Which of them are sent frames.
+    pub used: Arc<UsedVteps>,
     /// Makes the source ports of this switch's tunnels unpredictable.
     pub flow_seed: u64,
 }
@@ -150,7 +167,13 @@ pub struct Shared {
 impl Shared {
     /// An empty switch.
     pub fn new(flow_seed: u64) -> Self {
-        Self { tables: Arc::default(), fdb: Arc::default(), vteps: SharedVteps::default(), flow_seed }
+        Self {
+            tables: Arc::default(),
+            fdb: Arc::default(),
+            vteps: SharedVteps::default(),
+            used: Arc::default(),
+            flow_seed,
+        }
     }
 }
 
@@ -164,6 +187,7 @@ pub struct Worker {
     ports: Vec<Option<Slot>>,
     underlay: Option<Underlay>,
     counters: Counters,
+    probe_answers: ProbeAnswers,
     received: RxBatch,
     arrived: UnderlayBatch,
     touched: Vec<PortId>,
@@ -209,6 +233,7 @@ impl Worker {
             ports: Vec::new(),
             underlay: None,
             counters: Counters::default(),
+            probe_answers: ProbeAnswers::default(),
             received: RxBatch::new(),
             arrived: UnderlayBatch::new(),
             touched: Vec::with_capacity(64),
@@ -338,14 +363,16 @@ impl Worker {
             coalescer: are_several.then(|| Coalescer::new(&mut self.room)),
             underlay: self.underlay.as_mut(),
             vteps: &mut self.vteps,
+            used: &self.shared.used,
             flow_seed: self.shared.flow_seed,
             scratch: &mut self.scratch,
             now,
+            probes: false,
             answers: &mut self.answers,
             told: None,
         };
-        let Self { cache, facts, .. } = self;
-        let walk = Walk { tables, fdb: &self.shared.fdb, cache, now, last_tunnel: None, facts, egress };
+        let Self { cache, facts, probe_answers, .. } = self;
+        let walk = Walk { tables, fdb: &self.shared.fdb, cache, now, last_tunnel: None, facts, probe_answers, egress };
         (walk, &mut self.received, &mut self.arrived)
     }
 }

@@ -7,6 +7,7 @@ mod options;
 mod overlay;
 mod oversize;
 mod ports;
+mod probes;
 mod proxy;
 pub(super) mod scene;
 mod storm;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     fdb::Stamp,
-    ids::{BridgeId, PortId},
+    ids::{BridgeId, PortId, VtepId},
     port::PortQueue,
     snoop::Member,
     underlay::{Underlay, udp::Receiver as UnderlayReceiver},
@@ -50,6 +50,15 @@ pub enum Command {
         to: Member,
         /// The frame, untagged.
         bytes: Vec<u8>,
+    },
+    /// Send this probe to a VTEP, however large it is.
+    SendProbe {
+        /// For which bridge.
+        bridge: BridgeId,
+        /// Where.
+        vtep: VtepId,
+        /// The frame, untagged.
+        frame: Vec<u8>,
     },
     /// Poll this port again.
     Rearm(PortId),
@@ -86,10 +95,28 @@ impl Clock {
     }
 }
 
-/// The control plane's end of a worker.
-pub struct WorkerThread {
+/// The way to a worker.
+#[derive(Clone)]
+pub struct Commands {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
+}
+
+impl Commands {
+    /// Tells the worker something and wakes it.
+    pub fn tell(&self, command: Command) {
+        // A worker that is gone has panicked; whoever watches `is_alive` ends the process.
+        if self.commands.send(command).is_ok()
+            && let Err(error) = rustix::io::write(&*self.wake, &1u64.to_ne_bytes())
+        {
+            warn!(%error, "can't wake a worker");
+        }
+    }
+}
+
+/// The control plane's end of a worker.
+pub struct WorkerThread {
+    commands: Commands,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -105,17 +132,17 @@ impl WorkerThread {
         poller.add(wake.as_fd(), Source::Commands)?;
         let run = Run::new(worker, poller, receiver, wake.clone(), clock);
         let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || run.until_stopped())?;
-        Ok(Self { commands, wake, thread: Some(thread) })
+        Ok(Self { commands: Commands { commands, wake }, thread: Some(thread) })
     }
 
-    /// Tells the worker something and wakes it.
+    /// See [`Commands::tell`].
     pub fn tell(&self, command: Command) {
-        // A worker that is gone has panicked; whoever watches `is_alive` ends the process.
-        if self.commands.send(command).is_ok()
-            && let Err(error) = rustix::io::write(&*self.wake, &1u64.to_ne_bytes())
-        {
-            warn!(%error, "can't wake a worker");
-        }
+        self.commands.tell(command);
+    }
+
+    /// The way to this worker, for who does not keep it.
+    pub fn commands(&self) -> Commands {
+        self.commands.clone()
     }
 
     /// Asks for the worker's counters. Everything that was told before is done when the answer comes.

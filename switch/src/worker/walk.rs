@@ -22,6 +22,7 @@ use super::{
     checks::{admitted, come_out, enter_tunnel, malformed_inside, on_guard, untagged},
     counters::{Counters, Entered},
     egress::Egress,
+    probes::ProbeAnswers,
     tunnel_header,
 };
 use crate::{
@@ -39,6 +40,9 @@ use crate::{
 
 /// Datagrams that are decapsulated before any of them is forwarded: as many as UDP_GRO puts into one buffer.
 const STAGE_LEN: usize = 64;
+
+/// Where frames of the switch's own come in. No port has this number.
+const NOWHERE: Endpoint = Endpoint::Port(PortId(u16::MAX));
 
 /// A frame that has entered its bridge.
 pub(super) struct Staged<'b> {
@@ -89,6 +93,7 @@ impl<'b> Staged<'b> {
     }
 
     /// Whether it is a frame of the switch's own.
+    #[inline]
     pub(super) fn is_own(&self) -> bool {
         self.ingress == NOWHERE
     }
@@ -110,9 +115,6 @@ impl<'b> Staged<'b> {
         }
     }
 }
-
-/// Where the switch's own frames come from: no port has this number.
-const NOWHERE: Endpoint = Endpoint::Port(PortId(u16::MAX));
 
 /// A frame that does not enter.
 struct Refused {
@@ -165,10 +167,29 @@ struct Entrance<'w> {
 
 /// Where datagrams of one VNI from one source enter.
 #[derive(Clone, Copy)]
-struct Tunnel<'w> {
+pub(super) struct Tunnel<'w> {
     id: BridgeId,
     bridge: &'w Bridge,
     ingress: Endpoint,
+}
+
+impl<'w> Tunnel<'w> {
+    pub(super) const fn ingress(&self) -> Endpoint {
+        self.ingress
+    }
+
+    pub(super) const fn bridge_id(&self) -> BridgeId {
+        self.id
+    }
+
+    pub(super) const fn bridge(&self) -> (BridgeId, &'w Bridge) {
+        (self.id, self.bridge)
+    }
+
+    /// Whether somebody named the VTEP for this bridge.
+    pub(super) fn is_named(&self) -> bool {
+        self.bridge.known_vteps.values().any(|vtep| Endpoint::Vtep(*vtep) == self.ingress)
+    }
 }
 
 /// The tunnel of a datagram that was taken, and what others of it look like.
@@ -187,6 +208,8 @@ pub(super) struct Walk<'w> {
     /// Where the last datagram entered: the next one most likely does too. All of a batch came to one port.
     pub(super) last_tunnel: Option<KnownTunnel<'w>>,
     pub(super) facts: &'w mut Facts,
+    /// Questions about the path MTU that may still be answered.
+    pub(super) probe_answers: &'w mut ProbeAnswers,
     pub(super) egress: Egress<'w>,
 }
 
@@ -322,6 +345,9 @@ impl<'w> Walk<'w> {
                 }
             }
             entered.count(self.counters());
+            if !overlay.stations_wanted.is_empty() {
+                self.look_for_stations(overlay, &stage);
+            }
             self.carry(&mut stage);
         }
     }
@@ -379,7 +405,7 @@ impl<'w> Walk<'w> {
     /// Takes the frame out of a datagram.
     #[inline]
     fn decapsulate<'b>(
-        &self,
+        &mut self,
         overlay: &Overlay,
         tunnel: Tunnel<'w>,
         outer_tos: u8,
@@ -390,7 +416,11 @@ impl<'w> Walk<'w> {
     {
         let Tunnel { id, bridge, ingress, .. } = tunnel;
         let header = ethernet::parse(inner).map_err(malformed_inside)?;
-        let (vnet, frames, kept) = come_out(self.tables, overlay, (ingress, bridge), &header, outer_tos, inner)?;
+        let (vnet, frames, kept) = match come_out(self.tables, overlay, (ingress, bridge), &header, outer_tos, inner) {
+            Ok(came_out) => came_out,
+            Err(DropReason::ReservedGroup) => return Err(self.on_reserved_group(&tunnel, inner)),
+            Err(reason) => return Err(reason),
+        };
         Ok(Staged {
             bytes: inner,
             bridge,
@@ -478,6 +508,10 @@ impl<'w> Walk<'w> {
         match verdict {
             Verdict::Unicast(to) => self.egress.deliver(staged, to),
             Verdict::Flood(kind) => self.flood(staged, kind),
+            Verdict::Drop(DropReason::LocalDestination) => {
+                let reason = self.on_local_destination(staged);
+                self.give_up(staged, reason);
+            }
             Verdict::Drop(reason) => self.give_up(staged, reason),
         }
     }

@@ -98,6 +98,12 @@ impl Round {
         None
     }
 
+    /// The size that was asked for with this nonce.
+    pub(super) fn size_of(&self, nonce: u64) -> Option<u16> {
+        let of = |question: &&Question| question.sent.iter().any(|(sent, _)| *sent == nonce);
+        self.questions.iter().find(of).map(|question| question.size)
+    }
+
     /// An answer: to which size, and when that was sent. What is smaller need not be asked for any more.
     pub(super) fn answer(&mut self, nonce: u64, now: Duration) -> Option<(u16, Duration)> {
         let find = |question: &Question| {

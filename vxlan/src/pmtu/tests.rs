@@ -354,7 +354,7 @@ fn a_probe_that_the_kernel_refuses_says_what_the_link_takes() {
     let base = mtu.poll(Duration::ZERO).unwrap();
     mtu.on_answer(base.nonce, Method::InBand, Duration::ZERO);
     let probe = mtu.poll(Duration::ZERO).unwrap();
-    assert_eq!(probe.size, 1500);
+    assert_eq!((probe.size, mtu.asked(probe.nonce), mtu.asked(7)), (1500, Some(1500), None));
     mtu.on_refused(probe.nonce, Some(1450), Duration::ZERO);
     assert_eq!((mtu.path_mtu(), mtu.link_mtu()), (1450, 1450));
     assert_eq!(mtu.poll(Duration::ZERO).map(|probe| probe.size), Some(1450));

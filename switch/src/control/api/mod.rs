@@ -8,6 +8,7 @@
 //! | `GET /v1/fdb?bridge=` | | list of [`model::FdbEntry`] |
 //! | `GET /v1/neigh?bridge=` | | list of [`model::NeighEntry`] |
 //! | `GET /v1/mdb?bridge=` | | list of [`mdb::MdbState`] |
+//! | `GET /v1/mtu` | | [`mtu::MtuState`] |
 //! | `GET /v1/vteps` | | list of [`model::VtepState`] |
 //! | `GET /v1/drops` | | list of [`model::DropCount`] |
 //! | `GET /v1/ledger` | | [`model::Ledger`] |
@@ -32,5 +33,6 @@
 pub mod explanation;
 pub mod mdb;
 pub mod model;
+pub mod mtu;
 pub mod request;
 pub mod server;

@@ -163,6 +163,10 @@ pub struct VtepState {
     pub tx_frames: u64,
     /// Inner bytes to it.
     pub tx_bytes: u64,
+    /// The largest outer IP packet that reaches it, as far as is known; null if its path does not count.
+    pub path_mtu: Option<u16>,
+    /// `assumed`, `learned`, `measured` or `black_hole`.
+    pub path_mtu_state: Option<String>,
 }
 
 /// One reason why a VTEP is known.
@@ -362,6 +366,19 @@ pub enum Happening {
         port: String,
         /// How it is now.
         state: LinkState,
+    },
+    /// The path MTU to a VTEP is another one, or larger packets vanish there now, or no longer do.
+    PathMtu {
+        /// The VTEP's address and port.
+        vtep: String,
+        /// What it was, in bytes of the outer IP packet.
+        from: u16,
+        /// What it is.
+        path_mtu: u16,
+        /// `assumed`, `learned`, `measured` or `black_hole`.
+        state: String,
+        /// Why, in words.
+        reason: String,
     },
     /// More happened than could be told.
     Lost {

@@ -149,6 +149,7 @@ fn router(api: Api) -> Router {
         .route("/v1/fdb/flush", post(flush))
         .route("/v1/neigh", get(neigh).post(add_neigh).delete(remove_neigh))
         .route("/v1/mdb", get(mdb).post(add_mdb).delete(remove_mdb))
+        .route("/v1/mtu", get(mtu))
         .route("/v1/vteps", get(vteps))
         .route("/v1/events", get(events))
         .route("/v1/drops", get(drops))
@@ -258,8 +259,12 @@ fn named_bridge<'q>(switch: &Switch, query: &'q BridgeQuery) -> Result<Option<&'
     }
 }
 
+async fn mtu(State(api): State<Api>) -> Response {
+    Json(api.switch.lock().await.mtu().await).into_response()
+}
+
 async fn vteps(State(api): State<Api>) -> Response {
-    Json(api.switch.lock().await.vteps()).into_response()
+    Json(api.switch.lock().await.vteps().await).into_response()
 }
 
 async fn drops(State(api): State<Api>) -> Response {

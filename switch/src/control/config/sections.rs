@@ -17,8 +17,8 @@ use super::{
     reader::{Key, TableReader, Text, table, tables},
     types::{
         BridgeConfig, Cidr, Config, Df, ECN_WORDS, FdbConfig, FdbFull, FdbKind, FdbTarget, GsoMode, InnerVlan,
-        MdbConfig, Membership, NeighConfig, NetnsName, OVERSIZE_WORDS, Peers, Pin, PortConfig, PortKind, Profile,
-        STATE_WORDS, SwitchConfig, Tos, Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
+        MdbConfig, Membership, NeighConfig, NetnsName, OVERSIZE_WORDS, PATH_MTU_WORDS, Peers, Pin, PortConfig,
+        PortKind, Profile, STATE_WORDS, SwitchConfig, Tos, Ttl, VLAN_PROTOCOL_WORDS, VtepConfig,
     },
     values::{self, Wrong, nearest},
 };
@@ -72,6 +72,8 @@ const VTEP_KEYS: &[Key] = &[
     ("gso", "\"auto\""),
     ("receive_buffer", "\"8MiB\""),
     ("send_buffer", "\"4MiB\""),
+    ("path_mtu", "\"measure\""),
+    ("path_mtu_ageing", "\"10min\""),
 ];
 
 const BRIDGE_KEYS: &[Key] = &[
@@ -281,6 +283,8 @@ fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Vtep
     set(&mut vtep.gso, reader.word("gso", GsoMode::WORDS));
     set(&mut vtep.receive_buffer, reader.string("receive_buffer", values::buffer));
     set(&mut vtep.send_buffer, reader.string("send_buffer", values::buffer));
+    set(&mut vtep.path_mtu, reader.word("path_mtu", PATH_MTU_WORDS));
+    set(&mut vtep.path_mtu_ageing, reader.string("path_mtu_ageing", values::path_mtu_ageing));
     source_ports(&mut vtep, &mut reader);
     (vtep, reader.finish())
 }

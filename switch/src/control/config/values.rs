@@ -55,6 +55,8 @@ const SOCKET_PATH_MAX_LEN: usize = 107;
 const GROUP_FWD_RESTRICTED: u16 = 0x0007;
 /// Bit 1 of a port's forward mask, which the kernel refuses there (`BR_GROUPFWD_MACPAUSE`, net/bridge/br_private.h).
 const GROUP_FWD_PAUSE: u16 = 0x0002;
+/// A search that begins anew with every other packet would find nothing better.
+const MIN_PATH_MTU_AGEING: Duration = Duration::from_secs(5);
 /// The two low bits of TOS and traffic class (RFC 3168 section 5).
 const ECN_BITS: u8 = 0x03;
 
@@ -72,6 +74,18 @@ pub(super) fn ageing(text: &str) -> Checked<Duration> {
     if time > MAX_AGEING {
         let help = "at most \"1000000s\" (11 days), as in IEEE 802.1Q and the kernel";
         return Err(Wrong::new(format!("an ageing time of {text} is too long"), help));
+    }
+    Ok(time)
+}
+
+/// How long a smaller path MTU is believed without another look.
+pub(super) fn path_mtu_ageing(text: &str) -> Checked<Duration> {
+    let example = "write a number with its unit, such as \"10min\" or \"30s\"";
+    let time = humantime::parse_duration(text)
+        .map_err(|error| Wrong::new(format!("`{text}` is not a duration: {error}"), example))?;
+    if !(MIN_PATH_MTU_AGEING..=MAX_AGEING).contains(&time) {
+        let help = "\"5s\" to \"1000000s\"; RFC 1191 recommends \"10min\"";
+        return Err(Wrong::new(format!("an ageing time of {text} for path MTUs is out of range"), help));
     }
     Ok(time)
 }
@@ -530,6 +544,14 @@ mod tests {
         assert_eq!(refusal(ageing("1ms")), "an ageing time of 1ms is too short");
         assert!(refusal(ageing("300")).starts_with("`300` is not a duration"));
         assert!(refusal(ageing("-3s")).starts_with("`-3s` is not a duration"));
+    }
+
+    #[test]
+    fn path_mtus_age_within_reason() {
+        assert_eq!(path_mtu_ageing("10min"), Ok(Duration::from_secs(600)));
+        assert_eq!(path_mtu_ageing("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(refusal(path_mtu_ageing("4s")), "an ageing time of 4s for path MTUs is out of range");
+        assert!(refusal(path_mtu_ageing("0")).starts_with("an ageing time of 0") || path_mtu_ageing("0").is_err());
     }
 
     #[test]

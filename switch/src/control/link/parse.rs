@@ -63,8 +63,7 @@ pub enum OperState {
 pub struct Route {
     /// By which interface.
     pub link: Link,
-    /// The largest packet in bytes: the interface's MTU, or less if the route has an MTU of its own or the kernel has
-    /// learned a smaller one for this path.
+    /// The largest packet in bytes: the interface's MTU, or less if the route has an MTU of its own.
     pub mtu: u32,
 }
 
@@ -189,6 +188,12 @@ pub(super) fn output_interface(route: &RouteMessage) -> Option<u32> {
 }
 
 pub(super) fn route_mtu(route: &RouteMessage) -> Option<u32> {
+    // What expires the kernel has learned from ICMP, which anybody can send.
+    let expires =
+        |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::CacheInfo(info) if info.expires != 0);
+    if route.attributes.iter().any(expires) {
+        return None;
+    }
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
             RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),

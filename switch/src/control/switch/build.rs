@@ -85,6 +85,7 @@ fn overlay(vtep: &VtepConfig, bridges: &Slots<String>, underlay_mtu: Option<u32>
         oversize: vtep.oversize,
         underlay_mtu: underlay_mtu.unwrap_or(u32::MAX),
         path_mtus: Vec::new(),
+        stations_wanted: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     control::{
         api::model::{Happening, LinkState},
         link::{self, Link, LinkEvent, Links},
+        path_mtu::News,
     },
     fdb::Flush,
     ids::{Endpoint, PortId},
@@ -27,6 +28,8 @@ pub(super) enum What {
     Snooped(Vec<Snooped>),
     /// Something is due in what is known about those.
     SnoopingDue,
+    /// The prober has something to tell.
+    Path(News),
 }
 
 /// A namespace whose interfaces are watched. Ends with this value.
@@ -83,6 +86,7 @@ impl Switch {
         match event.0 {
             What::Snooped(frames) => self.on_snooped(&frames),
             What::SnoopingDue => self.on_snooping_due(),
+            What::Path(news) => self.on_path_news(&news),
             What::Link(netns, LinkEvent::Changed(link)) => self.on_link(&netns, &link),
             What::Link(netns, LinkEvent::Deleted { index, .. }) => self.on_deleted(&netns, index),
             What::Link(_, LinkEvent::Resync) => {

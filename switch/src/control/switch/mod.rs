@@ -22,6 +22,7 @@ mod changes;
 mod events;
 mod explain;
 mod feed;
+mod paths;
 mod port;
 mod report;
 mod runtime;
@@ -50,6 +51,7 @@ use crate::{
         api::model::{Happening, Reloaded},
         config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind, VtepConfig},
         link::LinkError,
+        path_mtu::{PROBE_NEWS_LEN, PathMtus},
     },
     fdb::{Flush, Origin},
     ids::{BridgeId, Endpoint, PortId},
@@ -124,6 +126,7 @@ pub struct Switch {
     watched: Vec<events::Watched>,
     feed: Feed,
     snooping: Snooping,
+    path_mtus: PathMtus,
     clock: Clock,
 }
 
@@ -138,11 +141,13 @@ impl Switch {
         let (snooped_sender, snooped) = crossbeam_channel::bounded(snooping::SNOOPED_LEN);
         let (events, receiver) = mpsc::channel(64);
         snooping::listen(snooped, events.clone()).map_err(ApplyError::Worker)?;
-        let facts_to = Facts::new(facts_sender).with_snooped(snooped_sender);
+        let (probes_sender, probes) = crossbeam_channel::bounded(PROBE_NEWS_LEN);
+        let facts_to = Facts::new(facts_sender).with_snooped(snooped_sender).with_probes(probes_sender);
         let shared = Shared::new(fastrand::u64(..));
         let clock = Clock::start();
         let workers = Workers::start(config.switch.workers, &shared, &facts_to, clock).map_err(ApplyError::Worker)?;
         workers.tune(&config.switch);
+        let path_mtus = paths::start(workers.commands(), &shared, probes, events.clone())?;
         let mut empty = Config::empty();
         empty.switch = config.switch.clone();
         let mut switch = Self {
@@ -158,6 +163,7 @@ impl Switch {
             watched: Vec::new(),
             feed: Feed::default(),
             snooping: Snooping::default(),
+            path_mtus,
             clock,
         };
         switch.apply_file(config).await?;
@@ -307,7 +313,7 @@ impl Switch {
             queues.push((PortId(id), port_queues));
         }
         self.publish()?;
-        self.install_underlay(underlay);
+        self.install_underlay(underlay).await;
         for (id, queues) in queues {
             self.workers.each_gets(queues, |queue| Command::AddPort(id, queue));
         }
@@ -373,7 +379,9 @@ impl Switch {
             &self.snooping,
             self.underlay.as_ref().map(|underlay| underlay.mtu),
         )?;
+        let tables = paths::with_paths(tables, &self.path_mtus.published());
         self.shared.tables.store(Arc::new(tables));
+        self.tell_peers();
         Ok(())
     }
 
@@ -518,6 +526,7 @@ impl Switch {
     pub fn on_tick(&mut self) {
         self.forget_what_is_old();
         self.hear_facts();
+        self.look_for_peers();
         self.let_go_of_vanished_namespaces();
     }
 }

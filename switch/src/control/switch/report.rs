@@ -141,7 +141,8 @@ impl Switch {
     }
 
     /// All VTEPs that are known for some reason or that frames were exchanged with.
-    pub fn vteps(&self) -> Vec<VtepState> {
+    pub async fn vteps(&self) -> Vec<VtepState> {
+        let paths = self.path_mtus.report().await.map_or_else(Vec::new, |report| report.peers);
         let counters = self.counters();
         let learned: Vec<(VtepId, String)> = self
             .bridges
@@ -177,6 +178,7 @@ impl Switch {
                     encapsulations.push(word);
                 }
             }
+            let path = paths.iter().find(|path| path.vtep == VtepId(index));
             states.push(VtepState {
                 address: address.ip(),
                 port: address.port(),
@@ -186,6 +188,8 @@ impl Switch {
                 rx_bytes: tally.bytes_in,
                 tx_frames: tally.frames_out,
                 tx_bytes: tally.bytes_out,
+                path_mtu: path.map(|path| path.mtu.path_mtu()),
+                path_mtu_state: path.map(|path| path.mtu.state().name().to_owned()),
             });
         }
         states

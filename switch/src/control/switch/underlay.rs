@@ -19,6 +19,7 @@ use crate::{
     sys::netns::Netns,
     underlay::{
         Underlay,
+        events::ErrorQueues,
         sockets::{DontFragment, Gso, OuterPorts, UnderlayError, UnderlaySettings, UnderlaySockets, open_receivers},
         udp::Receiver,
     },
@@ -68,7 +69,7 @@ pub(super) enum Prepared {
     /// It goes.
     Closed,
     /// It is open, and the workers do not have it yet.
-    Opened(OpenUnderlay, Vec<Underlay>),
+    Opened(OpenUnderlay, Vec<Underlay>, ErrorQueues),
     /// It stays, but for what it listens for.
     Listening {
         /// Receivers of formats that are new, each with one for each worker.
@@ -86,7 +87,7 @@ impl Prepared {
         match self {
             Self::Kept | Self::Listening { .. } => current.map(|underlay| underlay.mtu),
             Self::Closed => None,
-            Self::Opened(underlay, _) => Some(underlay.mtu),
+            Self::Opened(underlay, ..) => Some(underlay.mtu),
         }
     }
 }
@@ -98,18 +99,19 @@ impl Switch {
             return Ok(if self.underlay.is_some() { Prepared::Closed } else { Prepared::Kept });
         };
         let wish = Wish { vtep, formats: wanted.formats(), remotes: remotes(wanted), workers: self.workers.count() };
-        let Some(current) = &self.underlay else { return Ok(wish.open().await?.into()) };
+        let Some(current) = &self.underlay else { return Ok(wish.open().await?) };
         if !sockets_differ(&current.config, vtep) {
             return Ok(if current.formats == wish.formats { Prepared::Kept } else { wish.listen_beside(current)? });
         }
         if !are_in_each_others_way((&current.config, &current.formats), (vtep, &wish.formats)) {
-            return Ok(wish.open().await?.into());
+            return Ok(wish.open().await?);
         }
         // The new sockets want the place of the old ones, which have to go first.
         self.workers.tell_all(|| Command::SetUnderlay(None));
         self.workers.barrier();
+        self.path_mtus.set_ground(None).await;
         match wish.open().await {
-            Ok(opened) => Ok(opened.into()),
+            Ok(opened) => Ok(opened),
             Err(error) => {
                 self.reopen_underlay().await;
                 Err(error.into())
@@ -119,8 +121,8 @@ impl Switch {
 
     /// A change failed elsewhere: what was opened for it closes, and the old underlay comes back if it had to go.
     pub(super) async fn abandon_underlay(&mut self, prepared: Prepared) {
-        let Prepared::Opened(new, ends) = prepared else { return };
-        drop(ends);
+        let Prepared::Opened(new, ends, queues) = prepared else { return };
+        drop((ends, queues));
         let was_in_the_way = self
             .underlay
             .as_ref()
@@ -136,17 +138,18 @@ impl Switch {
         let (vtep, formats) = (old.config.clone(), old.formats.clone());
         let remotes = remotes(&self.config);
         match (Wish { vtep: &vtep, formats, remotes, workers: self.workers.count() }).open().await {
-            Ok(opened) => self.install_underlay(opened.into()),
+            Ok(opened) => self.install_underlay(opened).await,
             Err(error) => warn!(%error, "the underlay that was closed for a change can't be opened again"),
         }
     }
 
-    pub(super) fn install_underlay(&mut self, prepared: Prepared) {
+    pub(super) async fn install_underlay(&mut self, prepared: Prepared) {
         match prepared {
             Prepared::Kept => {}
             Prepared::Closed => {
                 self.workers.tell_all(|| Command::SetUnderlay(None));
                 self.underlay = None;
+                self.ground_paths(None).await;
             }
             Prepared::Listening { opened, closed, formats } => {
                 for format in closed {
@@ -163,7 +166,7 @@ impl Switch {
                     underlay.formats = formats;
                 }
             }
-            Prepared::Opened(underlay, ends) => {
+            Prepared::Opened(underlay, ends, queues) => {
                 let (address, formats) = (underlay.config.address, underlay.listened());
                 info!(%address, formats, link = underlay.link.name, mtu = underlay.mtu, "underlay open");
                 self.watch(&underlay.netns);
@@ -171,6 +174,7 @@ impl Switch {
                 self.underlay = Some(underlay);
                 // What fits it is known only now.
                 self.republish();
+                self.ground_paths(Some(queues)).await;
             }
         }
         // Rulings of the tables are not the sockets': they are always the latest.
@@ -182,14 +186,19 @@ impl Switch {
     /// The underlay's interface changed.
     pub(super) fn on_underlay_event(&mut self, netns: &Netns, link: &Link) {
         let Some(underlay) = &mut self.underlay else { return };
-        if underlay.link.index == link.index && events::same(&underlay.netns, netns) && underlay.link != *link {
+        if !events::same(&underlay.netns, netns) {
+            return;
+        }
+        if underlay.link.index == link.index && underlay.link != *link {
             if underlay.link.mtu != link.mtu {
                 info!(link = link.name, from = underlay.link.mtu, to = link.mtu, "the underlay's MTU changed");
                 underlay.mtu = link.mtu;
             }
             underlay.link = link.clone();
-            self.republish();
         }
+        // Another interface may be the one that leads to a VTEP.
+        self.path_mtus.links_changed(underlay.mtu);
+        self.republish();
     }
 }
 
@@ -198,12 +207,6 @@ impl OpenUnderlay {
     fn listened(&self) -> String {
         let one = |format: &HeaderFormat| format!("{format} at {}", self.config.port_of(*format));
         self.formats.iter().map(one).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl From<(OpenUnderlay, Vec<Underlay>)> for Prepared {
-    fn from((underlay, ends): (OpenUnderlay, Vec<Underlay>)) -> Self {
-        Self::Opened(underlay, ends)
     }
 }
 
@@ -288,7 +291,7 @@ struct Wish<'w> {
 }
 
 impl Wish<'_> {
-    async fn open(&self) -> Result<(OpenUnderlay, Vec<Underlay>), UnderlayOpenError> {
+    async fn open(&self) -> Result<Prepared, UnderlayOpenError> {
         let Self { vtep, formats, remotes, workers } = self;
         let netns = open_netns(&vtep.netns).map_err(UnderlayOpenError::Netns)?;
         let links = Links::open(&netns)?;
@@ -298,10 +301,11 @@ impl Wish<'_> {
         let sockets = open_sockets(&netns, &settings(vtep, formats, *workers)).await?;
         let outer_ports =
             sockets.outer_ports().map_err(|source| UnderlayError::Io { doing: "read a socket's address", source })?;
+        let queues = sockets.error_queues();
         let ends = sockets.into_ends().into_iter().map(Underlay::Udp).collect();
         let mtu = if link.loopback { smallest_route(&links, vtep.address, remotes).await } else { link.mtu };
         let (config, formats) = ((*vtep).clone(), formats.clone());
-        Ok((OpenUnderlay { config, formats, netns, link, mtu, outer_ports }, ends))
+        Ok(Prepared::Opened(OpenUnderlay { config, formats, netns, link, mtu, outer_ports }, ends, queues))
     }
 
     /// Opens what an underlay with the same sockets lacks.

@@ -11,7 +11,7 @@ use crate::{
     sys::affinity,
     worker::{
         Facts, Report, Shared, Worker,
-        thread::{Clock, Command, Tuning, WorkerThread},
+        thread::{Clock, Command, Commands, Tuning, WorkerThread},
     },
 };
 
@@ -54,6 +54,11 @@ impl Workers {
     /// Tells every worker the same.
     pub(super) fn tell_all(&self, mut command: impl FnMut() -> Command) {
         self.0.iter().for_each(|worker| worker.tell(command()));
+    }
+
+    /// The way to one worker, always the same.
+    pub(super) fn commands(&self) -> Commands {
+        self.0[0].commands()
     }
 
     /// Tells one worker, always the same: what it is told happens in order.

@@ -50,6 +50,8 @@ pub(super) fn text(plan: &Plan, side: usize, station: &str) -> String {
     let local = host_address(plan.underlay, side);
     let remote = host_address(plan.underlay, 1 - side);
     let mut text = format!("[switch]\nworkers = {}\n\n[vtep]\naddress = \"{local}\"\n", plan.workers);
+    // What is counted on the wire is the traffic's.
+    text.push_str("path_mtu = \"assume\"\n");
     if *df != DfPolicy::Set {
         let _ = writeln!(text, "df = \"{df}\"");
     }
@@ -141,8 +143,8 @@ mod tests {
     #[test]
     fn defaults_are_not_said() {
         let plan = plan(VtepPlan::weft(), Underlay::Ipv4);
-        let expected = "[switch]\nworkers = 1\n\n[vtep]\naddress = \"192.0.2.1\"\n\n[[bridge]]\nname = \"blue\"\nvni = 42\n\
-                        remotes = [\"203.0.113.1\"]\n\n[[port]]\nname = \"eth0\"\nnetns = \"left\"\nbridge = \"blue\"\n\
+        let expected = "[switch]\nworkers = 1\n\n[vtep]\naddress = \"192.0.2.1\"\npath_mtu = \"assume\"\n\n\
+                        [[bridge]]\nname = \"blue\"\nvni = 42\nremotes = [\"203.0.113.1\"]\n\n[[port]]\nname = \"eth0\"\nnetns = \"left\"\nbridge = \"blue\"\n\
                         mac = \"02:00:00:00:42:01\"\naddress = [\"10.9.0.1/24\"]\n";
         assert_eq!(text(&plan, 0, "left"), expected);
     }

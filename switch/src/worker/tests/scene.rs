@@ -10,7 +10,7 @@ use etherparse::{IpDscp, IpEcn, PacketBuilder};
 use weft_vxlan::{HeaderFormat, header::DEFAULT_PORT, vni::Vni};
 
 use super::super::{
-    Fact, Facts, Shared, Snooped, Worker,
+    Fact, Facts, ProbeNews, Shared, Snooped, Worker,
     counters::{Counters, Tally},
 };
 use crate::{
@@ -59,6 +59,7 @@ pub(in crate::worker) struct Scene {
     hosts: Vec<Option<MemoryHost>>,
     facts: Receiver<Fact>,
     snooped: Receiver<Snooped>,
+    probes: Receiver<ProbeNews>,
 }
 
 impl Scene {
@@ -66,9 +67,21 @@ impl Scene {
         let shared = Shared::new(7);
         let (sender, facts) = bounded(1000);
         let (snooped_sender, snooped) = bounded(4);
+        let (probes_sender, probes) = bounded(100);
         let tables = Tables { bridges: vec![Some(bridge(42)), Some(bridge(43))], ..Tables::default() };
-        let worker = Worker::new(shared.clone(), Facts::new(sender).with_snooped(snooped_sender));
-        Self { worker, tables, shared, net: MemoryNet::new(1), now: Stamp(0), hosts: Vec::new(), facts, snooped }
+        let worker =
+            Worker::new(shared.clone(), Facts::new(sender).with_snooped(snooped_sender).with_probes(probes_sender));
+        Self {
+            worker,
+            tables,
+            shared,
+            net: MemoryNet::new(1),
+            now: Stamp(0),
+            hosts: Vec::new(),
+            facts,
+            snooped,
+            probes,
+        }
     }
 
     /// Access ports 0, 1, ... of BLUE.
@@ -194,6 +207,10 @@ impl Scene {
 
     pub(in crate::worker) fn snooped(&self) -> Vec<Snooped> {
         self.snooped.try_iter().collect()
+    }
+
+    pub(in crate::worker) fn probe_news(&self) -> Vec<ProbeNews> {
+        self.probes.try_iter().collect()
     }
 
     pub(in crate::worker) fn counters(&self) -> Counters {

@@ -1,8 +1,13 @@
 //! `[vtep]`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use weft_vxlan::{Encapsulation, HeaderFormat, ecn::EcnMode, header::ReservedBits};
+use weft_vxlan::{
+    Encapsulation, HeaderFormat,
+    ecn::EcnMode,
+    header::ReservedBits,
+    pmtu::{self, Policy},
+};
 
 use super::{NetnsName, word_of};
 use crate::{bridge::Oversize, underlay::sockets::UnderlaySettings};
@@ -58,6 +63,10 @@ pub struct VtepConfig {
     pub receive_buffer: usize,
     /// `send_buffer`: bytes asked for each sending socket; 4 MiB.
     pub send_buffer: usize,
+    /// `path_mtu`: what the path MTU to each VTEP goes by; measured.
+    pub path_mtu: Policy,
+    /// `path_mtu_ageing`: after what time a smaller path MTU is not believed any more without another look; 10 minutes.
+    pub path_mtu_ageing: Duration,
 }
 
 impl VtepConfig {
@@ -95,6 +104,8 @@ impl VtepConfig {
             gso: GsoMode::Auto,
             receive_buffer: UnderlaySettings::DEFAULT_RECEIVE_BUFFER,
             send_buffer: UnderlaySettings::DEFAULT_SEND_BUFFER,
+            path_mtu: Policy::Measure,
+            path_mtu_ageing: pmtu::AGEING,
         }
     }
 
@@ -170,6 +181,10 @@ impl GsoMode {
     /// How the configuration writes each.
     pub const WORDS: &[(&str, Self)] = &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
+
+/// How the configuration writes each [`Policy`].
+pub const PATH_MTU_WORDS: &[(&str, Policy)] =
+    &[("measure", Policy::Measure), ("learn", Policy::Learn), ("assume", Policy::Assume)];
 
 /// How the configuration writes each [`ReservedBits`] but those of a mask.
 pub const RESERVED_BITS_WORDS: &[(&str, ReservedBits)] =
