@@ -38,7 +38,21 @@ const B: [&str; 2] = ["192.168.2.2", "fd00:2::b"];
 const C: [&str; 2] = ["192.168.2.10", "fd00:2::c"];
 
 pub(crate) fn tests() -> Vec<Trial> {
-    in_every_shape(&[("over_a_small_link_of_its_own_c_knows_the_exact_path_mtu", NEEDS, small_link)])
+    in_every_shape(&[
+        ("over_a_small_link_of_its_own_c_knows_the_exact_path_mtu", NEEDS, small_link),
+        ("behind_a_router_c_knows_the_exact_path_mtu", NEEDS, routed),
+    ])
+}
+
+/// Measured before anybody asks, and learned from the router's errors alone, as the kernel does.
+fn routed(shape: Shape) -> anyhow::Result<()> {
+    for ipv6_underlay in [false, true] {
+        for policy in ["measure", "learn"] {
+            let scene = Scene::with_router(shape, ipv6_underlay, &format!("path_mtu = {policy:?}"))?;
+            scene.holds().with_context(|| format!("path_mtu = {policy:?}, IPv6 underlay: {ipv6_underlay}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn small_link(shape: Shape) -> anyhow::Result<()> {
@@ -69,15 +83,39 @@ impl Scene {
         let prefix_len = if ipv6_underlay { 64 } else { 24 };
         a.address("under0", &format!("{ours}/{prefix_len}"))?;
         b.address("under0", &format!("{theirs}/{prefix_len}"))?;
-        Self::new(lab, shape, (&a, ours), (b, theirs))
+        Self::new(lab, shape, (&a, ours), (b, theirs), "")
     }
 
-    /// C behind A, and an overlay between A and B, which reach each other.
+    /// A and B with a router between them, and the small link behind it.
+    fn with_router(shape: Shape, ipv6_underlay: bool, vtep: &str) -> anyhow::Result<Self> {
+        let lab = Lab::new(PREFIX);
+        let (a, r1, b) = (lab.namespace("a")?, lab.namespace("r1")?, lab.namespace("b")?);
+        lab.veth((&a, "under0"), (&r1, "to_a"), 5000)?;
+        lab.veth((&b, "under0"), (&r1, "to_b"), 4000)?;
+        let address = |network: u8, host: u8| match ipv6_underlay {
+            true => format!("fc00:{network}::{host}"),
+            false => format!("10.0.{network}.{host}"),
+        };
+        let prefix = |address: String| format!("{address}/{}", if ipv6_underlay { 64 } else { 24 });
+        a.address("under0", &prefix(address(1, 1)))?;
+        r1.address("to_a", &prefix(address(1, 2)))?;
+        r1.address("to_b", &prefix(address(3, 2)))?;
+        b.address("under0", &prefix(address(3, 1)))?;
+        r1.sysctl("net.ipv4.ip_forward", "1")?;
+        r1.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        a.route(&prefix(address(3, 0)), address(1, 2).parse()?)?;
+        b.route(&prefix(address(1, 0)), address(3, 2).parse()?)?;
+        let (ours, theirs) = (address(1, 1), address(3, 1));
+        Self::new(lab, shape, (&a, &ours), (b, &theirs), vtep)
+    }
+
+    /// C behind A, and an overlay between A and B, which reach each other. `vtep` is a line more of `[vtep]`.
     fn new(
         lab: Lab,
         shape: Shape,
         (a, ours): (&Namespace, &str),
         (b, theirs): (Namespace, &str),
+        vtep: &str,
     ) -> anyhow::Result<Self> {
         let c = lab.namespace("c")?;
         let (ours_ip, theirs_ip): (IpAddr, IpAddr) = (ours.parse()?, theirs.parse()?);
@@ -88,7 +126,7 @@ impl Scene {
         b.address("vx0", &format!("{}/24", B[0]))?;
         b.address("vx0", &format!("{}/64", B[1]))?;
         let config = format!(
-            "{}\n[vtep]\naddress = \"{ours}\"\n\n[[bridge]]\nname = \"blue\"\nvni = 1\nremotes = [\"{theirs}\"]\n\n{}",
+            "{}\n[vtep]\naddress = \"{ours}\"\n{vtep}\n[[bridge]]\nname = \"blue\"\nvni = 1\nremotes = [\"{theirs}\"]\n\n{}",
             shape.switch(),
             shape.port(c.full_name(), "eth0", &format!("mtu = 5000\naddress = [\"{}/24\", \"{}/64\"]\n", C[0], C[1])),
         );

@@ -116,7 +116,8 @@ impl Switch {
         })
     }
 
-    /// The way to each VTEP that gets a copy, as the kernel would route it now.
+    /// The interface to each VTEP that gets a copy, as the kernel would route it now. It refuses what is longer than its MTU;
+    /// what the kernel knows of the path beyond, nobody asks.
     async fn paths(&self, walk: &Walkthrough) -> HashMap<SocketAddr, Path> {
         let mut paths = HashMap::new();
         let Some(underlay) = &self.underlay else { return paths };
@@ -125,7 +126,7 @@ impl Switch {
             let Endpoint::Vtep(vtep) = departure.to else { continue };
             let Some(address) = self.shared.vteps.address(vtep) else { continue };
             let path = match links.route_to(address.ip(), Some(underlay.config.address)).await {
-                Ok(route) => Path::Mtu(route.mtu),
+                Ok(route) => Path::Mtu(route.link.mtu),
                 Err(_) => Path::Unreachable,
             };
             paths.insert(address, path);
