@@ -93,6 +93,44 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
     ];
     has_keys(&vteps[0], &keys)?;
     ensure!(vteps[0]["encapsulations"] == json!(["vxlan"]), "{vteps:#}");
+    let mtu = weft.show("mtu")?;
+    has_keys(&mtu, &["underlay", "vteps", "ports"])?;
+    has_keys(&mtu["underlay"], &["address", "interface", "mtu", "policy", "ageing_s", "note", "errors_foreign"])?;
+    ensure!(array(&mtu["vteps"]).len() == 1 && array(&mtu["ports"]).len() == 3, "{mtu:#}");
+    has_keys(
+        &mtu["vteps"][0],
+        &[
+            "address",
+            "port",
+            "link_mtu",
+            "path_mtu",
+            "state",
+            "reason",
+            "age_s",
+            "vanishing_from",
+            "method",
+            "stations",
+            "round_trip_us",
+            "confirmed_s",
+            "unanswered_s",
+            "in_use",
+            "budgets",
+            "probes_sent",
+            "probes_answered",
+            "errors_accepted",
+            "errors_doubted",
+            "errors_impossible",
+            "errors_foreign",
+            "unreachable",
+        ],
+    )?;
+    let budget = &mtu["vteps"][0]["budgets"][0];
+    has_keys(budget, &["bridges", "encapsulation", "headers", "inner_mtu", "inner_mtu_tagged"])?;
+    array(&budget["headers"]).iter().try_for_each(|header| has_keys(header, &["name", "bytes"]))?;
+    for port in array(&mtu["ports"]) {
+        has_keys(port, &["port", "mtu", "configured", "default", "smallest_path", "why"])?;
+    }
+
     let hows: BTreeSet<_> = array(&vteps[0]["known_by"]).iter().filter_map(|known| known["how"].as_str()).collect();
     ensure!(hows == BTreeSet::from(["flood", "static", "learned"]), "{vteps:#}");
     array(&vteps[0]["known_by"]).iter().try_for_each(|known| has_keys(known, &["bridge", "how"]))?;
@@ -133,7 +171,7 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
         )?;
     }
     let kinds: BTreeSet<_> = array(&ledger["rows"]).iter().filter_map(|row| row["kind"].as_str()).collect();
-    ensure!(kinds == BTreeSet::from(["port", "bridge", "vtep", "underlay"]), "{ledger:#}");
+    ensure!(kinds == BTreeSet::from(["port", "bridge", "vtep", "underlay", "own"]), "{ledger:#}");
 
     let (status, body) = weft.request("GET", "/v1/status", "")?;
     ensure!(status == 200 && body["pid"] == weft.process().id() && body["workers"] == 2, "{body}");
@@ -144,6 +182,7 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
         ("ports", "t0"),
         ("fdb", "02:00:00:00:00:77"),
         ("vteps", "192.0.2.2"),
+        ("mtu", "VTEP 192.0.2.2 port 4789"),
         ("drops", "vlan_not_member"),
         ("ledger", "underlay"),
     ] {

@@ -141,7 +141,9 @@ impl Scene {
         here.address("u0", "192.0.2.1/24")?;
         sender.address("u0", "192.0.2.2/24")?;
         let switch = shape.switch();
-        let mut config = format!("{switch}[vtep]\naddress = \"192.0.2.1\"\npeers = \"any\"\n{vtep}\n");
+        // Nor is weft itself, to those whose frames it learns from.
+        let head = "[vtep]\naddress = \"192.0.2.1\"\npeers = \"any\"\npath_mtu = \"assume\"\n";
+        let mut config = format!("{switch}{head}{vtep}\n");
         for vni in vnis {
             let (netns, offload) = (inside.full_name(), shape.port_line());
             config += &format!("[[bridge]]\nname = \"b{vni}\"\nvni = {vni}\nlearning = {learning}\n");

@@ -24,8 +24,7 @@ use crate::{
         config::{
             BridgeConfig, Cidr, Config, ConfigErrors, Df, ECN_WORDS, FdbTarget, GsoMode, InnerVlan, Membership,
             NetnsName, OVERSIZE_WORDS, PATH_MTU_WORDS, Peers, Pin, PortConfig, PortKind, SwitchConfig, Tos, Ttl,
-            VtepConfig,
-            reserved_bits_text, word_of,
+            VtepConfig, reserved_bits_text, word_of,
         },
     },
     fdb::Origin,

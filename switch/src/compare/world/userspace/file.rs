@@ -25,7 +25,8 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
     let mut of_bridge = String::new();
     if let Some(overlay) = &setup.overlay {
         let netns = namespace.full_name();
-        let _ = writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\npath_mtu = \"assume\"");
+        let _ =
+            writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\npath_mtu = \"assume\"");
         let _ = writeln!(text, "source_ports = {}", source_ports(overlay));
         let _ = writeln!(of_bridge, "vni = {}\nremotes = {:?}", overlay.vni, words(&overlay.remotes));
         for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
