@@ -145,10 +145,10 @@ impl<'w> Walk<'w> {
     /// A frame to a reserved group came out of a tunnel and goes no further. Is it a probe?
     #[cold]
     pub(super) fn on_reserved_group(&mut self, tunnel: &Tunnel<'w>, frame: &[u8]) -> DropReason {
-        let (Some(probe), Endpoint::Vtep(vtep)) = (Probe::parse(frame), tunnel.ingress()) else {
+        let (Some(probe), Endpoint::Vtep(vtep)) = (Probe::parse(frame), tunnel.ingress) else {
             return DropReason::ReservedGroup;
         };
-        let bridge = tunnel.bridge_id();
+        let bridge = tunnel.id;
         match probe.kind {
             probe::Kind::Answer => {
                 self.facts.probe_news(ProbeNews::Answered { vtep, bridge, nonce: probe.nonce, len: probe.len });
@@ -161,13 +161,14 @@ impl<'w> Walk<'w> {
     /// Only whom somebody named gets an answer, which is not larger than the question, and not more often than is of use.
     fn answer_probe(&mut self, tunnel: &Tunnel<'w>, vtep: VtepId, probe: Probe) {
         let Some(overlay) = &self.tables.overlay else { return };
-        if !tunnel.is_named() || !self.probe_answers.take(self.now) {
+        let Tunnel { id, bridge, ingress } = *tunnel;
+        let is_named = bridge.known_vteps.values().any(|named| *named == vtep);
+        if !is_named || !self.probe_answers.take(self.now) {
             return;
         }
-        let (bridge, entry) = tunnel.bridge();
-        self.counters().copied(tunnel.ingress(), bridge, 1);
+        self.counters().copied(ingress, id, 1);
         let answer = probe.answer().front(own_address(overlay.local.ip(), 0));
-        self.egress.deliver_now(&Staged::own(bridge, entry, &answer), tunnel.ingress());
+        self.egress.deliver_now(&Staged::own(id, bridge, &answer), ingress);
         self.facts.probe_news(ProbeNews::Asked { vtep });
     }
 

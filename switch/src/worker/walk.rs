@@ -168,28 +168,9 @@ struct Entrance<'w> {
 /// Where datagrams of one VNI from one source enter.
 #[derive(Clone, Copy)]
 pub(super) struct Tunnel<'w> {
-    id: BridgeId,
-    bridge: &'w Bridge,
-    ingress: Endpoint,
-}
-
-impl<'w> Tunnel<'w> {
-    pub(super) const fn ingress(&self) -> Endpoint {
-        self.ingress
-    }
-
-    pub(super) const fn bridge_id(&self) -> BridgeId {
-        self.id
-    }
-
-    pub(super) const fn bridge(&self) -> (BridgeId, &'w Bridge) {
-        (self.id, self.bridge)
-    }
-
-    /// Whether somebody named the VTEP for this bridge.
-    pub(super) fn is_named(&self) -> bool {
-        self.bridge.known_vteps.values().any(|vtep| Endpoint::Vtep(*vtep) == self.ingress)
-    }
+    pub(super) id: BridgeId,
+    pub(super) bridge: &'w Bridge,
+    pub(super) ingress: Endpoint,
 }
 
 /// The tunnel of a datagram that was taken, and what others of it look like.

@@ -11,7 +11,6 @@ use crossbeam_channel::Receiver;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use weft_vxlan::{
-    Encapsulation,
     mtu::{Family, HeaderBudget, HeaderLine},
     pmtu::{Method, Policy, Reason, State},
 };
@@ -279,8 +278,9 @@ fn rules(vtep: &VtepConfig) -> Rules {
 }
 
 fn carrier(bridge: BridgeId, of: &Bridge, family: Family) -> Option<Carrier> {
-    let encapsulation = Encapsulation::Vxlan;
-    let budget = HeaderBudget::new(family).with_encapsulation(encapsulation);
+    let encapsulation = of.encapsulation;
+    let options_len = u16::try_from(of.geneve_options.as_bytes().len()).unwrap_or(u16::MAX);
+    let budget = HeaderBudget::new(family).with_encapsulation(encapsulation).with_options(options_len);
     Some(Carrier { bridge, vni: of.vni?, encapsulation, budget })
 }
 
