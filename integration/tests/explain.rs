@@ -180,6 +180,7 @@ workers = 2
 
 [vtep]
 address = "192.0.2.1"
+path_mtu = "assume"
 ttl = "inherit"
 tos = "inherit"
 

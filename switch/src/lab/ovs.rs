@@ -101,11 +101,12 @@ impl Ovs {
         socket.write_all(question.to_string().as_bytes()).map_err(failed)?;
         let answer = serde_json::Deserializer::from_reader(socket).into_iter::<Value>().next();
         let answer = answer.unwrap_or(Ok(Value::Null)).map_err(|error| failed(error.into()))?;
-        match &answer["error"] {
-            Value::Null => Ok(answer["result"].as_str().unwrap_or_default().to_owned()),
-            Value::String(why) => Err(failed(io::Error::other(why.trim().to_owned()))),
-            other => Err(failed(io::Error::other(other.to_string()))),
+        let error = &answer["error"];
+        if error.is_null() {
+            return Ok(answer["result"].as_str().unwrap_or_default().to_owned());
         }
+        let why = error.as_str().map_or_else(|| error.to_string(), |why| why.trim().to_owned());
+        Err(failed(io::Error::other(why)))
     }
 
     /// Gives a namespace a tap of this bridge as `eth0`, down and without an address. `settings` are columns of the port.

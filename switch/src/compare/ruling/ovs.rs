@@ -63,16 +63,14 @@ pub const RULINGS: &[Ruling] = &[
         reason: "it is nobody's, or nothing could ever go there (br_fdb.c:br_fdb_add)",
         setting: "none",
         explains: |case, difference| {
-            let refused = |step: &Step| match step {
-                Step::FdbAdd(entry) if entry.mac.is_zero() || !is_member(case, entry) => Some(entry.mac),
-                _ => None,
+            let refused = |step: &Step| {
+                let Step::FdbAdd(entry) = step else { return None };
+                (entry.mac.is_zero() || !is_member(case, entry)).then_some(entry.mac)
             };
-            match difference {
-                Difference::Refusal { step, reference: None, weft: Some(_) } => {
-                    case.steps.get(*step).and_then(refused).is_some()
-                }
-                _ => about(case, difference, &case.steps.iter().filter_map(refused).collect()),
+            if let Difference::Refusal { step, reference: None, weft: Some(_) } = difference {
+                return case.steps.get(*step).and_then(refused).is_some();
             }
+            about(case, difference, &case.steps.iter().filter_map(refused).collect())
         },
     },
     Ruling {
@@ -83,9 +81,9 @@ pub const RULINGS: &[Ruling] = &[
         reason: "the kernel has both kinds (br_fdb.c:br_fdb_update)",
         setting: "sticky = true",
         explains: |case, difference| {
-            let added = |step: &Step| match step {
-                Step::FdbAdd(entry) if entry.kind == Kind::Static => Some(entry.mac),
-                _ => None,
+            let added = |step: &Step| {
+                let Step::FdbAdd(entry) = step else { return None };
+                (entry.kind == Kind::Static).then_some(entry.mac)
             };
             let stations = case.steps.iter().filter_map(added).collect();
             about(case, difference, &stations)
@@ -187,10 +185,8 @@ struct Sent<'c> {
 
 impl<'c> Sent<'c> {
     fn of(step: &'c Step) -> Option<Self> {
-        match step {
-            Step::Send { port, frame } if frame.0.len() >= 14 => Some(Self { port: *port, frame: &frame.0 }),
-            _ => None,
-        }
+        let Step::Send { port, frame } = step else { return None };
+        (frame.0.len() >= 14).then_some(Self { port: *port, frame: &frame.0 })
     }
 
     fn dst(&self) -> MacAddr {
@@ -277,7 +273,7 @@ mod tests {
         let stp = frame(reserved(0), a);
         let case = Case::new("x").send(1, stp.clone());
         assert_eq!(names(&case, vec![], vec![stp.clone()]), ["ovs_reserved"]);
-        assert!(names(&case, vec![stp.clone()], vec![stp.clone(), stp.clone()]).is_empty(), "both pass it");
+        assert!(names(&case, vec![stp.clone()], vec![stp.clone(), stp]).is_empty(), "both pass it");
         assert!(names(&case, vec![], vec![frame(b, a)]).is_empty(), "another frame came out");
         let plain = frame(b, a);
         assert!(names(&Case::new("x").send(1, plain.clone()), vec![], vec![plain.clone()]).is_empty());
@@ -291,7 +287,7 @@ mod tests {
     fn the_drop_eligible_bit_is_all_that_its_ruling_explains() {
         let plain = frame(station(2), station(1));
         let (with, without) = (tagged(&plain, DOT1Q, 0x300a), tagged(&plain, DOT1Q, 0x200a));
-        let case = Case::new("x").vlans(1, &[access(10)]).send(1, plain.clone());
+        let case = Case::new("x").vlans(1, &[access(10)]).send(1, plain);
         assert_eq!(names(&case, vec![without.clone()], vec![with.clone()]), ["ovs_drop_eligible"]);
         assert!(names(&case, vec![with], vec![without]).is_empty());
     }

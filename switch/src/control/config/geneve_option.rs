@@ -15,8 +15,9 @@ const EXAMPLE: &str = "such as: geneve_option = { class = 0xff01, type = 1, data
 
 /// Puts the option that a table describes behind the others.
 pub(super) fn push(options: &mut OptionList, table: &DeTable<'_>) -> Result<(), Wrong> {
-    for key in table.keys().map(|key| key.get_ref()).filter(|key| KEYS.iter().all(|known| known != key)) {
-        let help = match nearest(key, KEYS.into_iter()) {
+    let mut unknown = table.keys().map(|key| key.get_ref()).filter(|key| KEYS.iter().all(|known| known != key));
+    if let Some(key) = unknown.next() {
+        let help = match nearest(key, KEYS) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("it has {}", list(KEYS.into_iter())),
         };

@@ -334,7 +334,7 @@ fn bridge(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>, config
     bridge.vni = reader.number("vni", values::vni);
     let said = reader.word("encapsulation", Encapsulation::WORDS);
     let vtep = config.vtep.as_ref();
-    bridge.encapsulation = vtep.map_or(said.unwrap_or_default(), |vtep| vtep.encapsulation_of(said));
+    bridge.encapsulation = vtep.map_or_else(|| said.unwrap_or_default(), |vtep| vtep.encapsulation_of(said));
     reader.records("geneve_option", |table| geneve_option::push(&mut bridge.geneve_options, table));
     let default_port = default_port(vtep, bridge.encapsulation);
     set(&mut bridge.remotes, reader.strings("remotes", |remote| values::vtep(remote, default_port)));
@@ -556,7 +556,7 @@ fn mdb(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (MdbCo
 
 /// The port of a VTEP that is named without one.
 fn default_port(own: Option<&VtepConfig>, encapsulation: Encapsulation) -> u16 {
-    own.map_or(encapsulation.default_port(), |own| own.port_of(encapsulation.format()))
+    own.map_or_else(|| encapsulation.default_port(), |own| own.port_of(encapsulation.format()))
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(plain.read(from, &answer[..100], 1480), Some(heard.clone()));
         let raw = Reader { is_raw: true, ..plain };
         let with_header = [&[0x45; 20][..], &answer].concat();
-        assert_eq!(raw.read(from, &with_header[..120], 1500), Some(heard.clone()));
+        assert_eq!(raw.read(from, &with_header[..120], 1500), Some(heard));
         assert_eq!(Reader { id: 8, ..raw }.read(from, &with_header[..120], 1500), None);
         answer[0] = 8;
         assert_eq!(plain.read(from, &answer[..100], 1480), None, "a request");

@@ -164,10 +164,7 @@ impl Switch {
         let PeerReport { mtu, counts, .. } = peer;
         let address = self.shared.vteps.address(peer.vtep)?;
         let ago = |then: Duration| now.saturating_sub(then).as_secs();
-        let vanishing_from = match mtu.reason() {
-            Reason::Vanishing { from } => Some(from),
-            _ => None,
-        };
+        let vanishing_from = if let Reason::Vanishing { from } = mtu.reason() { Some(from) } else { None };
         let method = mtu.method().map(|method| match method {
             Method::InBand => "in_band",
             Method::Echo => "echo",

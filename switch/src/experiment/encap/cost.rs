@@ -76,7 +76,6 @@ impl Walk {
             by_vni: Vni::new(VNI).map(|vni| (vni, BRIDGE)).into_iter().collect(),
             ports: vec![Some(entry)],
             overlay: Some(Overlay::new(local)),
-            ..Tables::default()
         }));
         shared.fdb.learn(BRIDGE, there, Endpoint::Vtep(vtep), Stamp(0), Limit::NONE);
         // Facts that find no room are dropped and counted; nobody reads them here.

@@ -211,7 +211,7 @@ impl Curves {
             .margin_bottom(8)
             .x_label_area_size(50)
             .y_label_area_size(58)
-            .build_cartesian_2d(x_scale, y_scale.clone())?;
+            .build_cartesian_2d(x_scale, y_scale)?;
         let label_style = (FONT, 12.5 * EM).into_font().color(&SOFT);
         chart
             .configure_mesh()

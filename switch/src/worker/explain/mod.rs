@@ -249,7 +249,7 @@ impl<'s> Explainer<'s> {
         let header = TunnelHeader::read(format, payload);
         let bridge = header.ok().and_then(|header| self.bridge_of(overlay, header.vni()));
         let bridge = bridge.map(|(_, bridge)| bridge).filter(|bridge| bridge.encapsulation.format() == format);
-        let encapsulation = bridge.map_or(format.encapsulation(), |bridge| bridge.encapsulation);
+        let encapsulation = bridge.map_or_else(|| format.encapsulation(), |bridge| bridge.encapsulation);
         let has_any_of = |bits: u64| match header {
             Ok(TunnelHeader::Vxlan(header) | TunnelHeader::VxlanGpe(header)) => {
                 header.has_any_of(bits & !encapsulation.used_bits())

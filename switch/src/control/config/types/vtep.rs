@@ -119,10 +119,8 @@ impl VtepConfig {
 
     /// How a bridge wraps its frames that says this of it, or nothing.
     pub fn encapsulation_of(&self, said: Option<Encapsulation>) -> Encapsulation {
-        match said.unwrap_or(self.encapsulation) {
-            Encapsulation::Vxlan if self.gbp => Encapsulation::VxlanGbp,
-            encapsulation => encapsulation,
-        }
+        let encapsulation = said.unwrap_or(self.encapsulation);
+        if self.gbp && encapsulation == Encapsulation::Vxlan { Encapsulation::VxlanGbp } else { encapsulation }
     }
 
     /// The UDP port of a format.

@@ -157,10 +157,12 @@ impl Narrator<'_> {
     pub(super) fn encapsulation(&self, bridge: &str) -> Option<Decider> {
         let word = self.config.bridge(bridge)?.encapsulation.word();
         let is_there = |part, key| self.config.written(part, key).is_some();
-        let (part, key) = match Part::Bridge(bridge) {
-            part if is_there(part, "encapsulation") => (part, "encapsulation"),
-            _ if is_there(Part::Vtep, "gbp") && !is_there(Part::Vtep, "encapsulation") => (Part::Vtep, "gbp"),
-            _ => (Part::Vtep, "encapsulation"),
+        let (part, key) = if is_there(Part::Bridge(bridge), "encapsulation") {
+            (Part::Bridge(bridge), "encapsulation")
+        } else if is_there(Part::Vtep, "gbp") && !is_there(Part::Vtep, "encapsulation") {
+            (Part::Vtep, "gbp")
+        } else {
+            (Part::Vtep, "encapsulation")
         };
         Some(self.decider(part, key, quoted(word)))
     }

@@ -201,7 +201,7 @@ impl Narrator<'_> {
         };
         let (vni, policy) = (header.vni(), header.policy().map(|policy| policy.id));
         let of_bridge = self.config.bridge(bridge);
-        let encapsulation = of_bridge.map_or(header.format().encapsulation(), |bridge| bridge.encapsulation);
+        let encapsulation = of_bridge.map_or_else(|| header.format().encapsulation(), |bridge| bridge.encapsulation);
         let options = of_bridge.map_or(&[][..], |bridge| bridge.geneve_options.as_bytes());
         let tunnel_header = [&header.to_bytes()[..], options].concat();
         let outer_len = exit.outer_len().unwrap_or(payload_len);
