@@ -377,6 +377,21 @@ fn flood_lists() {
         ],
     );
     expect_after_base(
+        "group = \"239.1.1.1\"\nlocalbypass = true\n",
+        &[
+            (
+                7,
+                "[[bridge]] has no key `group`",
+                "name each VTEP in `remotes`: weft sends a copy to each (head-end replication)",
+            ),
+            (
+                8,
+                "[[bridge]] has no key `localbypass`",
+                "take it out: a VNI is one bridge of a weft, so there is no other that could get the frame without the wire",
+            ),
+        ],
+    );
+    expect_after_base(
         "[[bridge]]\nname = \"green\"\nremotes = [\"192.0.2.2\"]\n",
         &[(
             9,

@@ -34,6 +34,15 @@ impl Text<'_> {
     }
 }
 
+/// Words of the kernel's vxlan devices that weft has no key for, and what there is instead.
+const KERNELS_WORDS: [(&str, &str); 2] = [
+    ("group", "name each VTEP in `remotes`: weft sends a copy to each (head-end replication)"),
+    (
+        "localbypass",
+        "take it out: a VNI is one bridge of a weft, so there is no other that could get the frame without the wire",
+    ),
+];
+
 /// One table on its way through the reader.
 pub(super) struct TableReader<'r, 'm, 't, 'i> {
     text: &'r mut Text<'m>,
@@ -54,7 +63,9 @@ impl<'r, 'm, 't, 'i> TableReader<'r, 'm, 't, 'i> {
         let mut places = Places::new(&text.source, header);
         for key in table.keys().filter(|key| keys.iter().all(|(known, _)| known != key.get_ref())) {
             let written = key.get_ref();
+            let kernels = KERNELS_WORDS.iter().find(|(word, _)| word == written);
             let help = match nearest(written, keys.iter().map(|(known, _)| *known)) {
+                _ if kernels.is_some() => kernels.map_or("", |(_, instead)| instead).to_owned(),
                 Some(known) => {
                     // so `known` is not missing, only misspelt
                     places.mark_broken(known);
