@@ -169,6 +169,7 @@ impl<P: Poller> Run<P> {
                 Command::SendOwn { bridge, to, bytes } => {
                     self.worker.send_own(bridge, to, &bytes, self.clock.now());
                 }
+                Command::Sample(samplers) => self.worker.sample(samplers),
                 Command::Rearm(id) => {
                     if let Some(fd) = self.worker.port(id).and_then(Port::poll_fd) {
                         watch(&mut self.poller, fd, Source::Port(id));
