@@ -62,7 +62,7 @@ fn walks(c: &mut Criterion) {
     turn(&mut group, "runts, dropped at once", empty);
 
     for (name, hosts) in [("two hosts", 2), ("1 k hosts", 1_000), ("1 M hosts", 1_000_000)] {
-        turn(&mut group, &format!("port to port, {name}"), between_ports(hosts));
+        turn(&mut group, &format!("port to port, {name}"), Switch::between_ports(hosts, LEN));
     }
 
     let mut trunks = Switch::new();
@@ -103,22 +103,6 @@ fn walks(c: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// Half of the hosts behind either port; those of the first send to those of the second, each in its turn.
-fn between_ports(hosts: u32) -> Switch {
-    let half = hosts / 2;
-    let mut random = fastrand::Rng::with_seed(1);
-    // No more flows than make the caches forget, so that the prepared frames themselves stay small.
-    let flows = half.min(1 << 16);
-    let mut pair = || frame(mac(half + random.u32(..half)), mac(random.u32(..half)), LEN);
-    let frames = (0..flows).map(|_| pair()).collect();
-    let mut switch = Switch::new();
-    let (from, _) = switch.add_access(frames);
-    let (to, _) = switch.add_access(vec![]);
-    switch.learn(0..half, Endpoint::Port(from));
-    switch.learn(half..hosts, Endpoint::Port(to));
-    switch
 }
 
 fn turn(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut switch: Switch) {

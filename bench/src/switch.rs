@@ -79,6 +79,23 @@ impl Switch {
         Self { worker, shared, now: Stamp(0), tables, net: MemoryNet::new(1) }
     }
 
+    /// A switch between two ports, half of the hosts behind either; those of the first send frames of `len` bytes to those of
+    /// the second, each in its turn.
+    pub fn between_ports(hosts: u32, len: usize) -> Self {
+        let half = hosts / 2;
+        let mut random = fastrand::Rng::with_seed(1);
+        // No more flows than make the caches forget, so that the prepared frames themselves stay small.
+        let flows = half.min(1 << 16);
+        let mut pair = || frame(mac(half + random.u32(..half)), mac(random.u32(..half)), len);
+        let frames = (0..flows).map(|_| pair()).collect();
+        let mut switch = Self::new();
+        let (from, _) = switch.add_access(frames);
+        let (to, _) = switch.add_access(vec![]);
+        switch.learn(0..half, Endpoint::Port(from));
+        switch.learn(half..hosts, Endpoint::Port(to));
+        switch
+    }
+
     /// Adds a port that delivers `frames` in turn, without end; with none it only takes what is sent there.
     pub fn add_port(&mut self, membership: Membership, frames: Vec<Vec<u8>>) -> (PortId, MemoryCounters) {
         let id = PortId(self.tables.ports.len() as u16);

@@ -5,6 +5,7 @@ use weft::{
     ids::{Endpoint, PortId},
     port::RxBatch,
     wire::{MacAddr, VlanId},
+    worker::sampling::{Choice, Filter, Ips, MAX_RATE, Sampler},
 };
 use weft_bench::{
     frames::tagged,
@@ -112,6 +113,29 @@ fn from_a_peer_to_a_port() {
         });
         assert_eq!(count, 0, "{encapsulation}");
         assert!(sent.frames() > 100_000, "{encapsulation}");
+    }
+}
+
+/// Somebody looks for frames that don't pass, and somebody takes all that may be taken.
+#[test]
+fn frames_that_are_looked_at_and_taken() {
+    for src in [mac(7), mac(1)] {
+        let mut switch = Switch::new();
+        switch.add_access(question(None));
+        let (to, sent) = switch.add_access(vec![]);
+        switch.learn(2..3, Endpoint::Port(to));
+        let filter = Filter { src: Some(src), ip: Ips::Either([10, 0, 0, 1].into()), ..Filter::default() };
+        let (sampler, samples) = Sampler::new(filter, Choice { every: 1, rate: MAX_RATE });
+        switch.worker.sample(vec![sampler.clone()]);
+        let mut taken = 0;
+        let count = allocations(|| {
+            switch.now.0 += 1;
+            switch.turn(PORT);
+            taken += samples.try_iter().count();
+        });
+        assert_eq!(count, 0);
+        assert!(sent.frames() > 100_000);
+        assert_eq!(taken > 500, src == mac(1), "{taken} of {:?}", sampler.sampled());
     }
 }
 

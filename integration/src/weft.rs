@@ -75,7 +75,15 @@ impl Weft {
         Ok(self.namespace.command(binary()?).args(args).arg("--socket").arg(&socket).output()?)
     }
 
-    /// The same, for a command that must succeed; returns its standard output.
+    /// Starts a `weft` command against this one that goes on until it is stopped.
+    ///
+    /// # Errors
+    /// The command could not be started.
+    pub fn begin(&self, args: &[&str]) -> anyhow::Result<Process> {
+        Ok(self.namespace.command(binary()?).args(args).arg("--socket").arg(self.socket()).spawn()?)
+    }
+
+    /// The same as [`Weft::command`], for a command that must succeed; returns its standard output.
     ///
     /// # Errors
     /// The command failed; the error carries what it printed.

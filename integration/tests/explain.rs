@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use weft::{
     l3::too_big,
-    lab::{Lab, Namespace},
+    lab::{Lab, Namespace, Process, Signal},
     wire::{MacAddr, dissect::dissect},
 };
 use weft_integration::{
@@ -38,12 +38,17 @@ fn main() -> ExitCode {
         trial("what_is_explained_of_a_ports_frame_then_happens", needs, from_ports),
         trial("what_is_explained_of_a_vteps_frame_then_happens", needs, from_vteps),
         trial("explaining_changes_nothing_and_the_exit_code_tells_the_end", needs, changes_nothing),
+        trial("frames_of_ports_and_vteps_are_explained_as_they_pass", needs, live),
+        trial("a_frame_that_ended_otherwise_than_explained_is_told_so", needs, live_otherwise),
+        trial("what_is_not_explained_of_a_flood_is_counted_and_nothing_is_lost_by_it", needs, live_flood),
+        trial("looking_at_frames_ends_by_count_time_interrupt_and_with_the_port_or_the_switch", needs, live_ends),
     ])
 }
 
 /// A switch between two access ports, a trunk, and a VTEP that is only an address.
 struct Scene {
     weft: Weft,
+    switch: Namespace,
     left: Namespace,
     wires: Wires,
     peer: Namespace,
@@ -75,7 +80,7 @@ impl Scene {
             trunk: Wire::open(&trunk, "eth0")?,
         };
         let underlay = Capture::open(&peer, "under0", Direction::In)?;
-        Ok(Self { weft, left, wires, peer, underlay, _lab: lab })
+        Ok(Self { weft, switch, left, wires, peer, underlay, _lab: lab })
     }
 
     fn port(&self) -> String {
@@ -342,5 +347,177 @@ fn changes_nothing() -> anyhow::Result<()> {
     ensure!(names_line(&said, "ttl", &config, "ttl"), "{said:#}");
     let text = scene.weft.succeed(&["explain", "--port", &port, "--dst", "ff:ff:ff:ff:ff:ff"])?;
     ensure!(text.contains("weft.toml:") && text.contains("its gate for broadcast is closed"), "{text}");
+    Ok(())
+}
+
+/// `weft explain --live`, looking already.
+struct Live(Process);
+
+impl Live {
+    fn begin(weft: &Weft, args: &[&str]) -> anyhow::Result<Self> {
+        let args: Vec<_> = ["explain", "--live", "--json"].iter().chain(args).copied().collect();
+        let mut process = weft.begin(&args)?;
+        process.wait_for(r#"{"event":"begin"}"#, PATIENCE)?;
+        Ok(Self(process))
+    }
+
+    /// The frames that were told so far.
+    fn frames(&self) -> anyhow::Result<Vec<Value>> {
+        let events = events(&self.0.stdout())?;
+        Ok(events.into_iter().filter(|event| event["event"] == "frame").collect())
+    }
+
+    /// Waits until so many frames were told.
+    fn told(&self, count: usize) -> anyhow::Result<Vec<Value>> {
+        eventually("the frames are explained", PATIENCE, || Ok(self.frames()?.len() >= count))?;
+        self.frames()
+    }
+
+    /// Waits for its end: its last word and its exit code.
+    fn end(mut self) -> anyhow::Result<(Value, Option<i32>)> {
+        let output = self.0.wait(PATIENCE)?;
+        let last = events(&output.stdout)?.pop().context("something is told")?;
+        Ok((last, output.status.code()))
+    }
+}
+
+fn events(lines: &str) -> anyhow::Result<Vec<Value>> {
+    // The last line may be half-way.
+    let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+fn live() -> anyhow::Result<()> {
+    let mut scene = Scene::new()?;
+    let live = Live::begin(&scene.weft, &["--count", "3"])?;
+    let broadcast = experiment(MacAddr::BROADCAST, LEFT);
+    let foreseen = scene.explain(&["--port", &scene.port(), &hex(&broadcast)])?.0;
+    scene.wires.left.send(std::slice::from_ref(&broadcast))?;
+    let [passed] = &live.told(1)?[..] else { anyhow::bail!("more than one") };
+    ensure!(passed["agrees"] == true, "{passed:#}");
+    // It is told as it was foreseen, from the source that it taught to the outer header that it got.
+    for key in ["frame", "port", "bridge", "verdict"] {
+        ensure!(passed["explanation"][key] == foreseen[key], "{key}: {passed:#} after {foreseen:#}");
+    }
+    let texts = |said: &Value| said["stages"].as_array().expect("a list").iter().map(|it| it["text"].clone()).collect();
+    let (told, expected): (Vec<_>, Vec<_>) = (texts(&passed["explanation"]), texts(&foreseen));
+    ensure!(told == expected, "{told:#?} after {expected:#?}");
+    let places: Vec<_> = passed["copies"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(|copies| {
+            (
+                copies["port"].as_str().map(|port| port.contains("trunk")),
+                copies["vtep"].as_str(),
+                copies["frames"].as_u64(),
+            )
+        })
+        .collect();
+    ensure!(places == [(Some(true), None, Some(1)), (None, Some("192.0.2.2:4789"), Some(1))], "{places:?}");
+
+    // One that is dropped, and one from a VTEP.
+    scene.wires.left.send(&[experiment(LEFT, NOBODY)])?;
+    let dropped = &live.told(2)?[1];
+    ensure!(dropped["agrees"] == true && dropped["end"]["reason"] == "same_endpoint", "{dropped:#}");
+    let payload = vxlan(42, &experiment(LEFT, FAR));
+    let peer = scene.peer.clone();
+    peer.within(|| UdpSocket::bind(("192.0.2.2", 0)).and_then(|it| it.send_to(&payload, "192.0.2.1:4789")))??;
+    let from_vtep = &live.told(3)?[2];
+    ensure!(from_vtep["agrees"] == true && from_vtep["explanation"]["vtep"] == "192.0.2.2", "{from_vtep:#}");
+    ensure!(from_vtep["end"]["ports"] == serde_json::json!([scene.port()]), "{from_vtep:#}");
+    ensure!(from_vtep["explanation"]["frame"]["hex"] == hex(&experiment(LEFT, FAR)), "{from_vtep:#}");
+    let (end, code) = live.end()?;
+    ensure!((end["why"].as_str(), code) == (Some("count"), Some(0)), "{end:#}, {code:?}");
+
+    // What is looked for is all that is told.
+    let live =
+        Live::begin(&scene.weft, &["--vtep", "192.0.2.2", "--dst", &LEFT.to_string(), "--ether-type", "0x88b5"])?;
+    scene.wires.left.send(&[experiment(LEFT, RIGHT)])?;
+    for frame in [experiment(RIGHT, FAR), experiment(LEFT, FAR)] {
+        let payload = vxlan(42, &frame);
+        peer.within(|| UdpSocket::bind(("192.0.2.2", 0)).and_then(|it| it.send_to(&payload, "192.0.2.1:4789")))??;
+    }
+    let told = live.told(1)?;
+    ensure!(told.len() == 1 && told[0]["sampled"]["matched"] == 1, "{told:#?}");
+    Ok(())
+}
+
+fn live_otherwise() -> anyhow::Result<()> {
+    let mut scene = Scene::new()?;
+    // The route to the peer goes while the switch still believes that it has one: the kernel refuses what nobody foresaw.
+    let live = Live::begin(&scene.weft, &["--port", &scene.port(), "--dst", &FAR.to_string()])?;
+    let frame = experiment(FAR, LEFT);
+    scene.wires.left.send(std::slice::from_ref(&frame))?;
+    ensure!(live.told(1)?[0]["agrees"] == true);
+    scene.switch.run(&["nft", "add", "table", "ip", "no"])?;
+    let chain = "{ type filter hook output priority 0; policy drop; }";
+    scene.switch.run(&["nft", "add", "chain", "ip", "no", "out", chain])?;
+    scene.wires.left.send(std::slice::from_ref(&frame))?;
+    let passed = &live.told(2)?[1];
+    ensure!(passed["agrees"] == false, "{passed:#}");
+    let differences = passed["differences"].as_array().context("a list")?;
+    let names = |part: &str| differences.iter().any(|it| it.as_str().is_some_and(|it| it.contains(part)));
+    ensure!(names("ended as underlay_refused, unforeseen") && names("should have left by VTEP"), "{differences:?}");
+    ensure!(passed["explanation"]["verdict"]["result"] == "delivered", "{passed:#}");
+    ensure!(passed["end"]["result"] == "dropped" && passed["end"]["reason"] == "underlay_refused", "{passed:#}");
+    Ok(())
+}
+
+fn live_flood() -> anyhow::Result<()> {
+    const FRAMES: u64 = 1000;
+    let mut scene = Scene::new()?;
+    let before = scene.books()?;
+    let live = Live::begin(&scene.weft, &["--port", &scene.port(), "--seconds", "3", "--rate", "5"])?;
+    // Within a second, so that the rate lets a few pass besides the burst.
+    scene.wires.left.repeat(&experiment(RIGHT, LEFT), FRAMES as usize)?;
+    let (end, code) = live.end()?;
+    ensure!((end["why"].as_str(), code) == (Some("seconds"), Some(0)), "{end:#}, {code:?}");
+    let sampled = |key: &str| end["sampled"][key].as_u64().context("a number");
+    let (explained, too_soon, lost) = (sampled("explained")?, sampled("too_soon")?, sampled("lost")?);
+    ensure!(sampled("matched")? == FRAMES && explained + too_soon + lost == FRAMES, "{end:#}");
+    ensure!((20..=20 + 3 * 5).contains(&explained), "{end:#}");
+    eventually("every frame has passed", PATIENCE, || Ok(scene.books()?.frames_in == before.frames_in + FRAMES))?;
+    scene.weft.ledger_comes_to_balance()
+}
+
+fn live_ends() -> anyhow::Result<()> {
+    let mut scene = Scene::new()?;
+    // Nothing that fits passes: the exit code says so.
+    let none = Live::begin(&scene.weft, &["--src", &NOBODY.to_string(), "--seconds", "1"])?;
+    let (end, code) = none.end()?;
+    ensure!((end["why"].as_str(), code) == (Some("seconds"), Some(1)), "{end:#}, {code:?}");
+
+    // Ctrl-C, in words.
+    let args = ["explain", "--live", "--port", &scene.port()];
+    let mut words = scene.weft.begin(&args)?;
+    words.wait_for("looking at what passes", PATIENCE)?;
+    scene.wires.left.send(&[experiment(RIGHT, LEFT)])?;
+    words.wait_for("and so it was", PATIENCE)?;
+    words.signal(Signal::INT)?;
+    let output = words.wait(PATIENCE)?;
+    ensure!(output.status.code() == Some(0), "{output:?}");
+    ensure!(output.stdout.contains("--- frame 1, which passed ") && output.stdout.contains(" 6  decide"), "{output:?}");
+    ensure!(output.stderr.contains("1 frame explained, of 1 that fitted"), "{output:?}");
+
+    // Nobody who left is looked for any more.
+    eventually("the workers look at nothing", PATIENCE, || {
+        let busy: Vec<_> = (0..8).map(|_| Live::begin(&scene.weft, &[])).collect::<anyhow::Result<_>>()?;
+        let refused = scene.weft.command(&["explain", "--live"])?;
+        ensure!(refused.stderr.contains("8 look at frames already"), "{refused:?}");
+        drop(busy);
+        Ok(true)
+    })?;
+    eventually("there is room again", PATIENCE, || Ok(Live::begin(&scene.weft, &[]).is_ok()))?;
+
+    let (gone, all) = (Live::begin(&scene.weft, &["--port", &scene.port()])?, Live::begin(&scene.weft, &[])?);
+    scene.weft.succeed(&["port", "del", &scene.port()])?;
+    let (end, code) = gone.end()?;
+    ensure!((end["why"].as_str(), code) == (Some("gone"), Some(1)), "{end:#}, {code:?}");
+    scene.wires.right.send(&[experiment(NOBODY, RIGHT)])?;
+    ensure!(all.told(1)?[0]["agrees"] == true);
+    scene.weft.process().terminate(PATIENCE)?;
+    let (last, code) = all.end()?;
+    ensure!(last["event"] == "frame" && code == Some(0), "{last:#}, {code:?}");
     Ok(())
 }

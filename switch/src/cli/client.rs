@@ -21,6 +21,7 @@ use super::{BAD_USAGE, NOT_SO};
 use crate::{
     control::api::{
         explanation::{ExplainRequest, Explanation},
+        live::{LiveEvent, LiveRequest},
         mdb::{MdbRequest, MdbState},
         model::{
             ApiError, BridgeState, DropCount, FdbEntry, Flushed, Happening, Ledger, NeighEntry, PortState, Reloaded,
@@ -247,8 +248,27 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::status`].
-    pub async fn events(&self, mut more: impl FnMut(&str, &Happening) -> bool) -> Result<(), ClientError> {
-        let request = self.request(Method::GET, "/v1/events", None::<&()>)?;
+    pub async fn events(&self, more: impl FnMut(&str, &Happening) -> bool) -> Result<(), ClientError> {
+        self.lines(self.request(Method::GET, "/v1/events", None::<&()>)?, more).await
+    }
+
+    /// Frames as they pass, explained, in the same way.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn explain_live(
+        &self,
+        request: &LiveRequest,
+        more: impl FnMut(&str, &LiveEvent) -> bool,
+    ) -> Result<(), ClientError> {
+        self.lines(self.request(Method::POST, "/v1/explain/live", Some(request))?, more).await
+    }
+
+    async fn lines<T: DeserializeOwned>(
+        &self,
+        request: Request<Full<Bytes>>,
+        mut more: impl FnMut(&str, &T) -> bool,
+    ) -> Result<(), ClientError> {
         let (status, mut body) = self.begin(request).await?;
         if !status.is_success() {
             let body = body.collect().await.map_err(|error| self.garbled(error))?;
@@ -256,12 +276,13 @@ impl Client {
         }
         let mut waiting = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.garbled(error))?;
+            // Cut off: the switch has ended.
+            let Ok(frame) = frame else { return Ok(()) };
             waiting.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = waiting.drain(..=end).collect();
-                let happening = self.understand(&line[..end])?;
-                if !more(&String::from_utf8_lossy(&line[..end]), &happening) {
+                let said = self.understand(&line[..end])?;
+                if !more(&String::from_utf8_lossy(&line[..end]), &said) {
                     return Ok(());
                 }
             }

@@ -12,7 +12,7 @@ pub mod packet;
 pub mod plain_tap;
 pub mod tap;
 
-use std::{io, os::fd::BorrowedFd};
+use std::{io, ops::Range, os::fd::BorrowedFd};
 
 use self::losses::LinkLosses;
 use crate::{
@@ -184,7 +184,18 @@ impl RxBatch {
 
     /// The frames, to be changed in place.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut [u8], &Option<VnetHeader>)> {
-        self.buffers[..self.len].iter_mut().map(Buffer::frame_mut).zip(&self.headers)
+        self.range_mut(0..self.len)
+    }
+
+    /// Some of the frames; the range lies within the batch.
+    pub fn range(&self, range: Range<usize>) -> impl Iterator<Item = (&[u8], &Option<VnetHeader>)> {
+        self.buffers[range.clone()].iter().map(Buffer::frame).zip(&self.headers[range])
+    }
+
+    /// The same, to be changed in place.
+    #[inline]
+    pub fn range_mut(&mut self, range: Range<usize>) -> impl Iterator<Item = (&mut [u8], &Option<VnetHeader>)> {
+        self.buffers[range.clone()].iter_mut().map(Buffer::frame_mut).zip(&self.headers[range])
     }
 }
 

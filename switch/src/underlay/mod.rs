@@ -20,6 +20,7 @@ pub mod udp;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    ops::Range,
     os::fd::BorrowedFd,
 };
 
@@ -161,16 +162,77 @@ impl UnderlayBatch {
         self.len == 0
     }
 
+    /// Behind the last datagram.
+    pub fn end(&self) -> Mark {
+        Mark { buffer: self.len, offset: 0 }
+    }
+
     /// Whether a buffer holds more than one datagram.
     pub fn holds_a_run(&self) -> bool {
         let mut filled = self.buffers.iter().zip(&self.arrivals).take(self.len);
         filled.any(|(buffer, arrival)| buffer.frame().len() > arrival.stride)
     }
 
+    /// Each datagram from there on: where it begins, where the next one does, what is known of it, and its payload.
+    pub fn datagrams(&self, from: Mark) -> impl Iterator<Item = (Mark, Mark, Arrival, &[u8])> {
+        self.bounds(from..self.end()).flat_map(|(buffer, bounds)| {
+            let (arrival, bytes) = (self.arrivals[buffer], self.buffers[buffer].frame());
+            let begins = (bounds.start..bounds.end.max(bounds.start + 1)).step_by(arrival.stride);
+            begins.map(move |offset| {
+                let next = offset + arrival.stride;
+                let behind = if next < bytes.len() {
+                    Mark { buffer, offset: next }
+                } else {
+                    Mark { buffer: buffer + 1, offset: 0 }
+                };
+                (Mark { buffer, offset }, behind, arrival, &bytes[offset..next.min(bytes.len())])
+            })
+        })
+    }
+
     /// Each buffer's content; cut it by [`Arrival::stride`].
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Arrival, &mut [u8])> {
         self.arrivals.iter().copied().zip(self.buffers[..self.len].iter_mut().map(Buffer::frame_mut))
     }
+
+    /// The same, of what lies between two marks.
+    pub fn between_mut(&mut self, range: Range<Mark>) -> impl Iterator<Item = (Arrival, &mut [u8])> {
+        let Range { start, end } = range;
+        let buffers = self.buffers[..self.len].iter_mut().map(Buffer::frame_mut).zip(&self.arrivals).enumerate();
+        buffers.skip(start.buffer).map_while(move |(index, (bytes, arrival))| {
+            let bounds = bounds(index, bytes.len(), start, end)?;
+            Some((*arrival, &mut bytes[bounds]))
+        })
+    }
+
+    fn bounds(&self, range: Range<Mark>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let Range { start, end } = range;
+        (start.buffer..self.len)
+            .map_while(move |index| Some((index, bounds(index, self.buffers[index].frame().len(), start, end)?)))
+    }
+}
+
+/// What of a buffer of `len` bytes lies between two marks, of which the first is not behind it; `None` if the second is before
+/// its content.
+fn bounds(index: usize, len: usize, start: Mark, end: Mark) -> Option<Range<usize>> {
+    let from = if index == start.buffer { start.offset } else { 0 };
+    match end {
+        Mark { buffer, .. } if index < buffer => Some(from..len),
+        Mark { buffer, offset } if index == buffer && offset > from => Some(from..offset.min(len)),
+        Mark { .. } => None,
+    }
+}
+
+/// A place in a batch of datagrams, where one of them begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    buffer: usize,
+    offset: usize,
+}
+
+impl Mark {
+    /// Before the first datagram.
+    pub const START: Self = Self { buffer: 0, offset: 0 };
 }
 
 impl Default for UnderlayBatch {

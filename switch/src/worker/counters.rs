@@ -12,8 +12,10 @@
 
 use weft_vxlan::GroupPolicy;
 
+use super::sampling::Witness;
 use crate::{
     bridge::DropReason,
+    fdb::Learned,
     ids::{BridgeId, Endpoint, PortId, VtepId},
 };
 
@@ -105,6 +107,8 @@ pub struct Counters {
     pub removed_bridges: Tally,
     /// Datagrams that named a group policy, by its number; empty until one does.
     pub policies: Vec<u64>,
+    /// Who notes what is counted, while a frame is watched.
+    pub(super) witness: Option<Box<Witness>>,
 }
 
 impl Counters {
@@ -155,6 +159,18 @@ impl Counters {
         if let Some(bridge) = bridge {
             self.bridge(bridge).drops_in[reason.index()] += frames;
         }
+        if let Some(witness) = &mut self.witness {
+            witness.dropped(reason);
+        }
+    }
+
+    /// Datagrams ended before their VTEP and bridge were known.
+    pub(super) fn refused(&mut self, reason: DropReason, datagrams: u64) {
+        self.underlay.frames_in += datagrams;
+        self.underlay.drops_in[reason.index()] += datagrams;
+        if let Some(witness) = &mut self.witness {
+            witness.dropped(reason);
+        }
     }
 
     /// The switch made a frame of so many bytes for `bridge` and sent it to `targets` places.
@@ -184,6 +200,9 @@ impl Counters {
         let tally = self.bridge(bridge);
         tally.frames_out += frames;
         tally.bytes_out += bytes;
+        if let Some(witness) = &mut self.witness {
+            witness.copies(at, frames, Ok(()));
+        }
     }
 
     /// They should have left at `at`.
@@ -191,6 +210,9 @@ impl Counters {
     pub(super) fn dropped_out(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64) {
         self.endpoint(at).drops_out[reason.index()] += frames;
         self.bridge(bridge).drops_out[reason.index()] += frames;
+        if let Some(witness) = &mut self.witness {
+            witness.copies(at, frames, Err(reason));
+        }
     }
 
     /// They were counted as left at `at`, but did not leave after all. Of a loss that its port reports later than in the
@@ -199,6 +221,16 @@ impl Counters {
     pub(super) fn lost(&mut self, at: Endpoint, bridge: BridgeId, reason: DropReason, frames: u64, bytes: u64) {
         self.endpoint(at).take_back(reason, frames, bytes);
         self.bridge(bridge).take_back(reason, frames, bytes);
+        if let Some(witness) = &mut self.witness {
+            witness.take_back(at, reason, frames);
+        }
+    }
+
+    /// A frame's source changed the FDB.
+    pub(super) fn learned(&mut self, learned: Learned) {
+        if let Some(witness) = &mut self.witness {
+            witness.learned = Some(learned);
+        }
     }
 
     /// A port is gone and its id free for another: its counts are kept among [`Counters::removed_ports`].

@@ -16,6 +16,7 @@ mod oversize;
 mod poller;
 mod probes;
 mod run;
+pub mod sampling;
 mod snooping;
 pub mod thread;
 mod tunnel;
@@ -23,14 +24,17 @@ mod tunnel_header;
 pub mod vteps;
 mod walk;
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, ops::Range, sync::Arc};
 
 use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 use weft_vxlan::HeaderFormat;
 
-use self::{counters::Counters, egress::Egress, oversize::Answers, probes::ProbeAnswers, vteps::VtepCache, walk::Walk};
+use self::{
+    counters::Counters, egress::Egress, oversize::Answers, probes::ProbeAnswers, sampling::Sampling, vteps::VtepCache,
+    walk::Walk,
+};
 use crate::{
     bridge::Tables,
     buffer::MAX_FRAME_LEN,
@@ -194,6 +198,8 @@ pub struct Worker {
     room: coalesce::Room,
     scratch: Box<[u8]>,
     answers: Answers,
+    /// `None` while nobody wants to see frames.
+    sampling: Option<Box<Sampling>>,
 }
 
 /// A port's queue, and what is between two flushes of it.
@@ -240,6 +246,7 @@ impl Worker {
             room: coalesce::Room::new(),
             scratch: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
             answers: Answers::default(),
+            sampling: None,
         }
     }
 
@@ -305,11 +312,22 @@ impl Worker {
         let count = slot.queue.recv(&mut self.received)?;
         if count > 0 {
             let tables = self.shared.tables.load();
-            let (mut walk, received, _) = self.walk(&tables, now, count > 1);
-            walk.take_frames(id, received);
-            walk.egress.flush();
+            match self.sampling {
+                None => self.carry_frames(&tables, id, 0..count, now),
+                Some(_) => self.carry_sampled_frames(&tables, id, count, now),
+            }
         }
         Ok(count)
+    }
+
+    /// Carries some of the frames that were received, and sends what has to be sent.
+    fn carry_frames(&mut self, tables: &Tables, id: PortId, range: Range<usize>, now: Stamp) {
+        if range.is_empty() {
+            return;
+        }
+        let (mut walk, received, _) = self.walk(tables, now, range.len() > 1);
+        walk.take_frames(id, received.range_mut(range));
+        walk.egress.flush();
     }
 
     /// Carries one batch of datagrams of one format to their fates. Returns how many buffers were filled: less than
@@ -322,14 +340,22 @@ impl Worker {
         let count = underlay.recv(format, &mut self.arrived)?;
         if count > 0 {
             let tables = self.shared.tables.load();
-            let are_several = count > 1 || self.arrived.holds_a_run();
-            let (mut walk, _, arrived) = self.walk(&tables, now, are_several);
-            for (arrival, bytes) in arrived.iter_mut() {
-                walk.take_datagrams(arrival, bytes);
+            match self.sampling {
+                None => self.carry_datagrams(&tables, now),
+                Some(_) => self.carry_sampled_datagrams(&tables, now),
             }
-            walk.egress.flush();
         }
         Ok(count)
+    }
+
+    /// Carries all datagrams that arrived, and sends what has to be sent.
+    fn carry_datagrams(&mut self, tables: &Tables, now: Stamp) {
+        let are_several = self.arrived.len() > 1 || self.arrived.holds_a_run();
+        let (mut walk, _, arrived) = self.walk(tables, now, are_several);
+        for (arrival, bytes) in arrived.iter_mut() {
+            walk.take_datagrams(arrival, bytes);
+        }
+        walk.egress.flush();
     }
 
     /// A copy of what the worker counted so far.

@@ -172,6 +172,7 @@ impl<P: Poller> Run<P> {
                 Command::SendProbe { bridge, vtep, frame } => {
                     self.worker.send_probe(bridge, vtep, &frame, self.clock.now());
                 }
+                Command::Sample(samplers) => self.worker.sample(samplers),
                 Command::Rearm(id) => {
                     if let Some(fd) = self.worker.port(id).and_then(Port::poll_fd) {
                         watch(&mut self.poller, fd, Source::Port(id));

@@ -17,6 +17,7 @@ use super::{
     Report, Worker,
     poller::{Epoll, Poller, Source},
     run::Run,
+    sampling::Sampler,
 };
 use crate::{
     fdb::Stamp,
@@ -60,6 +61,8 @@ pub enum Command {
         /// The frame, untagged.
         frame: Vec<u8>,
     },
+    /// Take frames aside for these, and for nobody else.
+    Sample(Vec<Arc<Sampler>>),
     /// Poll this port again.
     Rearm(PortId),
     /// Run like this from now on.

@@ -196,13 +196,17 @@ pub(super) struct Walk<'w> {
 
 impl<'w> Walk<'w> {
     /// The frames of one port.
-    pub(super) fn take_frames(&mut self, port: PortId, batch: &'w mut RxBatch) {
+    pub(super) fn take_frames(
+        &mut self,
+        port: PortId,
+        frames: impl Iterator<Item = (&'w mut [u8], &'w Option<VnetHeader>)>,
+    ) {
         let entry = self.tables.port(port);
         let access = entry.and_then(|entry| self.entrance(entry, entry.membership.access()?));
         let ingress = Ingress { at: Endpoint::Port(port), port: entry, access };
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         let mut entered = Entered::default();
-        for (bytes, vnet) in batch.iter_mut() {
+        for (bytes, vnet) in frames {
             let len = bytes.len();
             match self.receive(&ingress, bytes, vnet, &mut stage) {
                 Ok((bridge, frames)) => entered.add(ingress.at, bridge, frames, len, self.counters()),
@@ -461,6 +465,7 @@ impl<'w> Walk<'w> {
     fn note(&mut self, staged: &mut Staged<'_>, learned: Learned) {
         let Staged { ingress, src, .. } = *staged;
         let (bridge, mac) = (src.bridge(), src.mac());
+        self.counters().learned(learned);
         match learned {
             Learned::Known | Learned::Sticky | Learned::Full => {}
             Learned::New { .. } => self.facts.tell(Fact::Learned { bridge, mac, at: ingress }),
@@ -577,9 +582,7 @@ impl<'w> Walk<'w> {
 
     /// Counts datagrams that end before their VTEP and bridge are known.
     fn refuse_datagrams(&mut self, reason: DropReason, datagrams: u64) {
-        let tally = &mut self.counters().underlay;
-        tally.frames_in += datagrams;
-        tally.drops_in[reason.index()] += datagrams;
+        self.counters().refused(reason, datagrams);
     }
 
     pub(super) fn counters(&mut self) -> &mut Counters {

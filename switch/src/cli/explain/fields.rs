@@ -27,9 +27,9 @@ pub(super) struct Fields {
     /// 802.1Q tag: a VLAN (0 for a priority alone), perhaps with a priority
     #[arg(long, value_name = "VID[:PCP]", value_parser = tag)]
     pub(super) vlan: Option<Tag>,
-    /// IP source and destination, with a comma or > between them
+    /// IP source and destination, with a comma or > between them; with --live also one address that is either
     #[arg(long, value_name = "SRC,DST", value_parser = addresses, conflicts_with_all = ["src_ip", "dst_ip"])]
-    pub(super) ip: Option<(IpAddr, IpAddr)>,
+    pub(super) ip: Option<Ips>,
     /// IP source
     #[arg(long, value_name = "ADDRESS")]
     pub(super) src_ip: Option<IpAddr>,
@@ -62,6 +62,15 @@ pub(super) struct Fields {
     pub(super) arp: Option<Arp>,
 }
 
+/// `--ip`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ips {
+    /// One address.
+    One(IpAddr),
+    /// Source and destination.
+    Two(IpAddr, IpAddr),
+}
+
 /// `--proto`
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Proto {
@@ -91,22 +100,17 @@ impl Fields {
         addresses && transport && vlan.is_none() && len.is_none() && ttl.is_none() && tos.is_none() && !df
     }
 
-    pub(super) fn source_ip(&self) -> Option<IpAddr> {
-        self.ip.map(|(src, _)| src).or(self.src_ip)
-    }
-
-    pub(super) fn destination_ip(&self) -> Option<IpAddr> {
-        self.ip.map(|(_, dst)| dst).or(self.dst_ip)
-    }
-
     /// The frame; `own` is the source address if none is said.
     pub(super) fn frame(&self, own: Option<MacAddr>) -> Result<Vec<u8>, UsageError> {
         let src = self.src.or(own).ok_or_else(|| usage("whose frame is it? Say --src MAC"))?;
-        let ips = match (self.source_ip(), self.destination_ip()) {
-            (Some(src), Some(dst)) => Some((src, dst)),
-            (None, None) => None,
-            (Some(_), None) => return Err(usage("an IP packet also has a destination: --dst-ip, or --ip SRC,DST")),
-            (None, Some(_)) => return Err(usage("an IP packet also has a source: --src-ip, or --ip SRC,DST")),
+        let ips = match (self.ip, self.src_ip, self.dst_ip) {
+            (Some(Ips::Two(src, dst)), ..) | (None, Some(src), Some(dst)) => Some((src, dst)),
+            (None, None, None) => None,
+            (Some(Ips::One(_)), ..) => return Err(usage("--ip takes two addresses, such as 10.0.0.1,10.0.0.2")),
+            (None, Some(_), None) => {
+                return Err(usage("an IP packet also has a destination: --dst-ip, or --ip SRC,DST"));
+            }
+            (None, None, Some(_)) => return Err(usage("an IP packet also has a source: --src-ip, or --ip SRC,DST")),
         };
         let tag_len = if self.vlan.is_some() { TAG_LEN } else { 0 };
         let len = match self.len {
@@ -276,10 +280,12 @@ fn tag(text: &str) -> Result<Tag, String> {
     }
 }
 
-fn addresses(text: &str) -> Result<(IpAddr, IpAddr), String> {
-    let pair = text.split_once([',', '>']).ok_or("two addresses, such as 10.0.0.1,10.0.0.2")?;
+fn addresses(text: &str) -> Result<Ips, String> {
     let address = |text: &str| text.trim().parse().map_err(|_| format!("`{}` is no IP address", text.trim()));
-    Ok((address(pair.0)?, address(pair.1)?))
+    match text.split_once([',', '>']) {
+        Some((src, dst)) => Ok(Ips::Two(address(src)?, address(dst)?)),
+        None => Ok(Ips::One(address(text)?)),
+    }
 }
 
 pub(super) fn byte(text: &str) -> Result<u8, String> {
@@ -356,6 +362,7 @@ mod tests {
             ("--ip 10.0.0.1,10.0.0.2", "which station has 10.0.0.2?"),
             ("--ip 10.0.0.1,fd00::2 --dst 02:00:00:00:00:02", "of two families"),
             ("--ip 10.0.0.1", "two addresses, such as"),
+            ("--ip nobody", "`nobody` is no IP address"),
             ("--src-ip 10.0.0.1", "also has a destination"),
             ("--dst-ip 10.0.0.1", "also has a source"),
             ("--arp who-has", "--arp needs two addresses"),

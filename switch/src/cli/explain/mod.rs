@@ -1,14 +1,15 @@
-//! `weft explain`: a frame's way through the running switch, without sending it.
+//! `weft explain`: a frame's way through the running switch, without sending it, or when it passes.
 
 mod capture_file;
 mod fields;
+mod live;
 mod page;
 
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
 use clap::{ArgGroup, Args};
 
-use self::fields::Fields;
+use self::{fields::Fields, live::LiveArgs};
 use super::{NOT_SO, SocketArg, UsageError, client::Client, output, wait};
 use crate::{
     control::api::explanation::{ExplainRequest, Fate},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("from").required(true).args(["port", "vtep"]))]
+#[command(group = ArgGroup::new("from").required(true).multiple(true).args(["port", "vtep", "live"]))]
 pub(super) struct ExplainArgs {
     /// The frame in hexadecimal, from its Ethernet header on; with --pcap its number there, counted from 1. Left out: a
     /// frame of the fields below
@@ -26,7 +27,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "NETNS/INTERFACE")]
     port: Option<String>,
     /// The VTEP that it comes from over the tunnel
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "port")]
     vtep: Option<IpAddr>,
     /// The VNI that it has in the tunnel [default: of the only bridge that knows the VTEP]
     #[arg(long, conflicts_with_all = ["port", "outer"])]
@@ -45,6 +46,8 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "FILE", requires = "frame")]
     pcap: Option<PathBuf>,
     #[command(flatten)]
+    live: LiveArgs,
+    #[command(flatten)]
     fields: Fields,
     /// Print JSON
     #[arg(long, help_heading = "Options")]
@@ -55,6 +58,9 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let client = args.socket.client();
+    if args.live.live {
+        return live::run(args, &client);
+    }
     let explanation = wait(client.explain(&request(args, &client)?))?;
     if args.json {
         output::print_json(&explanation)?;

@@ -93,7 +93,7 @@ fn defaults(config: &[Decider]) -> Option<String> {
     (!parts.is_empty()).then(|| format!("default: {}", parts.join("; ")))
 }
 
-fn ending(verdict: &VerdictSaid) -> String {
+pub(super) fn ending(verdict: &VerdictSaid) -> String {
     match verdict.result {
         Fate::Delivered => {
             let ports = verdict.ports.iter().map(|port| format!("port {port}"));

@@ -23,6 +23,7 @@
 //! | `POST /v1/neigh` | [`request::NeighRequest`] | - |
 //! | `DELETE /v1/neigh?bridge=&ip=` | | - |
 //! | `POST /v1/explain` | [`explanation::ExplainRequest`] | [`explanation::Explanation`] |
+//! | `POST /v1/explain/live` | [`live::LiveRequest`] | one [`live::LiveEvent`] a line, until the last one |
 //! | `POST /v1/mdb` | [`mdb::MdbRequest`] | - |
 //! | `DELETE /v1/mdb?bridge=&group=&source=&port=` | | - |
 //! | `POST /v1/reload` | | [`model::Reloaded`] |
@@ -31,6 +32,7 @@
 //! are not there.
 
 pub mod explanation;
+pub mod live;
 pub mod mdb;
 pub mod model;
 pub mod mtu;

@@ -29,6 +29,7 @@ use tracing::{debug, error};
 
 use super::{
     explanation::ExplainRequest,
+    live::LiveRequest,
     mdb::MdbRequest,
     model::{ApiError, Flushed, Happening, Reloaded, Status},
     request::{BridgeQuery, FdbKey, FlushRequest, NameQuery, NeighKey},
@@ -155,6 +156,7 @@ fn router(api: Api) -> Router {
         .route("/v1/drops", get(drops))
         .route("/v1/ledger", get(ledger))
         .route("/v1/explain", post(explain))
+        .route("/v1/explain/live", post(explain_live))
         .route("/v1/reload", post(reload))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
@@ -284,8 +286,7 @@ async fn events(State(api): State<Api>) -> Response {
             Err(RecvError::Lagged(events)) => Happening::Lost { events },
             Err(RecvError::Closed) => return None,
         };
-        let line = serde_json::to_string(&happening).map(|line| line + "\n");
-        Some((line, listener))
+        Some((json_line(&happening), listener))
     });
     ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
@@ -342,10 +343,28 @@ async fn explain(State(api): State<Api>, Sent(request): Sent<ExplainRequest>) ->
     }
 }
 
+/// Answers at once, and then line by line until the last one. Whoever leaves ends it.
+async fn explain_live(State(api): State<Api>, Sent(request): Sent<LiveRequest>) -> Response {
+    let live = match api.switch.lock().await.start_live(&request) {
+        Ok(live) => live,
+        Err(error) => return unexplained(error),
+    };
+    let lines = stream::unfold((live, api.switch), async |(mut live, switch)| {
+        let event = live.next(&switch).await?;
+        Some((json_line(&event), (live, switch)))
+    });
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+fn json_line(event: &impl serde::Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(event).map(|line| line + "\n")
+}
+
 fn unexplained(error: ExplainError) -> Response {
     let (status, help) = match &error {
         ExplainError::NotFound { .. } => (StatusCode::NOT_FOUND, None),
         ExplainError::Request { help, .. } => (StatusCode::BAD_REQUEST, Some(help.clone())),
+        ExplainError::Busy { .. } => (StatusCode::CONFLICT, None),
     };
     (status, Json(ApiError { error: error.to_string(), help, mistakes: vec![] })).into_response()
 }

@@ -42,7 +42,11 @@ use weft_vxlan::{
 };
 
 pub use self::{
-    events::Event, explain::ExplainError, port::PortOpenError, runtime::RuntimeError, underlay::UnderlayOpenError,
+    events::Event,
+    explain::{ExplainError, Live},
+    port::PortOpenError,
+    runtime::RuntimeError,
+    underlay::UnderlayOpenError,
 };
 use self::{feed::Feed, port::OpenPort, slots::Slots, snooping::Snooping, underlay::OpenUnderlay, workers::Workers};
 use crate::{
@@ -58,6 +62,7 @@ use crate::{
     port::PortQueue,
     worker::{
         Fact, Facts, Shared,
+        sampling::{Sample, Sampler},
         thread::{Clock, Command},
     },
 };
@@ -125,6 +130,8 @@ pub struct Switch {
     events: mpsc::Sender<Event>,
     watched: Vec<events::Watched>,
     feed: Feed,
+    /// Who looks at frames as they pass, and what was taken for them.
+    samplers: Vec<(Arc<Sampler>, Receiver<Sample>)>,
     snooping: Snooping,
     path_mtus: PathMtus,
     clock: Clock,
@@ -162,6 +169,7 @@ impl Switch {
             events,
             watched: Vec::new(),
             feed: Feed::default(),
+            samplers: Vec::new(),
             snooping: Snooping::default(),
             path_mtus,
             clock,
@@ -355,6 +363,7 @@ impl Switch {
         }
         // What workers had to tell of these ports must not be taken for news of whoever gets their numbers.
         self.hear_facts();
+        self.forget_samples(&ports.iter().map(|(id, _)| PortId(*id)).collect::<Vec<_>>());
         Ok(ports.into_iter().map(|(_, port)| port).collect())
     }
 
@@ -522,8 +531,10 @@ impl Switch {
         }
     }
 
-    /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go.
+    /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go, and so is
+    /// who no longer looks at frames.
     pub fn on_tick(&mut self) {
+        self.forget_ended_samplers();
         self.forget_what_is_old();
         self.hear_facts();
         self.look_for_peers();

@@ -7,6 +7,7 @@
 //!
 //! Here are facts; their words, and which line of the configuration they come from, are the control plane's.
 
+mod agreement;
 mod egress;
 mod looking;
 mod steps;
@@ -19,6 +20,7 @@ use std::{
 use weft_vxlan::{Encapsulation, HeaderFormat, ReservedBits, Vni, encapsulation::BASE_HEADER_LEN};
 
 pub use self::{
+    agreement::{Difference, differences},
     egress::{Departure, Exit, Oversized, Path},
     steps::{Learning, Proxied, Step, Walkthrough},
 };
@@ -51,6 +53,8 @@ pub struct Scene<'s> {
     pub vteps: &'s SharedVteps,
     /// See [`Shared::flow_seed`](super::Shared::flow_seed).
     pub flow_seed: u64,
+    /// What the frame's source has already changed in the FDB, if it has passed.
+    pub learned: Option<Learned>,
     /// The time.
     pub now: Stamp,
     /// What is known of the way to a VTEP.
@@ -66,8 +70,8 @@ pub enum Arriving<'f> {
         port: PortId,
         /// The frame, from its Ethernet header on.
         bytes: &'f [u8],
-        /// What its sender left undone.
-        vnet: VnetHeader,
+        /// What its sender left undone; `None` if its header made no sense.
+        vnet: Option<VnetHeader>,
     },
     /// Over the underlay.
     Datagram {
@@ -136,15 +140,17 @@ struct Explainer<'s> {
 }
 
 impl<'s> Explainer<'s> {
-    fn frame(&mut self, port: PortId, bytes: &[u8], mut vnet: VnetHeader) -> Result<Entered<'s>, DropReason> {
+    fn frame(&mut self, port: PortId, bytes: &[u8], vnet: Option<VnetHeader>) -> Result<Entered<'s>, DropReason> {
         self.walk.ingress = Some(Endpoint::Port(port));
         let tables = self.scene.tables;
-        let header = offload::wire_frames(bytes, &vnet)
-            .map_err(|_| DropReason::BadOffload)
+        let header = vnet
+            .and_then(|vnet| offload::wire_frames(bytes, &vnet).ok())
+            .ok_or(DropReason::BadOffload)
             .inspect(|frames| self.walk.frames = *frames)
             .and_then(|_| ethernet::parse(bytes).map_err(|_| DropReason::Malformed));
         self.walk.steps.push(Step::Parse(header));
         let header = header?;
+        let mut vnet = vnet.ok_or(DropReason::BadOffload)?;
 
         let entry = tables.port(port);
         let classified = entry.ok_or(DropReason::PortRemoved).and_then(|entry| entry.classify(&header));
@@ -317,7 +323,10 @@ impl<'s> Explainer<'s> {
     fn carry(&mut self, entered: &Entered<'s>) -> Result<(), DropReason> {
         let Scene { tables, fdb, .. } = *self.scene;
         let Entered { id, bridge, ingress, src, dst, .. } = *entered;
-        let foresee = |terms| fdb.foresee(Place::new(id, src), ingress, bridge.limit, terms);
+        let foresee = |terms| {
+            let passed = self.scene.learned;
+            passed.unwrap_or_else(|| fdb.foresee(Place::new(id, src), ingress, bridge.limit, terms))
+        };
         let learning = entered.teaching.map_or_else(|why| why, |terms| Learning::Foreseen(foresee(terms)));
         self.walk.steps.push(Step::Learn { bridge: id, src, at: ingress, learning });
         let kept = match learning {

@@ -16,6 +16,7 @@ use crate::{
     wire::Tpid,
     worker::{
         counters::Tally,
+        sampling::{Came, Choice, Filter, Sampler},
         tests::scene::{
             A, ALL_OFFLOADS, B, BLUE, C, GREEN, NO_OFFLOADS, P0, P1, P2, Peer, Scene as Lab, frame, syn4, tagged_by,
             trunk, udp4, udp6, unfinished_tcp4, vxlan, wrapped,
@@ -82,6 +83,11 @@ const FORESEEABLE: &[DropReason] = &[
 
 /// Explains, and makes sure that this changed nothing.
 fn explained(lab: &Lab, arriving: Arriving<'_>) -> Walkthrough {
+    explained_after(lab, arriving, None)
+}
+
+/// The same of a frame that has passed, and has changed this in the FDB.
+fn explained_after(lab: &Lab, arriving: Arriving<'_>, learned: Option<Learned>) -> Walkthrough {
     let state = || {
         let mut entries: Vec<_> = lab.shared.fdb.entries();
         entries.sort_by_key(|entry| (entry.bridge, entry.mac));
@@ -93,6 +99,7 @@ fn explained(lab: &Lab, arriving: Arriving<'_>) -> Walkthrough {
         fdb: &lab.shared.fdb,
         vteps: &lab.shared.vteps,
         flow_seed: lab.shared.flow_seed,
+        learned,
         now: lab.now,
         path: &|_| Path::Mtu(MTU),
     };
@@ -348,6 +355,8 @@ fn what_is_explained_is_what_happens() {
         if has_overlay {
             peers.push(lab.add_stranger(STRANGER));
         }
+        let (sampler, samples) = Sampler::new(Filter::default(), Choice { every: 1, rate: 200 });
+        lab.worker.sample(vec![sampler]);
         for round in 0..60 {
             lab.now = Stamp(lab.now.0 + 100);
             let before = lab.counters().total();
@@ -363,13 +372,24 @@ fn what_is_explained_is_what_happens() {
                 walk
             } else {
                 let (port, bytes) = (PortId(random.u16(..PORTS as u16)), random_frame(&mut random));
-                let walk = explained(&lab, Arriving::Frame { port, bytes: &bytes, vnet: VnetHeader::NONE });
+                let walk = explained(&lab, Arriving::Frame { port, bytes: &bytes, vnet: Some(VnetHeader::NONE) });
                 lab.host(port).send(&bytes, VnetHeader::NONE).unwrap();
                 walk
             };
             let expected = Outcome::of(&lab, &walk);
             assert_eq!(expected, happened(&mut lab, &mut peers, &before), "seed {seed}, round {round}: {walk:#?}");
             learned_as_foreseen(&lab, &walk);
+            let sample = samples.try_recv().expect("a sample of every frame");
+            assert_eq!(differences(&walk, &sample.witness), [], "seed {seed}, round {round}: {walk:#?}");
+            // Explained when it has passed, it ends the same, although its source is known by now.
+            let mut bytes = sample.bytes.to_vec();
+            bytes.resize(sample.len, 0);
+            let arriving = match sample.came {
+                Came::Port { port, vnet } => Arriving::Frame { port, bytes: &bytes, vnet },
+                Came::Datagram { format, source, tos } => Arriving::Datagram { format, source, tos, payload: &bytes },
+            };
+            let again = explained_after(&lab, arriving, sample.witness.learned);
+            assert_eq!(differences(&again, &sample.witness), [], "seed {seed}, round {round}: {again:#?}");
             looks.extend(walk.steps.iter().filter_map(look));
             reasons.extend(expected.drops_in.iter().chain(&expected.drops_out).map(|reason| reason.name()));
         }
@@ -423,7 +443,7 @@ fn a_super_frame_is_counted_and_measured_by_its_segments() {
     lab.join_overlay();
     lab.add_peer(2);
     let (bytes, vnet) = unfinished_tcp4(MacAddr::BROADCAST, A, 3000, Some(1000));
-    let walk = explained(&lab, Arriving::Frame { port: P0, bytes: &bytes, vnet });
+    let walk = explained(&lab, Arriving::Frame { port: P0, bytes: &bytes, vnet: Some(vnet) });
     assert_eq!(walk.frames, 3);
     let exits: Vec<_> = walk.departures().map(|departure| departure.exit.unwrap()).collect();
     let [exit @ Exit::Vtep { payload_len, .. }] = exits.as_slice() else { panic!("{exits:?}") };
@@ -445,7 +465,7 @@ fn whoever_is_left_out_of_a_flood_is_named_with_the_reason() {
         decide.unwrap()
     };
     let bytes = frame(MacAddr::BROADCAST, A, 60);
-    let walk = explained(&lab, Arriving::Frame { port: P2, bytes: &bytes, vnet: VnetHeader::NONE });
+    let walk = explained(&lab, Arriving::Frame { port: P2, bytes: &bytes, vnet: Some(VnetHeader::NONE) });
     let ports = vec![(P0, None), (P1, Some(DropReason::PortDown)), (P2, Some(DropReason::SameEndpoint))];
     assert_eq!(passed_over(&walk), (ports, vec![]));
 

@@ -4,6 +4,7 @@
 //! configuration. The kernel is asked which way each VTEP would be reached, since it is the kernel that would refuse.
 
 mod deciders;
+mod live;
 mod looking;
 mod narrator;
 mod onward;
@@ -16,15 +17,18 @@ use std::{
 
 use weft_vxlan::{Encapsulation, HeaderFormat, Vni, encapsulation::MAX_HEADER_LEN};
 
+pub use self::live::Live;
 use self::narrator::Narrator;
 use super::Switch;
 use crate::{
+    bridge::Tables,
     buffer::MAX_FRAME_LEN,
     control::{
         api::explanation::{ExplainRequest, Explanation},
         config::FdbTarget,
         link::Links,
     },
+    fdb::Learned,
     ids::{BridgeId, Endpoint, PortId},
     offload::VnetHeader,
     wire::hex,
@@ -53,6 +57,12 @@ pub enum ExplainError {
         /// What would be right.
         help: String,
     },
+    /// Too many look at frames already.
+    #[error("{most} look at frames already")]
+    Busy {
+        /// How many may.
+        most: usize,
+    },
 }
 
 impl ExplainError {
@@ -70,7 +80,7 @@ enum Question {
 impl Question {
     fn arriving(&self) -> Arriving<'_> {
         match self {
-            Self::Frame { port, bytes } => Arriving::Frame { port: *port, bytes, vnet: VnetHeader::NONE },
+            Self::Frame { port, bytes } => Arriving::Frame { port: *port, bytes, vnet: Some(VnetHeader::NONE) },
             Self::Datagram { format, source, tos, payload } => {
                 Arriving::Datagram { format: *format, source: *source, tos: *tos, payload }
             }
@@ -86,19 +96,28 @@ impl Switch {
     pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ExplainError> {
         let question = self.question(request)?;
         let arriving = question.arriving();
+        let tables = self.shared.tables.load();
         // Which VTEPs it would go to is known when it was walked once.
-        let first = self.walk(arriving, &|_| Path::Unknown);
+        let first = self.walk(&tables, arriving, None, &|_| Path::Unknown);
         let paths = self.paths(&first).await;
-        let walk = self.walk(arriving, &|address| paths.get(&address).copied().unwrap_or(Path::Unknown));
+        let path = |address| paths.get(&address).copied().unwrap_or(Path::Unknown);
+        let walk = self.walk(&tables, arriving, None, &path);
         Ok(self.narrated(|narrator| narrator.explanation(arriving, &walk)))
     }
 
-    fn walk(&self, arriving: Arriving<'_>, path: &dyn Fn(SocketAddr) -> Path) -> Walkthrough {
+    fn walk(
+        &self,
+        tables: &Tables,
+        arriving: Arriving<'_>,
+        learned: Option<Learned>,
+        path: &dyn Fn(SocketAddr) -> Path,
+    ) -> Walkthrough {
         let scene = Scene {
-            tables: &self.shared.tables.load(),
+            tables,
             fdb: &self.shared.fdb,
             vteps: &self.shared.vteps,
             flow_seed: self.shared.flow_seed,
+            learned,
             now: self.clock.now(),
             path,
         };
@@ -148,15 +167,7 @@ impl Switch {
                 Ok(Question::Frame { port: id, bytes: bytes_of("frame", frame.as_deref())? })
             }
             (None, Some(vtep)) => {
-                let address = self.config.vtep.as_ref().map(|vtep| vtep.address);
-                let local = address.ok_or_else(|| ExplainError::NotFound {
-                    what: "overlay",
-                    name: "in this configuration: it has no [vtep]".to_owned(),
-                })?;
-                if local.is_ipv4() != vtep.is_ipv4() {
-                    let help = format!("an address of the underlay's family, that of {local}");
-                    return Err(ExplainError::request(format!("{vtep} can't reach {local}"), help));
-                }
+                let source = self.of_underlay(*vtep)?;
                 let said = encapsulation.as_deref().map(encapsulation_of).transpose()?;
                 let by_default =
                     || self.config.vtep.as_ref().map_or_else(Encapsulation::default, |vtep| vtep.encapsulation);
@@ -177,13 +188,27 @@ impl Switch {
                         (format, [&header[..], &bytes_of("frame", frame.as_deref())?].concat())
                     }
                 };
-                Ok(Question::Datagram { format, source: *vtep, tos: outer_tos.unwrap_or(0), payload })
+                Ok(Question::Datagram { format, source, tos: outer_tos.unwrap_or(0), payload })
             }
             (None, None) | (Some(_), Some(_)) => {
                 let help = "`port` for a frame that comes in by a port, `vtep` for one that comes over the underlay";
                 Err(ExplainError::request("a frame comes in either by a `port` or from a `vtep`", help))
             }
         }
+    }
+
+    /// An address that can be a VTEP's.
+    fn of_underlay(&self, vtep: IpAddr) -> Result<IpAddr, ExplainError> {
+        let address = self.config.vtep.as_ref().map(|vtep| vtep.address);
+        let local = address.ok_or_else(|| ExplainError::NotFound {
+            what: "overlay",
+            name: "in this configuration: it has no [vtep]".to_owned(),
+        })?;
+        if local.is_ipv4() == vtep.is_ipv4() {
+            return Ok(vtep);
+        }
+        let help = format!("an address of the underlay's family, that of {local}");
+        Err(ExplainError::request(format!("{vtep} can't reach {local}"), help))
     }
 
     /// The VNI that is asked for, or the only one that can be meant.

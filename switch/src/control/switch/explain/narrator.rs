@@ -70,14 +70,6 @@ impl Narrator<'_> {
     fn verdict(&self, walk: &Walkthrough) -> VerdictSaid {
         let leaves = |departure: &&Departure| departure.result.is_ok() && !departure.is_answer;
         let leaving = || walk.departures().filter(leaves).map(|departure| departure.to);
-        let port = |to| match to {
-            Endpoint::Port(port) => Some((self.port_name)(port)),
-            Endpoint::Vtep(_) => None,
-        };
-        let vtep = |to| match to {
-            Endpoint::Vtep(vtep) => self.vteps.address(vtep),
-            Endpoint::Port(_) => None,
-        };
         let is_delivered = leaving().next().is_some();
         let not_sent = || walk.departures().find_map(|departure| departure.result.err());
         let reason: Option<DropReason> = if is_delivered { None } else { walk.dropped.or_else(not_sent) };
@@ -89,8 +81,24 @@ impl Narrator<'_> {
             },
             reason: reason.map(|reason| reason.name().to_owned()),
             explanation: reason.map(|reason| reason.explanation().to_owned()),
-            ports: leaving().filter_map(port).collect(),
-            vteps: leaving().filter_map(vtep).collect(),
+            ports: leaving().filter_map(|to| self.port_of(to)).collect(),
+            vteps: leaving().filter_map(|to| self.vtep_of(to)).collect(),
+        }
+    }
+
+    /// The name of a port.
+    pub(super) fn port_of(&self, at: Endpoint) -> Option<String> {
+        match at {
+            Endpoint::Port(port) => Some((self.port_name)(port)),
+            Endpoint::Vtep(_) => None,
+        }
+    }
+
+    /// The address of a VTEP.
+    pub(super) fn vtep_of(&self, at: Endpoint) -> Option<SocketAddr> {
+        match at {
+            Endpoint::Vtep(vtep) => self.vteps.address(vtep),
+            Endpoint::Port(_) => None,
         }
     }
 

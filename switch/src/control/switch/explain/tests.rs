@@ -57,30 +57,38 @@ mac = "02:00:00:00:00:09"
 
 const BLUE: BridgeId = BridgeId(0);
 const P0: PortId = PortId(0);
-const P1: PortId = PortId(1);
-const PEER: VtepId = VtepId(0);
+pub(super) const P1: PortId = PortId(1);
+pub(super) const PEER: VtepId = VtepId(0);
 const A: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
 const NINE: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 9]);
 const FRAME: &[u8] = &[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 6];
 
-fn peer() -> SocketAddr {
+pub(super) fn peer() -> SocketAddr {
     "192.0.2.2:4789".parse().unwrap()
 }
 
-fn told(steps: Vec<Step>, dropped: Option<DropReason>) -> Explanation {
+/// Whoever knows what everything is called in [`CONFIG`].
+pub(super) fn narrator_of_config<T>(tell: impl FnOnce(&Narrator<'_>) -> T) -> T {
     let config = Config::parse("weft.toml", CONFIG).unwrap();
     let vteps = SharedVteps::default();
     assert_eq!(vteps.intern(peer()), Ok(PEER));
-    let narrator = Narrator {
+    tell(&Narrator {
         config: &config,
         port_name: &|port| format!("p{}", port.0),
         bridge_name: &|_| "blue".to_owned(),
         vteps: &vteps,
         outer_port: &|_, _| Some(50_000),
         now: Stamp(5_000),
-    };
-    let walk = Walkthrough { steps, frames: 1, ingress: Some(Endpoint::Port(P0)), bridge: Some(BLUE), dropped };
-    narrator.explanation(Arriving::Frame { port: P0, bytes: FRAME, vnet: VnetHeader::NONE }, &walk)
+    })
+}
+
+pub(super) fn walk(steps: Vec<Step>, dropped: Option<DropReason>) -> Walkthrough {
+    Walkthrough { steps, frames: 1, ingress: Some(Endpoint::Port(P0)), bridge: Some(BLUE), dropped }
+}
+
+fn told(steps: Vec<Step>, dropped: Option<DropReason>) -> Explanation {
+    let arriving = Arriving::Frame { port: P0, bytes: FRAME, vnet: Some(VnetHeader::NONE) };
+    narrator_of_config(|narrator| narrator.explanation(arriving, &walk(steps, dropped)))
 }
 
 fn stage(step: Step) -> Stage {
@@ -138,7 +146,7 @@ fn header_step(format: HeaderFormat, header: Result<TunnelHeader, DropReason>, o
     Step::Header { format, len: 58, header, reserved: false, refused: false, policy: None, options }
 }
 
-fn to_port(tag: Option<Tag>, result: Result<(), DropReason>) -> Step {
+pub(super) fn to_port(tag: Option<Tag>, result: Result<(), DropReason>) -> Step {
     let exit = Some(Exit::Port { tag, mtu: 1400 });
     Step::Egress(Departure {
         to: Endpoint::Port(P1),
@@ -153,7 +161,7 @@ fn to_port(tag: Option<Tag>, result: Result<(), DropReason>) -> Step {
     })
 }
 
-fn to_vtep(path: Path, dont_fragment: bool, result: Result<(), DropReason>) -> Step {
+pub(super) fn to_vtep(path: Path, dont_fragment: bool, result: Result<(), DropReason>) -> Step {
     let (bridge, vtep) = (BLUE, PEER);
     let target = Target { bridge, vtep, address: peer(), tos: 0xb8, ttl: 64, dont_fragment, header_len: 8 };
     let header = plain(HeaderFormat::Vxlan).unwrap();
@@ -386,14 +394,14 @@ fn every_step() -> Vec<Step> {
 }
 
 /// The names in backticks of the first and of the second column of the table rows that begin so.
-fn documented(first: &str) -> BTreeSet<String> {
+pub(super) fn documented(first: &str) -> BTreeSet<String> {
     let page = include_str!("../../../../docs/explain.md");
     let row = page.lines().find(|line| line.starts_with(&format!("| {first} |")));
     let row = row.unwrap_or_else(|| panic!("explain.md has no row `{first}`"));
     row.split('|').nth(2).unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn keys(value: &Value) -> BTreeSet<String> {
+pub(super) fn keys(value: &Value) -> BTreeSet<String> {
     value.as_object().unwrap().keys().cloned().collect()
 }
 
