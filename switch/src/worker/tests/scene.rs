@@ -10,7 +10,7 @@ use etherparse::{IpDscp, IpEcn, PacketBuilder};
 use weft_vxlan::{HeaderFormat, header::DEFAULT_PORT, vni::Vni};
 
 use super::super::{
-    Fact, Facts, Shared, Snooped, Worker,
+    Fact, Facts, Shared, Snooped, SnoopedTo, Worker,
     counters::{Counters, Tally},
 };
 use crate::{
@@ -67,7 +67,10 @@ impl Scene {
         let (sender, facts) = bounded(1000);
         let (snooped_sender, snooped) = bounded(4);
         let tables = Tables { bridges: vec![Some(bridge(42)), Some(bridge(43))], ..Tables::default() };
-        let worker = Worker::new(shared.clone(), Facts::new(sender).with_snooped(snooped_sender));
+        let worker = Worker::new(
+            shared.clone(),
+            Facts::new(sender).with_snooped(SnoopedTo { sender: snooped_sender, sent: Arc::default() }),
+        );
         Self { worker, tables, shared, net: MemoryNet::new(1), now: Stamp(0), hosts: Vec::new(), facts, snooped }
     }
 
