@@ -80,6 +80,8 @@ drop_reasons! {
     NoMcastMember = "no_mcast_member",
     /// a multicast IP packet that is cut off or has a wrong checksum, or a broken IGMP or MLD message, where the bridge snoops
     McastMalformed = "mcast_malformed",
+    /// a report about a multicast group that `mcast_max_groups` of its port or `mcast_hash_max` has no room for
+    McastFull = "mcast_full",
     /// learned behind a VTEP, but arrived from a VTEP (split horizon: never VTEP to VTEP)
     SplitHorizon = "split_horizon",
     /// both ports are `isolated`

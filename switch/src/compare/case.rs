@@ -22,6 +22,10 @@ pub const PORTS: u8 = 4;
 pub const UNDERLAY: u8 = 0;
 /// The VNI of an overlay, if a case does not say otherwise.
 pub const VNI: u32 = 42;
+/// The option that lets a bridge listen to what hosts say about multicast groups.
+pub const SNOOPING: &str = "mcast_snooping";
+/// The option that lets it ask them.
+pub const QUERIER: &str = "mcast_querier";
 /// The side under test on the underlay.
 pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -39,6 +43,9 @@ pub struct Case {
     pub group: String,
     /// What it tests.
     pub cites: Vec<Cite>,
+    /// Those of them that it shows: it would come out otherwise, or show nothing, if they were not so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shows: Vec<Cite>,
     /// The ruling by which weft differs here on purpose ([`super::ruling`]); `None`: both sides must do the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ruling: Option<String>,
@@ -131,6 +138,10 @@ pub struct Overlay {
     /// Options of the tunnel.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub options: Options,
+    /// With VLAN filtering: the network of each VLAN (`vlan_tunnel`). The tunnel is a member of these VLANs, and what comes from a
+    /// network that is none of theirs is of the first. `vni` says nothing then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<u16, u32>,
     /// The kernel's vxlan device forgets at once what its bridge does not know to be there, so that its two tables are as
     /// one ([`super::ruling`], `one_fdb`). Random sequences want that.
     #[serde(default)]
@@ -161,6 +172,13 @@ pub enum Step {
         /// What it is from now on.
         value: Value,
     },
+    /// An option of the tunnel changes.
+    SetTunnel {
+        /// Its name.
+        option: String,
+        /// What it is from now on.
+        value: Value,
+    },
     /// An option of a port changes.
     SetPort {
         /// The port's number.
@@ -186,12 +204,33 @@ pub enum Step {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u8>,
     },
-    /// A port's interface is set up or down.
+    /// A port's interface is set up or down. That of the overlay ([`UNDERLAY`]) is the tunnel's device.
     Link {
         /// Its number.
         port: u8,
         /// Up or down.
         up: bool,
+    },
+    /// A port is put into the bridge, or taken out of it.
+    Attach {
+        /// Its number.
+        port: u8,
+        /// In or out.
+        on: bool,
+    },
+    /// A user adds a permanent member of a multicast group.
+    MdbAdd(MdbAdd),
+    /// A user removes one.
+    MdbDelete(MdbAdd),
+    /// Another overlay is set up on the same UDP port, in a bridge of its own.
+    AddTunnel {
+        /// Its network.
+        vni: u32,
+    },
+    /// Something is read that no frame shows.
+    Read {
+        /// What.
+        what: Reading,
     },
     /// Time passes.
     Wait {
@@ -213,6 +252,30 @@ pub struct FdbAdd {
     pub vid: Option<u16>,
     /// What kind of entry it is.
     pub kind: Kind,
+}
+
+/// A permanent member of a multicast group, a user's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MdbAdd {
+    /// The group: an IP address.
+    pub group: IpAddr,
+    /// Only from this source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The port that is in it.
+    pub port: u8,
+}
+
+/// What [`Step::Read`] reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// The MTU of the bridge's own interface.
+    BridgeMtu,
+    /// The longest packet that the tunnel's device takes.
+    TunnelMtu,
+    /// Octets that have come in by the tunnel.
+    TunnelOctets,
 }
 
 /// Where an FDB entry points.
@@ -271,6 +334,16 @@ pub enum Checksum {
     None,
     /// Wrong.
     Wrong,
+}
+
+impl Case {
+    /// Whether its bridge snoops at any time.
+    pub fn is_about_groups(&self) -> bool {
+        let on = |value: Option<&Value>| value == Some(&Value::Switch(true));
+        let turns =
+            |step: &Step| matches!(step, Step::SetBridge { option, value } if option == SNOOPING && on(Some(value)));
+        on(self.setup.bridge.get(SNOOPING)) || self.steps.iter().any(turns)
+    }
 }
 
 impl Datagram {
@@ -352,6 +425,24 @@ impl fmt::Display for Kind {
     }
 }
 
+impl fmt::Display for MdbAdd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "group {}", self.group)?;
+        self.source.map_or(Ok(()), |source| write!(f, " from {source}"))
+    }
+}
+
+impl Reading {
+    /// What it is, for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::BridgeMtu => "the MTU of the bridge's own interface",
+            Self::TunnelMtu => "the MTU of the tunnel's device",
+            Self::TunnelOctets => "octets that have come in by the tunnel",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let describe = crate::wire::describe::describe;
@@ -362,6 +453,7 @@ impl fmt::Display for Step {
                 write!(f, "a datagram from {} arrives with {}", datagram.from, describe(inner))
             }
             Self::SetBridge { option, value } => write!(f, "the bridge's {option} becomes {value}"),
+            Self::SetTunnel { option, value } => write!(f, "the tunnel's {option} becomes {value}"),
             Self::SetPort { port, option, value } => write!(f, "port {port}'s {option} becomes {value}"),
             Self::FdbAdd(entry) => {
                 write!(f, "a {} entry for {} at {} is added", entry.kind, entry.mac, entry.at)?;
@@ -370,7 +462,16 @@ impl fmt::Display for Step {
             Self::FdbDelete { mac, .. } => write!(f, "the entry for {mac} is removed"),
             Self::FdbFlush { port: Some(port) } => write!(f, "what was learned at port {port} is flushed"),
             Self::FdbFlush { port: None } => f.write_str("what was learned is flushed"),
+            Self::Link { port: UNDERLAY, up } => {
+                write!(f, "the tunnel's device is set {}", if *up { "up" } else { "down" })
+            }
             Self::Link { port, up } => write!(f, "port {port} is set {}", if *up { "up" } else { "down" }),
+            Self::Attach { port, on: true } => write!(f, "port {port} is put into the bridge"),
+            Self::Attach { port, on: false } => write!(f, "port {port} is taken out of the bridge"),
+            Self::MdbAdd(entry) => write!(f, "port {} is put into {entry} for good", entry.port),
+            Self::MdbDelete(entry) => write!(f, "port {} is taken out of {entry}", entry.port),
+            Self::AddTunnel { vni } => write!(f, "another tunnel, of network {vni}, is added"),
+            Self::Read { what } => f.write_str(what.words()),
             Self::Wait { ms } => write!(f, "{ms} ms pass"),
         }
     }
@@ -394,11 +495,18 @@ mod tests {
             .send(1, frame(station(2), station(1)))
             .arrive(vtep(2), vec![1, 2])
             .set_port(1, "isolated", false)
+            .set_tunnel("ageing", 1000)
+            .networks(&[(10, 1000)])
             .fdb(station(3), At::Vtep(vtep(3)), Kind::Static)
             .fdb_vlan(station(3), At::Port(1), 10, Kind::Sticky)
             .fdb_delete(station(3))
             .flush(Some(1))
             .link(1, false)
+            .attach(2, false)
+            .mdb([239, 1, 1, 1], None, 3)
+            .mdb_delete([239, 1, 1, 1], None, 3)
+            .add_tunnel(43)
+            .read(Reading::BridgeMtu)
             .wait(5);
         let text = serde_json::to_string_pretty(&case).unwrap();
         assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");

@@ -1,5 +1,7 @@
 //! Frames for cases, put together octet by octet: weft's own encoders are not to vouch for what they are tested with.
 
+pub mod groups;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::wire::MacAddr;

@@ -25,6 +25,9 @@ pub struct Seen {
     pub refused: Option<String>,
     /// The frames that came out, in order.
     pub frames: Frames,
+    /// What was read; `None` also if the side has nothing of the kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reading: Option<String>,
 }
 
 /// An FDB entry.
@@ -48,15 +51,36 @@ pub struct Observation {
     pub steps: Vec<Seen>,
     /// The FDB afterwards, in order.
     pub fdb: Vec<Entry>,
+    /// Who is in which multicast group, and where routers are, a line each, in order; `None`: the side does not say.
+    pub groups: Option<Vec<String>>,
     /// What was counted, by name. Only what both sides count is here.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The line of [`Observation::groups`] for a port's membership. `excludes`: it wants all sources but those that are listed and
+/// not wanted, else those that are.
+pub fn membership(group: &str, at: u8, permanent: bool, excludes: bool, sources: &mut [(IpAddr, bool)]) -> String {
+    sources.sort_unstable();
+    let place = super::report::place_name(at);
+    let mode = if excludes { "all" } else { "only" };
+    let mut line = format!("{group} at {place}{}: {mode}", if permanent { ", permanent" } else { "" });
+    for (source, is_wanted) in sources {
+        line.push_str(if *is_wanted { " +" } else { " -" });
+        line.push_str(&source.to_string());
+    }
+    line
+}
+
+/// The line for a router.
+pub fn router(at: u8) -> String {
+    format!("a router at {}", super::report::place_name(at))
 }
 
 /// Where `At::Vtep` points that the side has no VTEP for.
 pub const NO_VTEP: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The frames as they are compared: of what leaves by the underlay, the things that a sender may choose (IP identifier, source
-/// port within the range, whatever its checksums follow from) are replaced by whether they are right, and copies for several
+/// port within the range but for its last, which `udp_flow_src_port` never gives, whatever its checksums follow from) are replaced by whether they are right, and copies for several
 /// VTEPs come in any order.
 pub fn comparable(frames: &Frames, setup: &Setup) -> Frames {
     let mut frames = frames.clone();

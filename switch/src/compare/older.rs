@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::{
-    case::{Case, Step},
+    case::{Case, Step, UNDERLAY},
     verdict::Difference,
 };
 
@@ -81,7 +81,10 @@ pub const CHANGES: &[Change] = &[
                 to_one && is_question(&frame.0) && port == place && reference.len() == weft.len() + 1
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference > weft,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Change {
@@ -98,7 +101,30 @@ pub const CHANGES: &[Change] = &[
                 is_probe(&frame.0) && weft.len() == reference.len() + 1
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
+        },
+    },
+    Change {
+        id: "vxlan_used",
+        question: "how long a vxlan device remembers a station that is sent to and does not send",
+        before: "for its ageing time since it was last sent to",
+        since_then: "is forgotten its ageing time after its last packet, as in a bridge's FDB",
+        since: Version { major: 6, minor: 15 },
+        commit: "b4a1d98b0fa5, \"vxlan: Age out FDB entries based on 'updated' time\"",
+        explains: |case, difference| match difference {
+            // To the VTEP that is still known instead of the flood list.
+            Difference::Frames { step, place: UNDERLAY, reference, weft } => {
+                *step + 1 == case.steps.len() && reference.len() == 1 && weft.len() == 1
+            }
+            Difference::Frames { .. }
+            | Difference::Counter { .. }
+            | Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
 ];

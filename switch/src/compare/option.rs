@@ -80,6 +80,10 @@ pub enum Form {
     Centiseconds,
     /// Milliseconds in cases, seconds here, four octets.
     Seconds,
+    /// Milliseconds in cases, hundredths of a second here, eight octets.
+    LongCentiseconds,
+    /// A switch in cases, the interface of the underlay here.
+    Underlay,
     /// A word of these, by its place in one octet.
     Words(&'static [&'static str]),
     /// The word `min-max` as two numbers of two octets in network order.
@@ -100,6 +104,8 @@ pub enum Weft {
     DurationNamed(&'static str),
     /// An option of the tunnel that is one of `[[bridge]]`, by the same name.
     OfBridge,
+    /// It has no such option, and what the kernel does with it is compared all the same.
+    Absent,
 }
 
 const fn knob(name: &'static str, part: Part, kernel: Kernel, default: Default, weft: Weft) -> Knob {
@@ -108,6 +114,10 @@ const fn knob(name: &'static str, part: Part, kernel: Kernel, default: Default, 
 
 const fn port_switch(name: &'static str, attribute: u16, default: bool) -> Knob {
     knob(name, Part::Port, Kernel::Attribute(attribute, Form::U8), Default::Switch(default), Weft::Same)
+}
+
+const fn bridge_knob(name: &'static str, attribute: u16, form: Form, default: Default, weft: Weft) -> Knob {
+    knob(name, Part::Bridge, Kernel::Attribute(attribute, form), default, weft)
 }
 
 const fn tunnel_switch(name: &'static str, kernel: Kernel) -> Knob {
@@ -131,8 +141,17 @@ pub const OPTIONS: &[Knob] = &[
     weft_only("fdb_full", Part::Bridge, "refuse"),
     knob("no_linklocal_learn", Part::Bridge, Kernel::Bool(0), Default::Switch(false), Weft::Same),
     knob("mcast_snooping", Part::Bridge, Kernel::Attribute(23, Form::U8), Default::Switch(false), Weft::Same),
+    bridge_knob("mcast_querier", 25, Form::U8, Default::Switch(false), Weft::Same),
+    bridge_knob("mcast_hash_max", 27, Form::U32, Default::Number(4096), Weft::Same),
+    bridge_knob("mcast_last_member_count", 28, Form::U32, Default::Number(2), Weft::Same),
+    bridge_knob("mcast_last_member_interval", 30, Form::LongCentiseconds, Default::Number(1000), Weft::Duration),
+    bridge_knob("mcast_membership_interval", 31, Form::LongCentiseconds, Default::Number(260_000), Weft::Duration),
+    bridge_knob("mcast_querier_interval", 32, Form::LongCentiseconds, Default::Number(255_000), Weft::Duration),
+    bridge_knob("mcast_query_response_interval", 34, Form::LongCentiseconds, Default::Number(10_000), Weft::Duration),
+    bridge_knob("mcast_igmp_version", 43, Form::U8, Default::Number(2), Weft::Same),
+    bridge_knob("mcast_mld_version", 44, Form::U8, Default::Number(1), Weft::Same),
     knob("vlan_protocol", Part::Bridge, Kernel::Attribute(8, Form::Tpid), Default::Word("802.1Q"), Weft::Same),
-    knob("vlan_default_pvid", Part::Bridge, Kernel::Attribute(39, Form::U16), Default::Number(0), Weft::Same),
+    knob("vlan_default_pvid", Part::Bridge, Kernel::Attribute(39, Form::U16), Default::Number(0), Weft::Absent),
     knob("mtu", Part::Port, Kernel::Mtu, Default::Number(1500), Weft::Same),
     port_switch("hairpin", 4, false),
     port_switch("learning", 8, true),
@@ -145,7 +164,10 @@ pub const OPTIONS: &[Knob] = &[
     port_switch("neigh_suppress", 32, false),
     port_switch("proxy_arp", 10, false),
     port_switch("proxy_arp_wifi", 12, false),
-    port_switch("vlan_tunnel", 29, false),
+    port_switch("mcast_fast_leave", 7, false),
+    port_switch("mcast_to_unicast", 28, false),
+    knob("mcast_router", Part::Port, Kernel::Attribute(25, Form::U8), Default::Number(1), Weft::Same),
+    knob("mcast_max_groups", Part::Port, Kernel::Attribute(42, Form::U32), Default::Number(0), Weft::Same),
     knob("group_fwd_mask", Part::Port, Kernel::Attribute(31, Form::U16), Default::Number(0), Weft::Same),
     knob(
         "state",
@@ -155,6 +177,7 @@ pub const OPTIONS: &[Knob] = &[
         Weft::Same,
     ),
     knob("backup_port", Part::Port, Kernel::Attribute(34, Form::Port), Default::Number(0), Weft::Same),
+    knob("ageing", Part::Tunnel, Kernel::Attribute(8, Form::Seconds), Default::Number(300_000), Weft::Absent),
     knob("learning", Part::Tunnel, Kernel::Learning, Default::Switch(true), Weft::OfBridge),
     knob("ttl", Part::Tunnel, Kernel::Attribute(5, Form::U8), Default::Number(0), Weft::Same),
     knob("tos", Part::Tunnel, Kernel::Attribute(6, Form::U8), Default::Number(0), Weft::Same),
@@ -173,6 +196,7 @@ pub const OPTIONS: &[Knob] = &[
         Weft::Same,
     ),
     knob("port", Part::Tunnel, Kernel::Attribute(15, Form::Be16), Default::Number(4789), Weft::Same),
+    knob("dev", Part::Tunnel, Kernel::Attribute(3, Form::Underlay), Default::Switch(false), Weft::Absent),
     knob("reserved_bits", Part::Tunnel, Kernel::Attribute(33, Form::ReservedBits), Default::Word("drop"), Weft::Same),
     bridge_switch("proxy", 11),
     bridge_switch("rsc", 12),
@@ -208,6 +232,7 @@ impl Form {
             (Self::U32, Value::Number(number)) => u32::try_from(*number).ok()?.to_ne_bytes().to_vec(),
             (Self::Be16, Value::Number(number)) => u16::try_from(*number).ok()?.to_be_bytes().to_vec(),
             (Self::Centiseconds, Value::Number(ms)) => u32::try_from(*ms / 10).ok()?.to_ne_bytes().to_vec(),
+            (Self::LongCentiseconds, Value::Number(ms)) => u64::try_from(*ms / 10).ok()?.to_ne_bytes().to_vec(),
             (Self::Seconds, Value::Number(ms)) => u32::try_from(*ms / 1000).ok()?.to_ne_bytes().to_vec(),
             (Self::Words(words), Value::Word(word)) => {
                 vec![u8::try_from(words.iter().position(|known| known == word)?).ok()?]
@@ -240,6 +265,7 @@ impl Knob {
     /// The line of weft's configuration for a value.
     pub fn line(&self, value: &Value) -> String {
         let (key, duration) = match self.weft {
+            Weft::Absent => return String::new(),
             Weft::Same | Weft::OfBridge => (self.name, false),
             Weft::Duration => (self.name, true),
             Weft::DurationNamed(key) => (key, true),

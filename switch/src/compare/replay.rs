@@ -34,11 +34,17 @@ fn capture(outcome: &Outcome, reference: &str) -> Vec<u8> {
             Step::Send { port, frame } => file.packet(&format!("in {}", place_name(*port)), number, &frame.0),
             Step::Arrive(datagram) => file.packet("in the underlay", number, &super::world::datagram_frame(datagram)),
             Step::SetBridge { .. }
+            | Step::SetTunnel { .. }
             | Step::SetPort { .. }
             | Step::FdbAdd(_)
             | Step::FdbDelete { .. }
             | Step::FdbFlush { .. }
             | Step::Link { .. }
+            | Step::Attach { .. }
+            | Step::MdbAdd(_)
+            | Step::MdbDelete(_)
+            | Step::AddTunnel { .. }
+            | Step::Read { .. }
             | Step::Wait { .. } => {}
         }
         for (side, seen) in sides {

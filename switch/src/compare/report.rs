@@ -1,9 +1,6 @@
 //! Outcomes for people and for programs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +8,7 @@ use super::{
     Outcome,
     case::{Bytes, UNDERLAY},
     ruling::Ruling,
-    statement::{Cite, ROWS, STATEMENTS},
+    statement::Cite,
     verdict::{Difference, Verdict},
 };
 use crate::wire::describe::describe;
@@ -87,6 +84,14 @@ fn side_by_side(outcome: &Outcome, difference: &Difference, reference: &str) -> 
                 vec![entry.map_or_else(|| "no entry".to_owned(), |e: super::observe::Entry| e.to_string())]
             };
             ("the FDB afterwards".into(), entry(reference), entry(weft))
+        }
+        Difference::Reading { step: at, reference, weft } => {
+            let value = |value: &Option<String>| vec![value.clone().unwrap_or_else(|| "nothing of the kind".into())];
+            (step(*at), value(reference), value(weft))
+        }
+        Difference::Group { reference, weft } => {
+            let line = |line: &Option<String>| vec![line.clone().unwrap_or_else(|| "not so".into())];
+            ("groups afterwards".into(), line(reference), line(weft))
         }
         Difference::Counter { name, reference, weft } => {
             (format!("the counter \"{name}\""), vec![reference.to_string()], vec![weft.to_string()])
@@ -188,6 +193,9 @@ pub struct CaseResult {
     pub group: String,
     /// What it tests.
     pub cites: Vec<Cite>,
+    /// Those of them that it shows.
+    #[serde(default)]
+    pub shows: Vec<Cite>,
     /// `same`, `differs`, `intended`, `older` or `not run`.
     pub verdict: String,
     /// The ruling, the change, or why it was not run.
@@ -206,6 +214,7 @@ impl CaseResult {
             name: case.name.clone(),
             group: case.group.clone(),
             cites: case.cites.clone(),
+            shows: case.shows.clone(),
             verdict: outcome.verdict.word().into(),
             reason: match &outcome.verdict {
                 Verdict::Intended(rulings, _) => {
@@ -220,57 +229,6 @@ impl CaseResult {
             millis: outcome.millis,
         }
     }
-}
-
-const CONFORMANCE: &str = "# Conformance
-
-What the kernel's bridge and vxlan devices do, statement by statement, and how the cases that cite it came out when the same
-frames went through the kernel's devices and through weft. Written by `weft compare report`, never by hand; a test runs all
-cases and compares. What the words mean is in [compare.md](compare.md).
-
-`not run` has one of these reasons: the kernel of that column was built without the thing, or weft has none. `weft compare
-bridge --list` and `weft compare vxlan --list` show the cases of each statement, and running them says why.
-";
-
-/// The conformance table: for each statement and row how its cases came out, a column for each kernel.
-pub fn conformance(results: &[Results]) -> String {
-    let mut columns: BTreeMap<String, Vec<&CaseResult>> = BTreeMap::new();
-    for result in results {
-        columns.entry(column(result)).or_default().extend(&result.cases);
-    }
-    let mut text = CONFORMANCE.to_owned();
-    let head: Vec<_> = columns.keys().map(|name| format!(" {name} |")).collect();
-    let rule: Vec<_> = columns.keys().map(|_| "---|").collect();
-    let mut table = |title: &str, first: &str, rows: Vec<(Cite, String, &str)>| {
-        let _ =
-            writeln!(text, "\n## {title}\n\n| | {first} | kernel |{}\n|---|---|---|{}", head.concat(), rule.concat());
-        for (cite, what, source) in rows {
-            let cells: Vec<_> = columns.values().map(|cases| format!(" {} |", cell(cases, &cite))).collect();
-            let _ = writeln!(text, "| {} | {what} | `{source}` |{}", cite.label(), cells.concat());
-        }
-    };
-    let statement = |s: &super::statement::Statement| (Cite::Statement(s.number), s.text.to_owned(), s.source);
-    let row = |r: &super::statement::Row| {
-        (Cite::Row(r.number), format!("{}: {}", r.packet, r.result), "vxlan_core.c:vxlan_rcv")
-    };
-    table("Statements", "what is so", STATEMENTS.iter().map(statement).collect());
-    table("What arrives at a vxlan device", "packet and result", ROWS.iter().map(row).collect());
-    text
-}
-
-/// "Linux 6.18" of "6.18.44-1-amd64"; or whom else weft was compared with.
-fn column(results: &Results) -> String {
-    match results.against.as_str() {
-        "ovs" => "Open vSwitch".to_owned(),
-        _ => format!("Linux {}", results.kernel.split('.').take(2).collect::<Vec<_>>().join(".")),
-    }
-}
-
-/// The verdicts of the cases that cite something. How many they are is not said, so that a case more is no other table.
-fn cell(cases: &[&CaseResult], cite: &Cite) -> String {
-    let about = cases.iter().filter(|case| case.cites.contains(cite));
-    let words: BTreeSet<_> = about.map(|case| case.verdict.as_str()).collect();
-    if words.is_empty() { "no case".into() } else { words.into_iter().collect::<Vec<_>>().join(", ") }
 }
 
 #[cfg(test)]
@@ -310,21 +268,5 @@ mod tests {
         ] {
             assert!(shown.contains(part), "no {part:?} in\n{shown}");
         }
-    }
-
-    #[test]
-    fn the_table_has_a_column_for_each_kernel() {
-        let result = |kernel: &str, verdict| {
-            let cases = vec![CaseResult::of(&outcome(verdict))];
-            let summary = Summary::default();
-            Results { kernel: kernel.into(), against: "kernel".into(), seed: None, summary, cases }
-        };
-        let table = conformance(&[
-            result("6.18.44", Verdict::Same),
-            result("6.1.0-38-amd64", Verdict::NotRun("no VLANs".into())),
-        ]);
-        assert!(table.contains("| Linux 6.1 | Linux 6.18 |"), "{table}");
-        let row = table.lines().find(|line| line.starts_with("| 3 |")).unwrap();
-        assert!(row.ends_with("| not run | same |"), "{row}");
     }
 }

@@ -6,11 +6,14 @@
 
 pub mod ovs;
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
-    case::{At, Case, Kind, LOCAL, Step, UNDERLAY, Value},
-    frame::port_mac,
+    case::{At, Bytes, Case, Kind, LOCAL, PORTS, Reading, Step, UNDERLAY, Value},
+    frame::{ICMP, port_mac},
     observe::Entry,
     verdict::Difference,
     world::kernel::TUNNEL_PORT,
@@ -62,7 +65,11 @@ pub const RULINGS: &[Ruling] = &[
                 let learned = |entry: &Entry| entry.kind == Kind::Learned;
                 reference.is_none_or(|entry| learned(&entry)) && weft.is_none_or(|entry| learned(&entry))
             }
-            Difference::Frames { .. } | Difference::Refusal { .. } | Difference::Counter { .. } => false,
+            Difference::Frames { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. }
+            | Difference::Counter { .. } => false,
         },
     },
     Ruling {
@@ -83,7 +90,10 @@ pub const RULINGS: &[Ruling] = &[
                     matches!(&entry.at, At::Vtep(vtep) if stranger(vtep))
                 }
                 Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
-                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+                Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. } => false,
             }
         },
     },
@@ -107,7 +117,10 @@ pub const RULINGS: &[Ruling] = &[
                 Some(_) | None => false,
             },
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -123,13 +136,16 @@ pub const RULINGS: &[Ruling] = &[
             }
             Difference::Frames { step, place, reference, weft } => match case.steps.get(*step) {
                 Some(Step::Send { frame, .. }) => {
-                    let is_it = |out: &super::case::Bytes| out == frame;
+                    let is_it = |out: &Bytes| out == frame;
                     *place != UNDERLAY && reference.is_empty() && weft.iter().all(is_it)
                 }
                 Some(_) | None => false,
             },
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -148,7 +164,10 @@ pub const RULINGS: &[Ruling] = &[
                 entry.at == At::Vtep(super::observe::NO_VTEP) && matches!(own.at, At::Port(_))
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -167,7 +186,10 @@ pub const RULINGS: &[Ruling] = &[
                 Difference::Frames { step, reference, .. } => reference.is_empty() && of_tunnel(step),
                 Difference::Fdb { reference: None, weft: Some(entry) } => entry.mac == port_mac(TUNNEL_PORT),
                 Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
-                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+                Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. } => false,
             }
         },
     },
@@ -201,7 +223,10 @@ pub const RULINGS: &[Ruling] = &[
                     matches!(&entry.at, At::Vtep(vtep) if impossible(vtep))
                 }
                 Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
-                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+                Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. } => false,
             }
         },
     },
@@ -218,9 +243,8 @@ pub const RULINGS: &[Ruling] = &[
                 frame.0.len() > 14 + 1450 && frame.0.get(20).is_some_and(|flags| flags & 0x40 == 0)
             };
             // The outer packet's own fragment field says neither "more" nor an offset.
-            let is_whole = |packet: &super::case::Bytes| {
-                packet.0.get(20..22).is_some_and(|field| field[0] & 0x3f == 0 && field[1] == 0)
-            };
+            let is_whole =
+                |packet: &Bytes| packet.0.get(20..22).is_some_and(|field| field[0] & 0x3f == 0 && field[1] == 0);
             match difference {
                 Difference::Frames { step, place: UNDERLAY, reference, weft } => {
                     may_be_cut(step) && !reference.iter().all(is_whole) && weft.iter().all(is_whole)
@@ -228,6 +252,8 @@ pub const RULINGS: &[Ruling] = &[
                 Difference::Frames { .. }
                 | Difference::Fdb { .. }
                 | Difference::Counter { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. }
                 | Difference::Refusal { .. } => false,
             }
         },
@@ -246,7 +272,10 @@ pub const RULINGS: &[Ruling] = &[
             }
             Difference::Fdb { reference: Some(entry), weft: None } => entry.at == At::Vtep(super::observe::NO_VTEP),
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -265,7 +294,10 @@ pub const RULINGS: &[Ruling] = &[
             match difference {
                 Difference::Frames { step, .. } => has_extensions(step),
                 Difference::Counter { name, .. } => name.ends_with(" out"),
-                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+                Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. } => false,
             }
         },
     },
@@ -284,11 +316,14 @@ pub const RULINGS: &[Ruling] = &[
             match difference {
                 Difference::Frames { step, place: UNDERLAY, weft, .. } => tagged(step) && weft.is_empty(),
                 Difference::Frames { step, reference, weft, .. } => {
-                    let is_answer = |frame: &super::case::Bytes| frame.0.get(38..40) == Some(&[3, 4]);
+                    let is_answer = |frame: &Bytes| frame.0.get(38..40) == Some(&[3, 4]);
                     tagged(step) && reference.is_empty() && weft.iter().all(is_answer)
                 }
                 Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
-                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+                Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. } => false,
             }
         },
     },
@@ -306,7 +341,7 @@ pub const RULINGS: &[Ruling] = &[
                 reference.is_some_and(|entry| learned(&entry)) && weft.is_none_or(|entry| learned(&entry))
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
-            Difference::Refusal { .. } => false,
+            Difference::Refusal { .. } | Difference::Reading { .. } | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -326,7 +361,10 @@ pub const RULINGS: &[Ruling] = &[
                 weft.is_empty() && (1..=4).contains(&over)
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && weft < reference,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -343,7 +381,10 @@ pub const RULINGS: &[Ruling] = &[
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
             Difference::Fdb { reference: None, weft: Some(entry) } => entry.kind == Kind::Learned,
-            Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -363,8 +404,134 @@ pub const RULINGS: &[Ruling] = &[
             match difference {
                 Difference::Frames { step, .. } => tagged(step),
                 Difference::Counter { name, .. } => name.ends_with(" out"),
-                Difference::Fdb { .. } | Difference::Refusal { .. } => false,
+                Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. } => false,
             }
+        },
+    },
+    Ruling {
+        id: "no_interface",
+        question: "what only an interface has: a bridge's own MTU, a tunnel's device that is down",
+        theirs: "the bridge's MTU follows the smallest of its ports'; a vxlan device that is down keeps what a user added",
+        weft: "a bridge has no MTU of its own; its network can't be taken from it while entries at VTEPs are written down",
+        reason: "neither a bridge nor a tunnel of weft's is an interface, and ports keep to their own MTU",
+        setting: "none",
+        explains: |case, difference| match difference {
+            Difference::Reading { step, reference: Some(read), weft: None } => {
+                let is_mtu = matches!(case.steps.get(*step), Some(Step::Read { what: Reading::BridgeMtu }));
+                is_mtu && *read == smallest_mtu(case, *step).to_string()
+            }
+            Difference::Refusal { step, reference: None, weft: Some(_) } => {
+                matches!(case.steps.get(*step), Some(Step::Link { port: UNDERLAY, up: false }))
+            }
+            Difference::Reading { .. }
+            | Difference::Refusal { .. }
+            | Difference::Frames { .. }
+            | Difference::Fdb { .. }
+            | Difference::Group { .. }
+            | Difference::Counter { .. } => false,
+        },
+    },
+    Ruling {
+        id: "open_port",
+        question: "a datagram to the UDP port of a tunnel whose device is down, where no other has that port",
+        theirs: "is answered by ICMP: the port is closed",
+        weft: "is dropped, under vni_unknown: the port stays open as long as there is a [vtep]",
+        reason: "the port belongs to the switch, not to one of its networks",
+        setting: "none",
+        explains: |case, difference| match difference {
+            Difference::Frames { step, place: UNDERLAY, reference, weft } => {
+                let arrives = matches!(case.steps.get(*step), Some(Step::Arrive(_)));
+                let is_unreachable =
+                    |frame: &Bytes| frame.0.get(23) == Some(&ICMP) && frame.0.get(34..36) == Some(&[3, 3]);
+                arrives && weft.is_empty() && matches!(&reference[..], [only] if is_unreachable(only))
+            }
+            Difference::Frames { .. }
+            | Difference::Reading { .. }
+            | Difference::Refusal { .. }
+            | Difference::Fdb { .. }
+            | Difference::Group { .. }
+            | Difference::Counter { .. } => false,
+        },
+    },
+    Ruling {
+        id: "tunnel_mtu",
+        question: "the MTU of a tunnel that is told no device below",
+        theirs: "is 1500: longer packets than fit the underlay leave in fragments, or are lost",
+        weft: "is what fits the underlay, which weft knows from its address",
+        reason: "a tap of 1500 octets before a tunnel of 1450 is a black hole for whoever does not fragment",
+        setting: "mtu = 1500 at the port",
+        explains: |_, difference| {
+            let Difference::Reading { reference: Some(reference), weft: Some(weft), .. } = difference else {
+                return false;
+            };
+            (reference.as_str(), weft.as_str()) == ("1500", "1450")
+        },
+    },
+    Ruling {
+        id: "octets",
+        question: "the octets of a frame that comes in by the tunnel",
+        theirs: "are counted without its Ethernet header",
+        weft: "are counted with it, as at a port",
+        reason: "a frame has as many octets wherever weft counts it, so that the ledger's columns can be held against each other",
+        setting: "none",
+        explains: |case, difference| {
+            let Difference::Reading { step, reference: Some(reference), weft: Some(weft) } = difference else {
+                return false;
+            };
+            let arrived = case.steps.iter().take(*step).filter(|step| matches!(step, Step::Arrive(_))).count();
+            let number = |text: &String| text.parse::<usize>().ok();
+            number(reference).map(|octets| octets + 14 * arrived) == number(weft)
+        },
+    },
+    Ruling {
+        id: "vlan_0",
+        question: "a user's entry for no VLAN, where VLANs are filtered",
+        theirs: "is in every VLAN of its port, and in VLAN 0, which no frame is of",
+        weft: "is in every VLAN of its port: each is a bridge of its own, and has the entry",
+        reason: "there is no bridge of no VLAN",
+        setting: "none",
+        explains: |_, difference| {
+            matches!(
+                difference,
+                Difference::Fdb { reference: Some(Entry { vid: None, kind: Kind::Static, .. }), weft: None }
+            )
+        },
+    },
+    Ruling {
+        id: "empty_member",
+        question: "a host whose only report about a group says that it wants none of its sources",
+        theirs: "is a member without sources and without an end, which gets nothing",
+        weft: "is no member",
+        reason: "such a member takes room for ever, and changes nothing",
+        setting: "none",
+        explains: |_, difference| matches!(difference, Difference::Group { reference: Some(line), weft: None } if line.ends_with(": only")),
+    },
+    Ruling {
+        id: "querier_address",
+        question: "what a bridge's own queries come from",
+        theirs: "is the address of the bridge's interface; MLD is only asked where that has an IPv6 address",
+        weft: "is an address of the bridge's own, made at the start; both IGMP and MLD are asked",
+        reason: "a bridge of weft's is no interface, whose addresses it could take",
+        setting: "none",
+        explains: |_, difference| match difference {
+            Difference::Frames { reference, weft, .. } => {
+                // IGMP alike but for the source, MLD by weft alone.
+                let is_query = |frame: &Bytes| frame.0.get(12..14) == Some(&[8, 0]) && frame.0.get(38) == Some(&0x11);
+                let is_mld =
+                    |frame: &Bytes| frame.0.get(12..14) == Some(&[0x86, 0xdd]) && frame.0.get(62) == Some(&130);
+                let anonymous = |frame: &Bytes| [&frame.0[..6], &frame.0[12..]].concat();
+                reference.iter().all(is_query)
+                    && weft.iter().all(|frame| is_query(frame) || is_mld(frame))
+                    && reference.iter().map(anonymous).eq(weft.iter().filter(|frame| is_query(frame)).map(anonymous))
+            }
+            Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -394,13 +561,13 @@ pub const RULINGS: &[Ruling] = &[
         setting: "source_port_range",
         explains: |_, difference| match difference {
             Difference::Frames { place: UNDERLAY, reference, weft, .. } => {
-                let alike = |packet: &super::case::Bytes| {
+                let alike = |packet: &Bytes| {
                     let mut bytes = packet.0.clone();
                     clear_senders_choice(&mut bytes);
                     bytes
                 };
-                let long = |packets: &[super::case::Bytes]| packets.iter().all(|packet| packet.0.len() >= 42);
-                let in_range = |packet: &super::case::Bytes| packet.0[34] >= 0xc0;
+                let long = |packets: &[Bytes]| packets.iter().all(|packet| packet.0.len() >= 42);
+                let in_range = |packet: &Bytes| packet.0[34] >= 0xc0;
                 long(reference)
                     && long(weft)
                     && reference.iter().map(alike).eq(weft.iter().map(alike))
@@ -409,7 +576,9 @@ pub const RULINGS: &[Ruling] = &[
             Difference::Frames { .. }
             | Difference::Fdb { .. }
             | Difference::Counter { .. }
-            | Difference::Refusal { .. } => false,
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
     Ruling {
@@ -430,10 +599,31 @@ pub const RULINGS: &[Ruling] = &[
                     }
             }
             Difference::Counter { name, weft: 0, .. } => name.ends_with(" out"),
-            Difference::Fdb { .. } | Difference::Counter { .. } | Difference::Refusal { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Counter { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
         },
     },
 ];
+
+/// The smallest MTU of the ports that are in the bridge before a step.
+fn smallest_mtu(case: &Case, step: usize) -> i64 {
+    let mut mtus: BTreeMap<u8, i64> = (1..=PORTS).map(|port| (port, 1500)).collect();
+    let mut out = BTreeSet::new();
+    for step in case.steps.iter().take(step) {
+        if let Step::SetPort { port, option, value: Value::Number(mtu) } = step
+            && option == "mtu"
+        {
+            mtus.insert(*port, *mtu);
+        }
+        if let Step::Attach { port, on } = step {
+            _ = if *on { out.remove(port) } else { out.insert(*port) };
+        }
+    }
+    mtus.into_iter().filter(|(port, _)| !out.contains(port)).map(|(_, mtu)| mtu).min().unwrap_or(0)
+}
 
 /// Whether a packet from this station arrived that is not to be delivered: outer CE, or an inner IP header that is cut off.
 fn was_dropped(case: &Case, station: MacAddr) -> bool {
@@ -460,7 +650,7 @@ fn clear_senders_choice(bytes: &mut [u8]) {
 /// identifier and the checksum of that header.
 fn outer_octet_differs(difference: &Difference, at: usize, mask: u8) -> bool {
     let Difference::Frames { place: UNDERLAY, reference, weft, .. } = difference else { return false };
-    let ignoring = |packet: &super::case::Bytes| {
+    let ignoring = |packet: &Bytes| {
         let mut bytes = packet.0.clone();
         bytes.iter_mut().skip(at).take(1).for_each(|octet| *octet &= !mask);
         clear_senders_choice(&mut bytes);
@@ -472,7 +662,6 @@ fn outer_octet_differs(difference: &Difference, at: usize, mask: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::case::Bytes;
 
     #[test]
     fn a_ruling_about_one_octet_hides_no_other() {

@@ -129,7 +129,7 @@ pub const STATEMENTS: &[Statement] = &[
     of(
         30,
         "br_vlan.c:br_vlan_set_default_pvid",
-        "default_pvid 0 is none; by sysfs it can't change while filtering is on, by netlink it can",
+        "default_pvid is the PVID of ports that are no members of it yet; 0 is none; by netlink it changes at any time",
     ),
     of(31, "br_vlan_tunnel.c", "vlan_tunnel maps tunnel ids to VLANs for untagged frames, and back"),
     of(
@@ -236,7 +236,7 @@ pub const ROWS: &[Row] = &[
     row(10, "outer CE, inner ECT", "accepted; the inner packet says CE"),
     row(11, "outer ECT, inner Not-ECT", "accepted"),
     row(12, "outer CE, inner no IP", "accepted"),
-    row(13, "the device is down", "dropped; rx_dropped"),
+    row(13, "the device is down", "dropped; no counter"),
 ];
 
 impl Cite {

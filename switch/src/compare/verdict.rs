@@ -69,6 +69,22 @@ pub enum Difference {
         /// weft's.
         weft: Option<Entry>,
     },
+    /// Something that was read is another.
+    Reading {
+        /// The step.
+        step: usize,
+        /// The reference's; `None`: it has nothing of the kind.
+        reference: Option<String>,
+        /// weft's.
+        weft: Option<String>,
+    },
+    /// Somebody is in a multicast group, or a router, on one side alone.
+    Group {
+        /// The reference's line.
+        reference: Option<String>,
+        /// weft's.
+        weft: Option<String>,
+    },
     /// A counter has another value.
     Counter {
         /// Its name.
@@ -154,6 +170,8 @@ fn follows(counter: &Difference, differences: &[Difference]) -> bool {
         Difference::Frames { .. }
         | Difference::Refusal { .. }
         | Difference::Fdb { .. }
+        | Difference::Reading { .. }
+        | Difference::Group { .. }
         | Difference::Counter { .. } => 0,
     };
     more_than(*reference, *weft) == differences.iter().map(more).sum::<i64>()
@@ -164,6 +182,9 @@ fn differences(case: &Case, reference: &Observation, weft: &Observation) -> Vec<
     for (step, (one, other)) in reference.steps.iter().zip(&weft.steps).enumerate() {
         if one.refused.is_some() != other.refused.is_some() {
             found.push(Difference::Refusal { step, reference: one.refused.clone(), weft: other.refused.clone() });
+        }
+        if one.reading != other.reading {
+            found.push(Difference::Reading { step, reference: one.reading.clone(), weft: other.reading.clone() });
         }
         let (shown, shown_other) = (&one.frames, &other.frames);
         let (one, other) = (comparable(shown, &case.setup), comparable(shown_other, &case.setup));
@@ -181,6 +202,9 @@ fn differences(case: &Case, reference: &Observation, weft: &Observation) -> Vec<
             found.push(Difference::Fdb { reference, weft });
         }
     }
+    if let (Some(reference), Some(weft)) = (&reference.groups, &weft.groups) {
+        found.extend(groups(reference, weft));
+    }
     let names: BTreeSet<_> = reference.counters.keys().chain(weft.counters.keys()).collect();
     for name in names {
         let of = |side: &Observation| side.counters.get(name).copied().unwrap_or(0);
@@ -189,6 +213,20 @@ fn differences(case: &Case, reference: &Observation, weft: &Observation) -> Vec<
             found.push(Difference::Counter { name: name.clone(), reference, weft });
         }
     }
+    found
+}
+
+/// The lines that one side alone has, as often as it does.
+fn groups(reference: &[String], weft: &[String]) -> Vec<Difference> {
+    let mut left = weft.to_vec();
+    let mut found = Vec::new();
+    for line in reference {
+        match left.iter().position(|other| other == line) {
+            Some(at) => drop(left.remove(at)),
+            None => found.push(Difference::Group { reference: Some(line.clone()), weft: None }),
+        }
+    }
+    found.extend(left.into_iter().map(|line| Difference::Group { reference: None, weft: Some(line) }));
     found
 }
 
@@ -214,7 +252,7 @@ mod tests {
 
     fn seen(place: u8, frames: &[&[u8]]) -> Observation {
         let frames = frames.iter().map(|frame| Bytes(frame.to_vec())).collect();
-        let steps = vec![Seen { refused: None, frames: Frames::from([(place, frames)]) }];
+        let steps = vec![Seen { frames: Frames::from([(place, frames)]), ..Seen::default() }];
         Observation { steps, ..Observation::default() }
     }
 
@@ -241,6 +279,14 @@ mod tests {
         let mut moved = one.clone();
         moved.fdb = vec![Entry { mac: station(1), vid: None, at: At::Port(1), kind: Kind::Learned }];
         assert!(matches!(judge(&case(), &one, &moved).differences(), [Difference::Fdb { reference: None, .. }]));
+
+        let mut joined = one.clone();
+        joined.groups = Some(vec!["x".into(), "x".into(), "y".into()]);
+        assert_eq!(judge(&case(), &one, &joined), Verdict::Same, "the other side does not say");
+        let mut left = joined.clone();
+        left.groups = Some(vec!["x".into(), "z".into()]);
+        let found = judge(&case(), &joined, &left);
+        assert!(found.differences().len() == 3 && found.is_bad(), "{found:?}");
 
         let mut counted = one.clone();
         counted.counters.insert("port 1 in".into(), 1);

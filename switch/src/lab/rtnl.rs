@@ -142,6 +142,12 @@ impl Request {
     pub const DELETE_NEIGHBOUR: u16 = 29;
     /// RTM_GETNEIGH.
     pub const GET_NEIGHBOUR: u16 = 30;
+    /// RTM_NEWMDB: a member of a multicast group.
+    pub const NEW_GROUP: u16 = 84;
+    /// RTM_DELMDB.
+    pub const DELETE_GROUP: u16 = 85;
+    /// RTM_GETMDB.
+    pub const GET_GROUP: u16 = 86;
     /// AF_BRIDGE.
     pub const BRIDGE_FAMILY: u8 = 7;
 
@@ -160,6 +166,13 @@ impl Request {
         body.extend(index.to_ne_bytes());
         body.extend(state.to_ne_bytes());
         body.extend([flags, 0]);
+        Self { kind, body }
+    }
+
+    /// About the multicast groups of a bridge (`struct br_port_msg`).
+    pub fn groups(kind: u16, bridge: u32) -> Self {
+        let mut body = vec![Self::BRIDGE_FAMILY, 0, 0, 0];
+        body.extend(bridge.to_ne_bytes());
         Self { kind, body }
     }
 

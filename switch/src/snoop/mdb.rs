@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use super::Member;
 use crate::{
     ids::PortId,
     wire::{
         MacAddr,
-        membership::{Message, Packet},
+        membership::{self, Message, Packet, RecordKind},
     },
 };
 
@@ -26,6 +27,27 @@ pub struct Mdb {
     pub(super) v6: Family,
     /// By group and, where hosts choose their sources, source.
     pub(super) entries: HashMap<(Group, Option<IpAddr>), Targets, foldhash::fast::RandomState>,
+    pub(super) room: Room,
+}
+
+/// How many more groups there can be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Room {
+    /// In the bridge (`mcast_hash_max`).
+    pub(super) left: usize,
+    /// At ports that have a limit of their own.
+    pub(super) ports: Vec<PortRoom>,
+}
+
+/// How many more groups a port can be in (`mcast_max_groups`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PortRoom {
+    pub(super) member: Member,
+    pub(super) left: usize,
+    /// Whether each host is in groups by itself (`mcast_to_unicast`).
+    pub(super) by_host: bool,
+    /// The groups that it is in.
+    pub(super) joined: Vec<(IpAddr, Option<MacAddr>)>,
 }
 
 /// What holds for all groups of one IP version.
@@ -90,6 +112,40 @@ impl Mdb {
                 None => Route::Only(&family.routers),
             },
         }
+    }
+
+    /// Whether there is room for every group that a message of the station `src` behind `from` is to put it in. The kernel
+    /// drops one for which there is not (`br_multicast_add_group`), so that no router takes the host for a member.
+    pub fn has_room(&self, from: Member, src: MacAddr, message: &Message<'_>) -> bool {
+        let mut room = self.room.clone();
+        match message {
+            Message::Report(group) => self.takes(&mut room, from, src, *group, 0),
+            Message::Records(records) => records.iter().flatten().all(|record| {
+                let is_leave =
+                    record.is_without_sources() && matches!(record.kind, RecordKind::ToInclude | RecordKind::IsInclude);
+                is_leave || self.takes(&mut room, from, src, record.group, record.sources().count())
+            }),
+            Message::Leave(_) | Message::Query(_) | Message::Router => true,
+        }
+    }
+
+    /// Puts a member into a group, whose sources take room as well; `false`: there is none.
+    fn takes(&self, room: &mut Room, from: Member, src: MacAddr, group: IpAddr, source_count: usize) -> bool {
+        if membership::is_for_everybody(group) {
+            return true;
+        }
+        if !self.entries.contains_key(&(Group::Ip(group), None)) {
+            let Some(left) = room.left.checked_sub(1) else { return false };
+            room.left = left;
+        }
+        let Some(port) = room.ports.iter_mut().find(|port| port.member == from) else { return true };
+        let joins = (group, port.by_host.then_some(src));
+        if !port.joined.contains(&joins) {
+            let Some(left) = port.left.checked_sub(1) else { return false };
+            port.left = left.saturating_sub(source_count);
+            port.joined.push(joins);
+        }
+        true
     }
 
     /// `br_multicast.c`: `br_mdb_get`.

@@ -10,7 +10,7 @@ pub use self::views::{EntryView, MemberView, QuerierView, RouterView};
 use super::{
     Group, Mdb, PortSettings, QueryFrame, Router, Settings, Target, Targets,
     groups::{Ask, At, Membership, lower},
-    mdb::Family,
+    mdb::{Family, PortRoom, Room},
     query::Question,
 };
 use crate::{
@@ -184,7 +184,7 @@ impl Snooper {
             return;
         }
         match packet.message {
-            // What there is no room for is not noted, and nobody can do anything about it.
+            // What there is no room for is not noted; who forwards it knew, and dropped it ([`Mdb::has_room`]).
             Some(Message::Report(group)) => _ = self.join(from, src, group, true, now),
             Some(Message::Leave(group)) => self.leave(from, src, group, now),
             Some(Message::Records(records)) => {
@@ -308,6 +308,24 @@ impl Snooper {
     fn membership_count(&self, member: Member) -> usize {
         let of_it = self.groups.values().flatten().filter(|membership| membership.member == member);
         of_it.map(|membership| 1 + membership.sources.len()).sum()
+    }
+
+    /// How many more there can be, for those who decide about a report before it is heard here.
+    fn room(&self) -> Room {
+        let limited = self.ports.iter().filter(|(_, port)| port.settings.max_groups > 0);
+        let of = |(member, port): (&Member, &Port)| {
+            let (member, by_host) = (*member, port.settings.to_unicast);
+            let of_it = |((group, source), membership): (&Key, &Membership)| match group {
+                Group::Ip(group) if source.is_none() && membership.member == member => {
+                    Some((*group, membership.host.filter(|_| by_host)))
+                }
+                Group::Ip(_) | Group::Mac(_) => None,
+            };
+            let all = self.groups.iter().flat_map(|(key, memberships)| memberships.iter().map(move |one| (key, one)));
+            let left = port.settings.max_groups.saturating_sub(self.membership_count(member));
+            PortRoom { member, left, by_host, joined: all.filter_map(of_it).collect() }
+        };
+        Room { left: self.settings.hash_max.saturating_sub(self.entry_count()), ports: limited.map(of).collect() }
     }
 
     /// `br_multicast_leave_group`
@@ -470,7 +488,8 @@ impl Snooper {
         if !self.is_on() {
             return None;
         }
-        let mut mdb = Mdb { v4: self.family(true), v6: self.family(false), entries: Default::default() };
+        let (v4, v6) = (self.family(true), self.family(false));
+        let mut mdb = Mdb { v4, v6, entries: Default::default(), room: self.room() };
         for ((group, source), memberships) in &self.groups {
             let family = match group {
                 Group::Ip(IpAddr::V6(_)) => &mdb.v6,

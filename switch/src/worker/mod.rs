@@ -24,7 +24,15 @@ mod tunnel_header;
 pub mod vteps;
 mod walk;
 
-use std::{io, net::IpAddr, ops::Range, sync::Arc};
+use std::{
+    io,
+    net::IpAddr,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
@@ -104,7 +112,7 @@ pub enum Fact {
 pub struct Facts {
     sender: Sender<Fact>,
     /// Where frames about groups go.
-    snooped: Option<Sender<Snooped>>,
+    snooped: Option<SnoopedTo>,
     /// Where news of probes go.
     probes: Option<Sender<ProbeNews>>,
     lost: u64,
@@ -116,10 +124,10 @@ impl Facts {
         Self { sender, snooped: None, probes: None, lost: 0 }
     }
 
-    /// Frames about multicast groups go to `sender`.
+    /// Frames about multicast groups go there.
     #[must_use]
-    pub fn with_snooped(self, sender: Sender<Snooped>) -> Self {
-        Self { snooped: Some(sender), ..self }
+    pub fn with_snooped(self, to: SnoopedTo) -> Self {
+        Self { snooped: Some(to), ..self }
     }
 
     /// News of probes go to `sender`.
@@ -146,11 +154,21 @@ impl Facts {
     }
 
     fn snooped(&mut self, bridge: BridgeId, from: Endpoint, checksum_is_pending: bool, frame: &[u8]) {
-        let Some(sender) = &self.snooped else { return };
+        let Some(SnoopedTo { sender, sent }) = &self.snooped else { return };
         let is_heard = ArrayVec::try_from(frame)
             .is_ok_and(|bytes| sender.try_send(Snooped { bridge, from, checksum_is_pending, bytes }).is_ok());
         self.lost += u64::from(!is_heard);
+        sent.fetch_add(u64::from(is_heard), Ordering::Release);
     }
+}
+
+/// The way up for frames about multicast groups.
+#[derive(Clone)]
+pub struct SnoopedTo {
+    /// Where they go.
+    pub sender: Sender<Snooped>,
+    /// How many went there, from all workers together: whoever hears them knows whether some are still on their way.
+    pub sent: Arc<AtomicU64>,
 }
 
 /// What all workers of a switch share.

@@ -35,11 +35,12 @@ pub struct Snooped {
     pub bytes: ArrayVec<u8, MAX_SNOOPED_LEN>,
 }
 
-/// Whether a frame to a group says something about groups, and where it goes or why it ends.
+/// Whether a frame to the group address `dst` says something about groups, and where it goes or why it ends.
 #[inline]
 pub(super) fn listen<'m>(
     mdb: &'m Mdb,
-    dst: MacAddr,
+    ingress: Endpoint,
+    [dst, src]: [MacAddr; 2],
     frame: &[u8],
     checksum_is_pending: bool,
 ) -> (bool, Result<Route<'m>, DropReason>) {
@@ -47,8 +48,13 @@ pub(super) fn listen<'m>(
         return (false, Err(DropReason::McastMalformed));
     };
     let message = packet.and_then(|packet| packet.message);
+    let from = || match ingress {
+        Endpoint::Port(port) => Member::Port(port),
+        Endpoint::Vtep(_) => Member::Overlay,
+    };
     let route = match message {
         Some(Message::Records(records)) if !records.are_whole() => Err(DropReason::McastMalformed),
+        Some(message) if !mdb.has_room(from(), src, &message) => Err(DropReason::McastFull),
         Some(_) | None => Ok(mdb.route(dst, packet.as_ref())),
     };
     (message.is_some(), route)
@@ -60,7 +66,8 @@ impl<'w> Walk<'w> {
     #[inline(never)]
     pub(super) fn forward_group(&mut self, staged: &Staged<'w>, mdb: &Mdb) {
         let checksum_is_pending = staged.vnet.csum.is_some();
-        let (says_something, route) = listen(mdb, staged.dst(), staged.bytes, checksum_is_pending);
+        let (says_something, route) =
+            listen(mdb, staged.ingress(), [staged.dst(), staged.src()], staged.bytes, checksum_is_pending);
         if says_something {
             self.facts.snooped(staged.bridge_id(), staged.ingress(), checksum_is_pending, staged.bytes);
         }
@@ -71,10 +78,22 @@ impl<'w> Walk<'w> {
         }
     }
 
+    /// A frame at a port that learns only: who is in which group is learned there too (`br_input.c`: `br_handle_frame_finish`
+    /// asks for the state last).
+    #[cold]
+    pub(super) fn hear(&mut self, staged: &Staged<'w>) {
+        let Some(mdb) = staged.bridge.mdb.as_ref().filter(|_| staged.dst().is_multicast()) else { return };
+        let checksum_is_pending = staged.vnet.csum.is_some();
+        let addresses = [staged.dst(), staged.src()];
+        if listen(mdb, staged.ingress(), addresses, staged.bytes, checksum_is_pending).0 {
+            self.facts.snooped(staged.bridge_id(), staged.ingress(), checksum_is_pending, staged.bytes);
+        }
+    }
+
     /// Who gets a frame that is to be flooded, if not all do.
     pub(super) fn members_only(&self, staged: &Staged<'w>, kind: FloodKind) -> Option<&'w Targets> {
         let mdb = staged.bridge.mdb.as_ref().filter(|_| kind == FloodKind::Multicast)?;
-        match listen(mdb, staged.dst(), staged.bytes, staged.vnet.csum.is_some()).1 {
+        match listen(mdb, staged.ingress(), [staged.dst(), staged.src()], staged.bytes, staged.vnet.csum.is_some()).1 {
             Ok(Route::Only(targets)) => Some(targets),
             Ok(Route::Flood) | Err(_) => None,
         }

@@ -482,7 +482,12 @@ impl<'w> Walk<'w> {
         }
         let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, dst) };
         let verdict = match staged.kept {
-            Some(reason) => Verdict::Drop(reason),
+            Some(reason) => {
+                if reason == DropReason::PortState {
+                    self.hear(staged);
+                }
+                Verdict::Drop(reason)
+            }
             None => self.tables.decide(bridge, ingress, dst.mac(), known),
         };
         if bridge.tunnel.looks_at_what_leaves()

@@ -1,9 +1,10 @@
 //! How the catalogue writes a case: who it is about, the scene, then one step after another.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    At, Bytes, Case, Datagram, FdbAdd, Kind, Neighbour, Options, Overlay, Setup, Step, VNI, Value, VlanMember,
+    At, Bytes, Case, Datagram, FdbAdd, Kind, MdbAdd, Neighbour, Options, Overlay, Reading, Setup, Step, VNI, Value,
+    VlanMember,
 };
 use crate::{compare::statement::Cite, wire::MacAddr};
 
@@ -11,13 +12,42 @@ impl Case {
     /// A case of a local bridge without any options.
     pub fn new(name: &str) -> Self {
         let (group, setup) = (String::new(), Setup::default());
-        Self { name: name.into(), group, cites: vec![], ruling: None, changed: None, setup, steps: vec![] }
+        Self {
+            name: name.into(),
+            group,
+            cites: vec![],
+            shows: vec![],
+            ruling: None,
+            changed: None,
+            setup,
+            steps: vec![],
+        }
     }
 
     /// It tests a numbered statement.
     #[must_use]
     pub fn statement(mut self, number: u8) -> Self {
         self.cites.push(Cite::Statement(number));
+        self
+    }
+
+    /// It shows a numbered statement: it would come out otherwise, or not at all, if that were not so.
+    #[must_use]
+    pub fn shows(self, number: u8) -> Self {
+        self.showing(Cite::Statement(number))
+    }
+
+    /// It shows a row.
+    #[must_use]
+    pub fn shows_row(self, number: u8) -> Self {
+        self.showing(Cite::Row(number))
+    }
+
+    fn showing(mut self, cite: Cite) -> Self {
+        if !self.cites.contains(&cite) {
+            self.cites.push(cite.clone());
+        }
+        self.shows.push(cite);
         self
     }
 
@@ -87,8 +117,22 @@ impl Case {
     /// The bridge reaches these VTEPs by an overlay.
     #[must_use]
     pub fn overlay(mut self, remotes: &[IpAddr]) -> Self {
-        self.setup.overlay =
-            Some(Overlay { vni: VNI, remotes: remotes.to_vec(), options: Options::new(), in_step: false });
+        self.setup.overlay = Some(Overlay {
+            vni: VNI,
+            remotes: remotes.to_vec(),
+            options: Options::new(),
+            networks: BTreeMap::new(),
+            in_step: false,
+        });
+        self
+    }
+
+    /// Each of these VLANs has a network of its own in the overlay; to be said after [`Case::overlay`].
+    #[must_use]
+    pub fn networks(mut self, networks: &[(u16, u32)]) -> Self {
+        if let Some(overlay) = &mut self.setup.overlay {
+            overlay.networks = networks.iter().copied().collect();
+        }
         self
     }
 
@@ -114,6 +158,12 @@ impl Case {
         self.step(Step::Send { port, frame: Bytes(frame) })
     }
 
+    /// Then frames arrive, one after another, each at its port.
+    #[must_use]
+    pub fn steps(self, frames: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Self {
+        frames.into_iter().fold(self, |case, (port, frame)| case.send(port, frame))
+    }
+
     /// Then a VXLAN packet arrives from a VTEP: `payload` is what UDP carries.
     #[must_use]
     pub fn arrive(self, from: IpAddr, payload: Vec<u8>) -> Self {
@@ -130,6 +180,12 @@ impl Case {
     #[must_use]
     pub fn set_bridge(self, option: &str, value: impl Into<Value>) -> Self {
         self.step(Step::SetBridge { option: option.into(), value: value.into() })
+    }
+
+    /// Then an option of the tunnel changes.
+    #[must_use]
+    pub fn set_tunnel(self, option: &str, value: impl Into<Value>) -> Self {
+        self.step(Step::SetTunnel { option: option.into(), value: value.into() })
     }
 
     /// Then an option of a port changes.
@@ -166,6 +222,36 @@ impl Case {
     #[must_use]
     pub fn link(self, port: u8, up: bool) -> Self {
         self.step(Step::Link { port, up })
+    }
+
+    /// Then a port is put into the bridge, or taken out of it.
+    #[must_use]
+    pub fn attach(self, port: u8, on: bool) -> Self {
+        self.step(Step::Attach { port, on })
+    }
+
+    /// Then a user puts a port into a group for good.
+    #[must_use]
+    pub fn mdb(self, group: impl Into<IpAddr>, source: Option<IpAddr>, port: u8) -> Self {
+        self.step(Step::MdbAdd(MdbAdd { group: group.into(), source, port }))
+    }
+
+    /// Then a user takes a port out of a group.
+    #[must_use]
+    pub fn mdb_delete(self, group: impl Into<IpAddr>, source: Option<IpAddr>, port: u8) -> Self {
+        self.step(Step::MdbDelete(MdbAdd { group: group.into(), source, port }))
+    }
+
+    /// Then another tunnel is set up.
+    #[must_use]
+    pub fn add_tunnel(self, vni: u32) -> Self {
+        self.step(Step::AddTunnel { vni })
+    }
+
+    /// Then something is read.
+    #[must_use]
+    pub fn read(self, what: Reading) -> Self {
+        self.step(Step::Read { what })
     }
 
     /// Then time passes.

@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("broadcast reaches every other port").statement(20).send(1, frame(MacAddr::BROADCAST, a)),
         Case::new("multicast reaches every other port").statement(20).send(1, frame(group(1), a)),
         Case::new("a port without hairpin does not get its own frames back")
-            .statement(18)
+            .shows(18)
             .send(1, frame(b, a))
             .send(1, frame(a, b)),
         Case::new("a hairpin port gets unicast back")
@@ -24,11 +24,11 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(b, a))
             .send(1, frame(a, c)),
         Case::new("a hairpin port gets broadcast back")
-            .statement(19)
+            .shows(19)
             .port(1, "hairpin", true)
             .send(1, frame(MacAddr::BROADCAST, a)),
         Case::new("isolated ports do not reach each other")
-            .statement(22)
+            .shows(22)
             .port(1, "isolated", true)
             .port(2, "isolated", true)
             .send(1, frame(MacAddr::BROADCAST, a))
@@ -42,12 +42,12 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(MacAddr::BROADCAST, a))
             .send(1, frame(a, b)),
         Case::new("known unicast to an isolated port from one that is not")
-            .statement(22)
+            .shows(22)
             .port(1, "isolated", true)
             .send(1, frame(b, a))
             .send(2, frame(a, b)),
         Case::new("a known destination behind a port that is down is not flooded")
-            .statement(18)
+            .shows(18)
             .fdb(a, super::super::case::At::Port(1), super::super::case::Kind::Static)
             .link(1, false)
             .send(2, frame(a, b)),
@@ -58,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
             .port(4, "flood", false)
             .send(1, frame(b, a)),
         Case::new("gates turn while frames come")
-            .statement(20)
+            .shows(20)
             .send(1, frame(b, a))
             .set_port(2, "flood", false)
             .send(1, frame(b, a))
@@ -69,7 +69,7 @@ pub(super) fn cases() -> Vec<Case> {
     let kinds = [("unknown unicast", b), ("multicast", group(1)), ("broadcast", MacAddr::BROADCAST)];
     for gate in ["flood", "mcast_flood", "bcast_flood"] {
         for (kind, dst) in kinds {
-            let closed = Case::new(&format!("{gate} off and {kind}")).statement(20).port(2, gate, false);
+            let closed = Case::new(&format!("{gate} off and {kind}")).shows(20).port(2, gate, false);
             cases.push(closed.send(1, frame(dst, a)).send(2, frame(dst, c)));
             let back = Case::new(&format!("{gate} off at a hairpin port and {kind}")).statement(19).statement(20);
             cases.push(back.port(1, gate, false).port(1, "hairpin", true).send(1, frame(dst, a)));

@@ -20,6 +20,7 @@ mod learning;
 mod options;
 mod ports;
 mod reserved;
+mod snooping;
 mod tags;
 mod vlan;
 mod vxlan_options;
@@ -54,10 +55,13 @@ const GROUPS: &[Group] = &[
     group("flooding", About::Bridge, flooding::cases),
     group("ports", About::Bridge, ports::cases),
     group("options", About::Bridge, options::cases),
+    group("snooping", About::Bridge, snooping::cases),
     group("vlan", About::Bridge, vlan::cases),
     group("tags", About::Bridge, tags::cases),
     group("vxlan receive", About::Vxlan, vxlan_receive::cases),
     group("vxlan send", About::Vxlan, vxlan_send::cases),
+    group("vxlan vlan", About::Vxlan, vlan::tunnels),
+    group("vxlan snooping", About::Vxlan, snooping::tunnels),
     group("vxlan options", About::Vxlan, vxlan_options::cases),
 ];
 
@@ -108,6 +112,16 @@ mod tests {
             let changed = case.changed.as_deref().is_none_or(|id| older::find(id).is_some());
             assert!(changed, "{} names no change: {:?}", case.name, case.changed);
         }
+    }
+
+    #[test]
+    fn every_statement_and_row_is_shown_by_a_case() {
+        let shown: HashSet<_> = all().into_iter().flat_map(|case| case.shows).map(|cite| cite.label()).collect();
+        let statements = STATEMENTS.iter().map(|statement| Cite::Statement(statement.number));
+        let rows = ROWS.iter().map(|row| Cite::Row(row.number));
+        let missing: Vec<_> =
+            statements.chain(rows).map(|cite| cite.label()).filter(|one| !shown.contains(one)).collect();
+        assert!(missing.is_empty(), "no case shows {missing:?}");
     }
 
     #[test]

@@ -259,6 +259,7 @@ fn backups() -> Vec<Case> {
             .link(1, false)
             .send(3, frame(a, b)),
         backed("a backup port that is isolated like the sender's")
+            .shows(23)
             .port(2, "isolated", true)
             .port(3, "isolated", true)
             .link(1, false)
@@ -301,6 +302,15 @@ fn suppression() -> Vec<Case> {
         spared("an answer to somebody").send(1, arp(2, (a, FROM), (b, TO))),
         spared("a reverse question").send(1, arp(3, (a, FROM), (b, TO))),
         spared("a question that is cut off").send(1, arp_request(a, FROM, TO)[..40].to_vec()),
+        spared("a question at a port that is learning is heard and not answered")
+            .shows(7)
+            .port(1, "state", "learning")
+            .send(1, arp_request(a, FROM, TO))
+            .send(2, frame(a, b)),
+        spared("a question from a stranger at a locked port is not answered")
+            .shows(7)
+            .port(1, "locked", true)
+            .send(1, arp_request(a, FROM, TO)),
         spared("a question in a tag").ruling("tagged_question").send(1, tagged(&arp_request(a, FROM, TO), DOT1Q, 5)),
         spared("a question that is no broadcast").changed("unicast_question").send(1, {
             let mut asked = arp_request(a, FROM, TO);
@@ -351,7 +361,7 @@ fn suppression() -> Vec<Case> {
             .send(1, arp_request(a, FROM, TO))
             .send(1, frame(MacAddr::BROADCAST, a)),
         Case::new("who asks for somebody unknown beside a proxy_arp_wifi port")
-            .statement(21)
+            .shows(21)
             .statement(32)
             .port(2, "proxy_arp_wifi", true)
             .send(1, arp_request(a, FROM, TO)),

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     compare::{
-        case::{At, Case, Kind},
+        case::{At, Case, Kind, Reading},
         frame::{
             ICMP, IPV4, arp_request, echo, ethernet, frame, group, ipv4, port_mac, reserved, station, tagged, unpadded,
         },
@@ -25,7 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
     let all = |src| frame(MacAddr::BROADCAST, src);
     let mut cases = vec![
         Case::new("a locked port drops a source that nobody knows")
-            .statement(8)
+            .shows(8)
             .port(1, "locked", true)
             .send(1, frame(b, a))
             .send(2, frame(a, b)),
@@ -35,7 +35,7 @@ pub(super) fn cases() -> Vec<Case> {
             .fdb(a, At::Port(1), Kind::Static)
             .send(1, frame(b, a)),
         Case::new("a locked port drops a source that is known elsewhere, and it stays there")
-            .statement(8)
+            .shows(8)
             .port(1, "locked", true)
             .send(2, frame(b, a))
             .send(1, frame(b, a))
@@ -50,7 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, all(b))
             .send(2, frame(a, b)),
         Case::new("with mab an unknown source gets a locked entry")
-            .statement(8)
+            .shows(8)
             .port(1, "locked", true)
             .port(1, "mab", true)
             .send(1, frame(b, a))
@@ -74,7 +74,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(reserved(0x0e), a))
             .send(2, frame(a, b)),
         Case::new("a port that is learning learns and passes nothing on")
-            .statement(6)
+            .shows(6)
             .port(1, "state", "learning")
             .send(1, frame(b, a))
             .send(2, frame(a, b)),
@@ -84,7 +84,7 @@ pub(super) fn cases() -> Vec<Case> {
             .port(1, "state", "blocking")
             .send(1, frame(b, a)),
         Case::new("a port that is listening neither learns nor passes")
-            .statement(6)
+            .shows(6)
             .port(1, "state", "listening")
             .send(1, frame(b, a))
             .send(2, frame(a, b)),
@@ -95,7 +95,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(reserved(0x0e), a))
             .send(2, all(b)),
         Case::new("a known station behind a port that does not forward is not flooded")
-            .statement(18)
+            .shows(18)
             .send(1, frame(b, a))
             .set_port(1, "state", "listening")
             .send(2, frame(a, b)),
@@ -126,13 +126,13 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(b, a))
             .send(2, frame(a, b)),
         Case::new("a backup port takes the place of one that is down")
-            .statement(23)
+            .shows(23)
             .port(1, "backup_port", 3)
             .fdb(a, At::Port(1), Kind::Static)
             .link(1, false)
             .send(2, frame(a, b)),
         Case::new("a proxy_arp port gets no flooded frames")
-            .statement(21)
+            .shows(21)
             .port(2, "proxy_arp", true)
             .send(1, all(a))
             .send(1, frame(b, a))
@@ -143,7 +143,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, frame(a, b))
             .send(1, frame(b, a)),
         Case::new("a question for a known neighbour is answered for a port that is spared it")
-            .statement(32)
+            .shows(32)
             .port(2, "neigh_suppress", true)
             .neighbour(TO, b)
             .send(2, all(b))
@@ -154,7 +154,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, all(b))
             .send(1, arp_request(a, FROM, TO)),
         Case::new("gratuitous ARP is kept off a port that is spared it")
-            .statement(32)
+            .shows(32)
             .port(2, "neigh_suppress", true)
             .send(1, arp_request(a, FROM, FROM)),
         Case::new("without a querier unregistered groups are flooded")
@@ -162,12 +162,12 @@ pub(super) fn cases() -> Vec<Case> {
             .bridge("mcast_snooping", true)
             .send(1, frame(group(1), a)),
         Case::new("a frame of the egress MTU passes, one of five octets more does not")
-            .statement(24)
+            .shows(24)
             .port(2, "mtu", 1400)
             .send(1, long(b, a, 1400))
             .send(1, long(b, a, 1405)),
         Case::new("up to four octets more than the egress MTU pass without a tag")
-            .statement(24)
+            .shows(24)
             .ruling("packet_mtu")
             .port(2, "mtu", 1400)
             .send(1, long(b, a, 1404)),
@@ -196,6 +196,21 @@ pub(super) fn cases() -> Vec<Case> {
             .statement(25)
             .port(2, "mtu", 1280)
             .send(1, long(MacAddr::BROADCAST, a, 1500)),
+        Case::new("the bridge's own MTU is that of its port with the smallest")
+            .shows(25)
+            .ruling("no_interface")
+            .read(Reading::BridgeMtu)
+            .set_port(2, "mtu", 1280)
+            .read(Reading::BridgeMtu)
+            .set_port(3, "mtu", 1200)
+            .read(Reading::BridgeMtu)
+            .attach(3, false)
+            .read(Reading::BridgeMtu)
+            .attach(3, true)
+            .read(Reading::BridgeMtu)
+            .set_port(3, "mtu", 1500)
+            .set_port(2, "mtu", 1500)
+            .read(Reading::BridgeMtu),
         Case::new("a larger MTU of two ports is theirs")
             .statement(25)
             .port(1, "mtu", 4000)
@@ -206,7 +221,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, frame(b, port_mac(3)))
             .send(2, frame(port_mac(3), b)),
         Case::new("a user's entry for the zero address is refused")
-            .statement(15)
+            .shows(15)
             .fdb(MacAddr::ZERO, At::Port(1), Kind::Static)
             .send(2, frame(MacAddr::ZERO, b)),
         Case::new("a user's entry counts from the first frame")

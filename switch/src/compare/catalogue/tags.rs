@@ -83,7 +83,7 @@ pub(super) fn cases() -> Vec<Case> {
                 .send(3, tagged(&frame(a, c), own, 10))
                 .send(3, tagged(&frame(a, c), own, 20)),
             case("groups of customers' bridges")
-                .statement(29)
+                .shows(29)
                 .send(1, frame(reserved(0x0b), a))
                 .send(1, frame(reserved(0x0c), a))
                 .send(1, frame(reserved(0x0d), a))
@@ -96,7 +96,7 @@ pub(super) fn cases() -> Vec<Case> {
                 .send(1, frame(reserved(0x0a), a))
                 .send(1, frame(reserved(0x0e), a)),
             case("the group of spanning tree, and pause frames")
-                .statement(29)
+                .shows(29)
                 .send(1, frame(reserved(0), a))
                 .send(1, frame(reserved(1), b)),
         ]);
@@ -148,7 +148,7 @@ pub(super) fn cases() -> Vec<Case> {
             .send(4, all(a))
             .flush(None),
         case("a user's entry for a VLAN that is not the port's is refused")
-            .statement(15)
+            .shows(15)
             .fdb_vlan(a, At::Port(1), 20, Kind::Static)
             .send(2, frame(a, b)),
         case("a locked trunk asks in each VLAN")

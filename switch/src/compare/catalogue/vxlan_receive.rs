@@ -47,24 +47,24 @@ pub(super) fn cases() -> Vec<Case> {
             .arrive(vtep(2), good.clone())
             .send(1, frame(far, a)),
         case("a packet without the I flag is dropped")
-            .row(1)
+            .shows_row(1)
             .source("RFC 7348 section 5")
             .arrive(vtep(2), with_header(u64::from(VNI) << 8, &frame(a, far))),
         case("a packet of an unknown VNI is dropped")
-            .row(1)
+            .shows_row(1)
             .arrive(vtep(2), vxlan(VNI + 1, &frame(a, far)))
             .arrive(vtep(2), vxlan(0, &frame(a, far)))
             .arrive(vtep(2), vxlan(0xff_ffff, &frame(a, far))),
         case("a datagram of no octets is dropped").row(1).arrive(vtep(2), vec![]),
-        case("a datagram of seven octets is dropped").row(1).arrive(vtep(2), good[..7].to_vec()),
+        case("a datagram of seven octets is dropped").shows_row(1).arrive(vtep(2), good[..7].to_vec()),
         case("without the I flag reserved bits are not looked at")
             .statement(33)
             .arrive(vtep(2), with_header(1 << 63 | u64::from(VNI) << 8 | 1, &frame(a, far))),
         case("of an unknown VNI reserved bits are not looked at")
-            .statement(33)
+            .shows(33)
             .arrive(vtep(2), with_header(I_FLAG | 1 << 63 | u64::from(VNI + 1) << 8, &frame(a, far))),
         case("a datagram to another UDP port is not for the overlay")
-            .statement(35)
+            .shows(35)
             .arrive_with(Datagram { port: 4790, ..datagram(good.clone()) }),
         case("the UDP port can be another")
             .statement(35)
@@ -79,16 +79,16 @@ pub(super) fn cases() -> Vec<Case> {
             .statement(48)
             .arrive_with(Datagram { checksum: Checksum::None, ..datagram(good.clone()) }),
         case("the sender's source port says nothing")
-            .statement(36)
+            .shows(36)
             .arrive_with(Datagram { source_port: 1, ..datagram(good.clone()) })
             .arrive_with(Datagram { source_port: 65535, ..datagram(good.clone()) })
             .send(1, frame(far, a)),
         case("a VTEP outside of the flood list is taken, and learned from")
-            .statement(35)
+            .shows(35)
             .arrive(vtep(7), good.clone())
             .send(1, frame(far, a)),
         case("a station that shows up behind another VTEP has moved")
-            .statement(36)
+            .shows(36)
             .arrive(vtep(2), good.clone())
             .arrive(vtep(3), good.clone())
             .send(1, frame(far, a)),
@@ -99,19 +99,48 @@ pub(super) fn cases() -> Vec<Case> {
             .send(2, frame(far, b))
             .arrive(vtep(2), vxlan(VNI, &frame(b, far)))
             .send(2, frame(far, b)),
-        case("an inner source of zeros is dropped").row(3).arrive(vtep(2), vxlan(VNI, &frame(a, MacAddr::ZERO))),
+        case("an inner source of zeros is dropped").shows_row(3).arrive(vtep(2), vxlan(VNI, &frame(a, MacAddr::ZERO))),
         case("an inner source that is a group is dropped").row(3).arrive(vtep(2), vxlan(VNI, &frame(a, group(1)))),
         case("an inner source that is the tunnel's own address is dropped")
-            .row(4)
+            .shows_row(4)
             .ruling("tunnel_mac")
             .arrive(vtep(2), vxlan(VNI, &frame(a, port_mac(9)))),
         case("with the tunnel's device down nothing arrives")
+            .shows_row(13)
+            .add_tunnel(VNI + 1)
+            .link(UNDERLAY, false)
+            .arrive(vtep(2), good.clone())
+            .link(UNDERLAY, true)
+            .arrive(vtep(2), good.clone()),
+        case("with the only tunnel's device down its port is closed")
             .row(13)
-            .statement(55)
+            .ruling("open_port")
             .link(UNDERLAY, false)
             .arrive(vtep(2), good.clone()),
+        case("a tunnel's device that goes down forgets what it has learned")
+            .shows(55)
+            .arrive(vtep(2), good.clone())
+            .send(1, frame(far, a))
+            .link(UNDERLAY, false)
+            .send(1, frame(far, a))
+            .link(UNDERLAY, true)
+            .send(1, frame(far, a)),
+        case("a tunnel's device that goes down keeps what a user added")
+            .shows(55)
+            .ruling("no_interface")
+            .fdb(far, At::Vtep(vtep(3)), Kind::Static)
+            .link(UNDERLAY, false)
+            .link(UNDERLAY, true)
+            .send(1, frame(far, a)),
+        case("two tunnels can't have one network").shows(55).add_tunnel(VNI).send(1, frame(far, a)),
+        case("two tunnels with two networks")
+            .statement(55)
+            .add_tunnel(VNI + 1)
+            .arrive(vtep(2), vxlan(VNI + 1, &frame(a, far))),
+        case("a network has a number of 24 bits").shows(55).add_tunnel(1 << 24).add_tunnel((1 << 24) - 1),
         case("a source with a static entry at another VTEP is dropped")
-            .row(5)
+            .shows(36)
+            .shows_row(5)
             .fdb(far, At::Vtep(vtep(3)), Kind::Static)
             .arrive(vtep(2), good.clone())
             .send(1, frame(far, a)),
@@ -121,21 +150,21 @@ pub(super) fn cases() -> Vec<Case> {
             .arrive(vtep(2), good.clone())
             .send(1, frame(far, a)),
         case("an inner frame of 14 octets and an unknown type is taken")
-            .row(8)
+            .shows_row(8)
             .arrive(vtep(2), vxlan(VNI, &unpadded(a, far, 0x88b5, &[]))),
         case("an inner frame without a single octet of IPv4 is dropped")
             .ruling("one_fdb")
-            .row(7)
+            .shows_row(7)
             .arrive(vtep(2), vxlan(VNI, &unpadded(a, far, IPV4, &[]))),
         case("an inner IPv4 header that is cut off is dropped, and taught before")
             .ruling("one_fdb")
             .row(7)
-            .statement(33)
+            .shows(33)
             .arrive(vtep(2), vxlan(VNI, &unpadded(a, far, IPV4, &ipv4(0, FROM, TO, ICMP, &[])[..19])))
             .send(1, frame(far, a)),
         case("an inner IPv6 header that is cut off is dropped")
             .ruling("one_fdb")
-            .row(7)
+            .shows_row(7)
             .arrive(vtep(2), vxlan(VNI, &unpadded(a, far, IPV6, &[0x60; 39]))),
         case("an inner IPv4 header alone is taken")
             .row(7)
@@ -143,12 +172,12 @@ pub(super) fn cases() -> Vec<Case> {
         case("outer CE and an inner packet that is not capable: dropped, and taught before")
             .ruling("one_fdb")
             .row(9)
-            .statement(33)
+            .shows(33)
             .statement(39)
             .arrive_with(ecn(3, 0))
             .send(1, frame(far, a)),
         case("outer CE and an inner ARP: taken")
-            .row(12)
+            .shows_row(12)
             .arrive_with(Datagram { tos: 3, ..datagram(vxlan(VNI, &arp_request(far, FROM, TO))) }),
         case("outer CE and an inner ARP without a body: taken")
             .row(12)
@@ -209,7 +238,7 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     for len in [0, 1, 6, 13] {
         let name = format!("an inner frame of {len} octets is dropped");
-        cases.push(case(&name).row(6).arrive(vtep(2), vxlan(VNI, &frame(a, far)[..len])));
+        cases.push(case(&name).shows_row(6).arrive(vtep(2), vxlan(VNI, &frame(a, far)[..len])));
     }
     cases.push(
         case("with reserved_bits = ignore they are taken")
@@ -228,7 +257,7 @@ pub(super) fn cases() -> Vec<Case> {
             let (over, under) = (NAMES[usize::from(outer)], NAMES[usize::from(inner)]);
             let what = |version: &str| format!("outer {over} over inner {under}, {version}");
             for (version, packet) in [("IPv4", ecn(outer, 0x28 | inner)), ("IPv6", ecn6(outer, 0x28 | inner))] {
-                let case = case(&what(version)).row(row).statement(39).arrive_with(packet);
+                let case = case(&what(version)).shows_row(row).shows(39).arrive_with(packet);
                 cases.push(if row == 9 { case.ruling("one_fdb") } else { case });
             }
         }

@@ -131,7 +131,11 @@ pub const RULINGS: &[Ruling] = &[
                 };
                 *reference == weft.iter().map(|frame| Bytes(without(frame))).collect::<Vec<_>>()
             }
-            Difference::Fdb { .. } | Difference::Refusal { .. } | Difference::Counter { .. } => false,
+            Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. }
+            | Difference::Counter { .. } => false,
         },
     },
     Ruling {
@@ -229,7 +233,10 @@ fn about(case: &Case, difference: &Difference, stations: &BTreeSet<MacAddr>) -> 
             became_of(case, difference).is_some_and(|(sent, ..)| stations.contains(&sent.dst()))
         }
         Difference::Fdb { reference, weft } => reference.iter().chain(weft).all(|entry| stations.contains(&entry.mac)),
-        Difference::Refusal { .. } | Difference::Counter { .. } => false,
+        Difference::Refusal { .. }
+        | Difference::Reading { .. }
+        | Difference::Group { .. }
+        | Difference::Counter { .. } => false,
     }
 }
 

@@ -20,6 +20,8 @@ use crate::{
 
 /// How long anything may take before it is given up: emulated machines are slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what the kernel does with the next tick of its clock may take: it has 100 of them a second at least.
+pub(super) const TICK: Duration = Duration::from_millis(12);
 /// The MTU of the test's ends: they take whatever a side sends.
 pub(super) const END_MTU: u32 = 9000;
 /// The MTU of the underlay.

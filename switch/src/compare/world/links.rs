@@ -22,6 +22,14 @@ pub(super) fn set_mtu(rtnl: &mut Rtnl, index: u32, mtu: u32) -> io::Result<()> {
     rtnl.change(&request, 0)
 }
 
+/// An interface's MTU.
+pub(super) fn mtu(rtnl: &mut Rtnl, index: u32) -> Result<u32, CompareError> {
+    let found = rtnl.get(&Request::link(Request::GET_LINK, 0, index, 0, 0));
+    let found = found.map_err(CompareError::io("read an interface"))?;
+    let mtu = attribute(found.get(16..).unwrap_or_default(), IFLA_MTU).and_then(|value| field(value, 0));
+    Ok(mtu.map_or(0, u32::from_ne_bytes))
+}
+
 /// The counters of an interface, in the order of `struct rtnl_link_stats64`.
 pub(super) fn stats(rtnl: &mut Rtnl, index: u32) -> Result<Vec<u64>, CompareError> {
     let found = rtnl.get(&Request::link(Request::GET_LINK, 0, index, 0, 0));

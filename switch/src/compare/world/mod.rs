@@ -63,6 +63,14 @@ pub trait World {
     /// It can't be read.
     fn fdb(&mut self) -> Result<Vec<Entry>, CompareError>;
 
+    /// Who is in which multicast group, as [`super::observe::membership`] writes it; `None`: this side does not say.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn groups(&mut self) -> Result<Option<Vec<String>>, CompareError> {
+        Ok(None)
+    }
+
     /// What was counted since [`World::begin`], by name.
     ///
     /// # Errors

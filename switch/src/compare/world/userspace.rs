@@ -10,20 +10,24 @@ use std::{
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::mpsc};
 
-use self::file::{bridge_of_vlan, text};
+use self::file::{Scene, bridge_of_vlan, text};
 use super::{
     CompareError, World,
-    ends::{Ends, PATIENCE, datagram_frame, port_name},
+    ends::{Ends, PATIENCE, TICK, datagram_frame, port_name},
     kernel::underlay,
     links::{self, counter_in, counter_out},
 };
 use crate::{
     compare::{
-        case::{At, Checksum, Datagram, FdbAdd, Kind, PORTS, Setup, Step, UNDERLAY, Value},
-        observe::{Entry, Seen},
+        case::{
+            At, Checksum, Datagram, FdbAdd, Kind, MdbAdd, PORTS, QUERIER, Reading, SNOOPING, Setup, Step, UNDERLAY,
+            Value, access,
+        },
+        observe::{Entry, Seen, membership, router},
     },
     control::{
         api::{
+            mdb::{Filter, MdbRequest},
             model::{FdbOrigin, LinkState, Place},
             request::FlushRequest,
         },
@@ -34,7 +38,12 @@ use crate::{
     wire::MacAddr,
 };
 
-const BRIDGE: &str = "br0";
+/// An option of the kernel's bridge that weft has not.
+const DEFAULT_PVID: &str = "vlan_default_pvid";
+/// How the names of bridges begin that a scene's ports are not in.
+const OTHER: &str = "other";
+/// A counter that the kernel has not by this name.
+const OCTETS: &str = "tunnel octets";
 /// weft writes to the cable itself, so that is the only hop; one more for what its side's kernel may say to that.
 const HOPS: u32 = 2;
 /// What an Ethernet header and a tag add to an MTU.
@@ -49,8 +58,10 @@ pub struct WeftWorld {
     rtnl: Rtnl,
     ports: Vec<u32>,
     namespace: Namespace,
-    setup: Setup,
+    scene: Scene,
     down: BTreeSet<u8>,
+    /// Permanent members of groups.
+    groups: Vec<MdbAdd>,
     /// Frames that have come in, as they must stand in the ledger.
     arrived: u64,
     /// Counters when the case began; less by one for each frame that an interface counted and nobody could read.
@@ -71,11 +82,23 @@ impl WeftWorld {
         let rtnl = Rtnl::open(namespace.netns()).map_err(CompareError::io("open a netlink socket"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(CompareError::io("start a runtime"))?;
-        let setup = Setup::default();
-        let config = parse(&text(&setup, &namespace)?).map_err(|errors| CompareError::Lacks(said(&errors)))?;
+        let scene = Scene::default();
+        let config = parse(&text(&scene, &namespace)?).map_err(|errors| CompareError::Lacks(said(&errors)))?;
         let (switch, events) = runtime.block_on(Switch::start(config))?;
-        let (down, base) = (BTreeSet::new(), BTreeMap::new());
-        let mut world = Self { ends, runtime, switch, events, rtnl, ports, namespace, setup, down, arrived: 0, base };
+        let mut world = Self {
+            ends,
+            runtime,
+            switch,
+            events,
+            rtnl,
+            ports,
+            namespace,
+            scene,
+            down: BTreeSet::new(),
+            groups: Vec::new(),
+            arrived: 0,
+            base: BTreeMap::new(),
+        };
         for port in 1..=PORTS {
             world.until(port, LinkState::Up)?;
         }
@@ -83,8 +106,8 @@ impl WeftWorld {
     }
 
     /// Reloads the configuration. `Ok(Err)`: weft refuses it.
-    fn reload(&mut self, setup: &Setup) -> Result<Result<(), String>, CompareError> {
-        let config = match parse(&text(setup, &self.namespace)?) {
+    fn reload(&mut self, scene: &Scene) -> Result<Result<(), String>, CompareError> {
+        let config = match parse(&text(scene, &self.namespace)?) {
             Ok(config) => config,
             Err(errors) if is_unknown(&errors) => return Err(CompareError::Lacks(said(&errors))),
             Err(errors) => return Ok(Err(said(&errors))),
@@ -97,12 +120,12 @@ impl WeftWorld {
     }
 
     /// Changes the scene as a user does who edits the file; the old one stays if weft refuses.
-    fn change(&mut self, change: impl FnOnce(&mut Setup)) -> Result<Result<(), String>, CompareError> {
-        let mut setup = self.setup.clone();
-        change(&mut setup);
-        let done = self.reload(&setup)?;
+    fn change(&mut self, change: impl FnOnce(&mut Scene)) -> Result<Result<(), String>, CompareError> {
+        let mut scene = self.scene.clone();
+        change(&mut scene);
+        let done = self.reload(&scene)?;
         if done.is_ok() {
-            self.setup = setup;
+            self.scene = scene;
         }
         Ok(done)
     }
@@ -141,7 +164,7 @@ impl WeftWorld {
     }
 
     fn bridge_of(&self, vid: Option<u16>) -> String {
-        vid.map_or_else(|| BRIDGE.to_owned(), bridge_of_vlan)
+        vid.map_or_else(|| self.scene.bridge().to_owned(), bridge_of_vlan)
     }
 
     fn link(&mut self, port: u8, up: bool) -> Result<(), CompareError> {
@@ -157,20 +180,20 @@ impl WeftWorld {
 
     /// Whether a frame gets to the port's interface at all: the cable's end must be up, and take one that long.
     fn takes(&self, port: u8, len: usize) -> bool {
-        let mtu = match self.setup.port.get(&port).and_then(|options| options.get("mtu")) {
+        let mtu = match self.scene.setup.port.get(&port).and_then(|options| options.get("mtu")) {
             Some(Value::Number(mtu)) => usize::try_from(*mtu).unwrap_or(0),
             Some(Value::Switch(_) | Value::Word(_)) | None => 1500,
         };
-        !self.down.contains(&port) && len <= mtu + ROOM
+        !self.down.contains(&port) && !self.scene.detached.contains(&port) && len <= mtu + ROOM
     }
 
     /// Whether a datagram gets to weft's socket.
     fn hears(&self, datagram: &Datagram) -> bool {
-        let port = match self.setup.overlay.as_ref().and_then(|overlay| overlay.options.get("port")) {
+        let port = match self.scene.setup.overlay.as_ref().and_then(|overlay| overlay.options.get("port")) {
             Some(Value::Number(port)) => *port,
             Some(Value::Switch(_) | Value::Word(_)) | None => 4789,
         };
-        self.setup.overlay.is_some() && i64::from(datagram.port) == port && datagram.checksum != Checksum::Wrong
+        self.scene.setup.overlay.is_some() && i64::from(datagram.port) == port && datagram.checksum != Checksum::Wrong
     }
 
     /// Waits until the ledger has everything that came in.
@@ -188,10 +211,28 @@ impl WeftWorld {
             }
             std::thread::yield_now();
         }
+        while !self.switch.has_heard_all() {
+            self.hear();
+            if started.elapsed() > PATIENCE {
+                let what = "what hosts say about groups".to_owned();
+                return Err(CompareError::Late { world: "weft", what });
+            }
+            std::thread::yield_now();
+        }
         self.ends.settle(HOPS)
     }
 
     fn fdb_add(&mut self, entry: &FdbAdd) -> Result<Result<(), String>, CompareError> {
+        if let (None, At::Port(port), Some(vlans)) = (entry.vid, entry.at, &self.scene.setup.vlans) {
+            // An entry for each of its VLANs.
+            let vids: Vec<_> = vlans.get(&port).into_iter().flatten().map(|member| member.vid).collect();
+            for vid in vids {
+                if let Err(why) = self.fdb_add(&FdbAdd { vid: Some(vid), ..entry.clone() })? {
+                    return Ok(Err(why));
+                }
+            }
+            return Ok(Ok(()));
+        }
         let bridge = self.bridge_of(entry.vid);
         let mut request = json!({"bridge": bridge, "mac": entry.mac});
         match entry.at {
@@ -226,6 +267,101 @@ impl WeftWorld {
         self.runtime.block_on(self.switch.remove_entry(&bridge, mac)).map_err(|error| error.to_string())
     }
 
+    /// weft has no default for a PVID: the file says of each port what it is. As `br_vlan.c`: `__br_vlan_set_default_pvid`, a port
+    /// that is a member of the new one stays as it is, and so does one that is none of the old one.
+    fn default_pvid(&mut self, value: &Value) -> Result<Result<(), String>, CompareError> {
+        let Value::Number(new) = value else { return Ok(Err("no number".to_owned())) };
+        let new = u16::try_from(*new).unwrap_or(0);
+        let old = match self.scene.setup.bridge.get(DEFAULT_PVID) {
+            Some(Value::Number(old)) => u16::try_from(*old).unwrap_or(0),
+            Some(Value::Switch(_) | Value::Word(_)) | None => 0,
+        };
+        self.change(|scene| {
+            scene.setup.bridge.insert(DEFAULT_PVID.to_owned(), value.clone());
+            let Some(vlans) = &mut scene.setup.vlans else { return };
+            for port in 1..=PORTS {
+                let members = vlans.entry(port).or_default();
+                let has_old = members.iter().any(|member| *member == access(old));
+                if old != 0 && !has_old || members.iter().any(|member| member.vid == new) {
+                    continue;
+                }
+                members.retain(|member| old == 0 || member.vid != old);
+                if new != 0 {
+                    members.iter_mut().for_each(|member| member.pvid = false);
+                    members.push(access(new));
+                }
+            }
+        })
+    }
+
+    fn attach(&mut self, port: u8, on: bool) -> Result<(), CompareError> {
+        if on {
+            let refused =
+                |why| CompareError::Late { world: "weft", what: format!("port {port} in its bridge ({why})") };
+            self.change(|scene| _ = scene.detached.remove(&port))?.map_err(refused)?;
+            return self.until(port, LinkState::Up);
+        }
+        let (name, counted) = (self.full_name(port), self.counters_since());
+        match self.runtime.block_on(self.switch.remove_port(&name)) {
+            Ok(_) => {
+                self.scene.detached.insert(port);
+                // Its counters go with it, and begin anew when it is back.
+                for name in [counter_in(port), format!("port {port} out")] {
+                    let counted = counted.get(&name).copied().unwrap_or(0);
+                    self.base.insert(name, -(counted as i64));
+                }
+                Ok(())
+            }
+            Err(RuntimeError::Apply(error)) => Err(error.into()),
+            Err(error) => Err(CompareError::Lacks(format!("weft does not take the port out: {error}"))),
+        }
+    }
+
+    fn mdb_add(&mut self, entry: &MdbAdd) -> Result<Result<(), String>, CompareError> {
+        let mut request = json!({"bridge": self.scene.bridge(), "group": entry.group.to_string()});
+        if entry.port != UNDERLAY {
+            request["port"] = self.full_name(entry.port).into();
+        }
+        if let Some(source) = entry.source {
+            request["source"] = source.to_string().into();
+        }
+        match self.runtime.block_on(self.switch.add_mdb(&request)) {
+            Ok(_) => Ok(Ok(())),
+            Err(RuntimeError::Apply(error)) => Err(error.into()),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    fn mdb_delete(&mut self, entry: &MdbAdd) -> Result<(), String> {
+        let request = MdbRequest {
+            bridge: self.scene.bridge().to_owned(),
+            group: entry.group.to_string(),
+            source: entry.source.map(|source| source.to_string()),
+            port: (entry.port != UNDERLAY).then(|| self.full_name(entry.port)),
+        };
+        let removed = self.runtime.block_on(self.switch.remove_mdb(&request));
+        removed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn read(&mut self, what: Reading) -> Option<String> {
+        match what {
+            // A bridge of weft's is no interface.
+            Reading::BridgeMtu => None,
+            Reading::TunnelMtu => Some(self.switch.default_mtu(self.scene.bridge()).to_string()),
+            Reading::TunnelOctets => self.counters_since().get(OCTETS).map(ToString::to_string),
+        }
+    }
+
+    /// Counters since the case began.
+    fn counters_since(&mut self) -> BTreeMap<String, u64> {
+        let now = self.read_counters();
+        let since = |(name, value): (String, u64)| {
+            let before = self.base.get(&name).copied().unwrap_or(0);
+            (name, (value as i64 - before) as u64)
+        };
+        now.into_iter().map(since).collect()
+    }
+
     fn flush(&mut self, port: Option<u8>, statics: bool) -> Result<(), String> {
         let request = FlushRequest {
             bridge: None,
@@ -243,9 +379,13 @@ impl WeftWorld {
         // What never counted anything has no row.
         let mut counters: BTreeMap<_, _> =
             (1..=PORTS).flat_map(|port| [(counter_in(port), 0), (counter_out(port), 0)]).collect();
-        if self.setup.overlay.is_some() {
-            counters.extend(["tunnel frame errors", "tunnel length errors"].map(|name| (name.to_owned(), 0)));
+        if self.scene.setup.overlay.is_some() {
+            counters.extend(
+                ["tunnel frame errors", "tunnel length errors", "tunnel errors out"].map(|name| (name.to_owned(), 0)),
+            );
         }
+        let vteps = ledger.rows.iter().filter(|row| row.kind == Place::Vtep);
+        counters.insert(OCTETS.to_owned(), vteps.map(|row| row.in_bytes).sum());
         for row in &ledger.rows {
             match row.kind {
                 Place::Port => {
@@ -253,11 +393,13 @@ impl WeftWorld {
                     counters.insert(counter_in(*port), row.in_frames);
                     counters.insert(counter_out(*port), row.out_frames);
                 }
-                Place::Vtep | Place::Underlay if self.setup.overlay.is_some() => {
+                Place::Vtep | Place::Underlay if self.scene.setup.overlay.is_some() => {
                     let of = |reason: &str| row.drops_in.get(reason).copied().unwrap_or(0);
                     let frame_errors = of("vxlan_reserved_bits") + of("ecn_not_capable");
                     *counters.entry("tunnel frame errors".to_owned()).or_default() += frame_errors;
                     *counters.entry("tunnel length errors".to_owned()).or_default() += of("inner_ip_truncated");
+                    let out = |reason: &str| row.drops_out.get(reason).copied().unwrap_or(0);
+                    *counters.entry("tunnel errors out".to_owned()).or_default() += out("underlay_unreachable");
                 }
                 Place::Vtep | Place::Underlay | Place::Bridge | Place::Own => {}
             }
@@ -275,6 +417,10 @@ impl World for WeftWorld {
         for port in std::mem::take(&mut self.down) {
             self.link(port, true)?;
         }
+        for entry in std::mem::take(&mut self.groups) {
+            // It may be gone with its port.
+            let _ = self.mdb_delete(&entry);
+        }
         let cleared = self.flush(None, true);
         cleared.map_err(|error| CompareError::Late { world: "weft", what: format!("an empty FDB ({error})") })?;
         // The ports' MTUs are the interfaces' own, and stay when the file no longer names them.
@@ -282,8 +428,17 @@ impl World for WeftWorld {
         for port in 1..=PORTS {
             complete.port.entry(port).or_default().entry("mtu".into()).or_insert(Value::Number(1500));
         }
-        self.reload(&complete)?.map_err(CompareError::Lacks)?;
-        self.setup = complete;
+        let snooped = self.scene.setup.bridge.contains_key(SNOOPING);
+        let is_second = self.scene.is_second != snooped;
+        let returning: Vec<_> = self.scene.detached.iter().copied().collect();
+        let scene = Scene { setup: complete, is_second, ..Scene::default() };
+        let prefix = format!("{}/", self.namespace.full_name());
+        let lacks = |why: String| CompareError::Lacks(format!("weft refuses it: {}", why.replace(&prefix, "")));
+        self.reload(&scene)?.map_err(lacks)?;
+        self.scene = scene;
+        for port in returning {
+            self.until(port, LinkState::Up)?;
+        }
         self.hear();
         // What crossed the change may have been learned after the FDB was emptied.
         let _ = self.flush(None, false);
@@ -294,7 +449,10 @@ impl World for WeftWorld {
     }
 
     fn step(&mut self, step: &Step) -> Result<Seen, CompareError> {
-        self.ends.expect_silence()?;
+        if !matches!(step, Step::Wait { .. }) {
+            self.ends.expect_silence()?;
+        }
+        let mut reading = None;
         let done = match step {
             Step::Send { port, frame } => {
                 if self.ends.send(*port, &frame.0) && self.takes(*port, frame.0.len()) {
@@ -311,36 +469,63 @@ impl World for WeftWorld {
                 self.arrived += u64::from(sent && self.hears(datagram));
                 Ok(())
             }
+            Step::SetBridge { option, value } if option == DEFAULT_PVID => self.default_pvid(value)?,
             Step::SetBridge { option, value } => {
-                self.change(|setup| _ = setup.bridge.insert(option.clone(), value.clone()))?
+                let done = self.change(|scene| _ = scene.setup.bridge.insert(option.clone(), value.clone()))?;
+                if option == QUERIER {
+                    std::thread::sleep(TICK);
+                    self.hear();
+                }
+                done
             }
-            Step::SetPort { port, option, value } => {
-                self.change(|setup| _ = setup.port.entry(*port).or_default().insert(option.clone(), value.clone()))?
-            }
+            Step::SetTunnel { option, value } => self.change(|scene| {
+                let overlay = scene.setup.overlay.as_mut();
+                overlay.map(|overlay| overlay.options.insert(option.clone(), value.clone()));
+            })?,
+            Step::SetPort { port, option, value } => self.change(|scene| {
+                scene.setup.port.entry(*port).or_default().insert(option.clone(), value.clone());
+            })?,
             Step::FdbAdd(entry) => self.fdb_add(entry)?,
             Step::FdbDelete { mac, vid } => self.fdb_delete(*mac, *vid),
             Step::FdbFlush { port } => self.flush(*port, false),
-            Step::Link { port: UNDERLAY, .. } => {
-                return Err(CompareError::Lacks("weft's tunnel is no interface that could be down".into()));
-            }
+            // What comes nearest to a device that is down: the bridge has no network.
+            Step::Link { port: UNDERLAY, up } => self.change(|scene| scene.tunnel_is_down = !up)?,
             Step::Link { port, up } => {
                 self.link(*port, *up)?;
                 Ok(())
             }
+            Step::Attach { port, on } => {
+                self.attach(*port, *on)?;
+                Ok(())
+            }
+            Step::MdbAdd(entry) => {
+                self.groups.push(entry.clone());
+                self.mdb_add(entry)?
+            }
+            Step::MdbDelete(entry) => {
+                self.groups.retain(|other| other != entry);
+                self.mdb_delete(entry)
+            }
+            Step::AddTunnel { vni } => self.change(|scene| scene.others.push(*vni))?,
+            Step::Read { what } => {
+                reading = self.read(*what);
+                Ok(())
+            }
             Step::Wait { .. } => {
+                self.hear();
                 self.runtime.block_on(async { self.switch.on_tick() });
                 Ok(())
             }
         };
         self.settle()?;
-        Ok(Seen { refused: done.err(), frames: self.ends.collect() })
+        Ok(Seen { refused: done.err(), frames: self.ends.collect(), reading })
     }
 
     fn fdb(&mut self) -> Result<Vec<Entry>, CompareError> {
-        let filters = self.setup.vlans.is_some();
+        let filters = self.scene.setup.vlans.is_some();
         let names: Vec<_> = (1..=PORTS).map(|port| (port, self.full_name(port))).collect();
         let mut entries = Vec::new();
-        for entry in self.switch.fdb(None) {
+        for entry in self.switch.fdb(None).into_iter().filter(|entry| !entry.bridge.starts_with(OTHER)) {
             let port = entry.port.as_ref().and_then(|name| names.iter().find(|(_, known)| known == name));
             let at = match (port, entry.vtep) {
                 (Some((port, _)), _) => At::Port(*port),
@@ -363,13 +548,34 @@ impl World for WeftWorld {
         Ok(entries)
     }
 
-    fn counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
-        let now = self.read_counters();
-        let since = |(name, value): (String, u64)| {
-            let before = self.base.get(&name).copied().unwrap_or(0);
-            (name, (value as i64 - before) as u64)
+    fn groups(&mut self) -> Result<Option<Vec<String>>, CompareError> {
+        let names: Vec<_> = (1..=PORTS).map(|port| (port, self.full_name(port))).collect();
+        let place = |port: &Option<String>| match port {
+            Some(name) => names.iter().find(|(_, known)| known == name).map(|(port, _)| *port),
+            None => Some(UNDERLAY),
         };
-        Ok(now.into_iter().map(since).collect())
+        let mut lines = Vec::new();
+        for bridge in self.switch.mdb(None).into_iter().filter(|bridge| bridge.snooping) {
+            for entry in &bridge.entries {
+                let group = match entry.source {
+                    Some(source) => format!("{} from {source}", entry.group),
+                    None => entry.group.clone(),
+                };
+                lines.extend(entry.members.iter().filter_map(|member| {
+                    let excludes = member.permanent || member.filter == Filter::Exclude;
+                    let sources = member.sources.iter().map(|source| (source.address, source.expires_s.is_some()));
+                    let mut sources: Vec<_> = sources.collect();
+                    Some(membership(&group, place(&member.port)?, member.permanent, excludes, &mut sources))
+                }));
+            }
+            lines.extend(bridge.routers.iter().filter_map(|at| Some(router(place(&at.port)?))));
+        }
+        lines.sort_unstable();
+        Ok(Some(lines))
+    }
+
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
+        Ok(self.counters_since().into_iter().collect())
     }
 }
 

@@ -53,7 +53,9 @@ use crate::{
     bridge::Tables,
     control::{
         api::model::{Happening, Reloaded},
-        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Peers, PortConfig, PortKind, VtepConfig},
+        config::{
+            BridgeConfig, Config, FdbConfig, FdbTarget, Membership, NetnsName, Peers, PortConfig, PortKind, VtepConfig,
+        },
         link::LinkError,
         path_mtu::{PROBE_NEWS_LEN, PathMtus},
     },
@@ -61,7 +63,7 @@ use crate::{
     ids::{BridgeId, Endpoint, PortId},
     port::PortQueue,
     worker::{
-        Fact, Facts, Shared,
+        Fact, Facts, Shared, SnoopedTo,
         sampling::{Sample, Sampler},
         thread::{Clock, Command},
     },
@@ -149,7 +151,9 @@ impl Switch {
         let (events, receiver) = mpsc::channel(64);
         snooping::listen(snooped, events.clone()).map_err(ApplyError::Worker)?;
         let (probes_sender, probes) = crossbeam_channel::bounded(PROBE_NEWS_LEN);
-        let facts_to = Facts::new(facts_sender).with_snooped(snooped_sender).with_probes(probes_sender);
+        let snooping = Snooping::default();
+        let snooped_to = SnoopedTo { sender: snooped_sender, sent: snooping.sent() };
+        let facts_to = Facts::new(facts_sender).with_snooped(snooped_to).with_probes(probes_sender);
         let shared = Shared::new(fastrand::u64(..));
         let clock = Clock::start();
         let workers = Workers::start(config.switch.workers, &shared, &facts_to, clock).map_err(ApplyError::Worker)?;
@@ -170,7 +174,7 @@ impl Switch {
             watched: Vec::new(),
             feed: Feed::default(),
             samplers: Vec::new(),
-            snooping: Snooping::default(),
+            snooping,
             path_mtus,
             clock,
         };
@@ -181,6 +185,12 @@ impl Switch {
     /// What is wanted now.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The MTU of a tap in this bridge whose configuration names none: what fits the underlay, if the bridge has a VNI.
+    pub fn default_mtu(&self, bridge: &str) -> u16 {
+        let port = PortConfig::new(NetnsName::Own, "", Membership::Access(bridge.to_owned()));
+        default_mtu(&port, &self.config, self.underlay.as_ref().map(|underlay| underlay.mtu))
     }
 
     /// Whether all workers run. One that does not has panicked, and the process should end.
@@ -409,9 +419,12 @@ impl Switch {
             }
         }
         for (id, _) in tables.bridge_ids() {
-            let encapsulation = |config: &Config| Some(config.bridge(self.bridges.get(id.0)?)?.encapsulation.format());
-            // They are reached at another port now.
-            if encapsulation(old).is_some_and(|before| Some(before) != encapsulation(&self.config)) {
+            let of = |config: &Config| {
+                let bridge = config.bridge(self.bridges.get(id.0)?)?;
+                Some((bridge.encapsulation.format(), bridge.vni))
+            };
+            // They are reached at another port now, or are stations of another network.
+            if of(old).is_some_and(|before| Some(before) != of(&self.config)) {
                 for vtep in self.shared.fdb.vteps_learned(id) {
                     self.shared.fdb.flush(Flush { bridge: Some(id), at: Some(Endpoint::Vtep(vtep)), statics: false });
                 }
@@ -532,10 +545,11 @@ impl Switch {
     }
 
     /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go, and so is
-    /// who no longer looks at frames.
+    /// who no longer looks at frames. Snoopers have a timer of their own; this is for when it is late.
     pub fn on_tick(&mut self) {
         self.forget_ended_samplers();
         self.forget_what_is_old();
+        self.on_snooping_due();
         self.hear_facts();
         self.look_for_peers();
         self.let_go_of_vanished_namespaces();

@@ -1,6 +1,15 @@
 //! The snoopers of the switch's bridges: what workers heard goes in, tables and queries come out.
 
-use std::{collections::HashMap, io, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use crossbeam_channel::Receiver;
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
@@ -8,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::{Event, Slots, Switch, events::What, port::OpenPort};
 use crate::{
-    bridge::{StpState, Tables},
+    bridge::Tables,
     control::{
         api::mdb::{Filter, MdbEntry, MdbMember, MdbQuerier, MdbRouter, MdbSource, MdbState},
         config::{BridgeConfig, Config, MdbConfig},
@@ -29,6 +38,10 @@ pub(super) struct Snooping {
     /// What is published.
     mdbs: HashMap<BridgeId, Arc<Mdb>>,
     timer: Option<Timer>,
+    /// Frames that workers have handed up.
+    sent: Arc<AtomicU64>,
+    /// Those of them that were heard.
+    heard: u64,
 }
 
 /// Wakes the switch when something of a snooper is due.
@@ -47,6 +60,11 @@ impl Snooping {
     /// The table of a bridge; `None`: it does not snoop.
     pub(super) fn mdb(&self, bridge: BridgeId) -> Option<Arc<Mdb>> {
         self.mdbs.get(&bridge).cloned()
+    }
+
+    /// Counts what workers hand up.
+    pub(super) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
     }
 }
 
@@ -89,6 +107,7 @@ impl Switch {
     /// Workers heard what hosts and routers say.
     pub(super) fn on_snooped(&mut self, frames: &[Snooped]) {
         let now = self.now();
+        self.snooping.heard += frames.len() as u64;
         for frame in frames {
             let Some(snooper) = self.snooping.snoopers.get_mut(&frame.bridge) else { continue };
             let Ok(Some(packet)) = membership::parse(&frame.bytes, frame.checksum_is_pending) else { continue };
@@ -105,6 +124,11 @@ impl Switch {
             }
         }
         self.after_snooping();
+    }
+
+    /// Whether no frame about multicast groups is on its way from a worker to the snoopers.
+    pub fn has_heard_all(&self) -> bool {
+        self.snooping.heard == self.snooping.sent.load(Ordering::Acquire)
     }
 
     /// Something of a snooper is due.
@@ -245,10 +269,10 @@ fn own_address() -> MacAddr {
     MacAddr::new([0x02, b, c, d, e, f])
 }
 
-/// The ports of a bridge that frames pass, and the overlay if it meets one.
+/// The ports of a bridge that are up, and the overlay if it meets one. What is known of a port does not depend on its `state`
+/// (`br_netlink.c`: `br_set_port_state`).
 fn members(bridge: &BridgeConfig, ports: &Slots<OpenPort>) -> Vec<(Member, PortSettings)> {
-    let passes = |port: &OpenPort| matches!(port.config.state, StpState::Learning | StpState::Forwarding);
-    let belongs = |port: &OpenPort| port.is_up() && passes(port) && port.config.membership.contains(&bridge.name);
+    let belongs = |port: &OpenPort| port.is_up() && port.config.membership.contains(&bridge.name);
     let ports = ports.iter().filter(|(_, port)| belongs(port));
     let mut members: Vec<_> = ports.map(|(id, port)| (Member::Port(PortId(id)), port.config.mcast)).collect();
     if bridge.vni.is_some() {

@@ -169,6 +169,8 @@ fn one_group_more_than_there_is_room_for_ends_snooping() {
     }
     scene.hear(B, &report(IpAddr::from([239, 0, 0, 1])), 11);
     assert!(scene.snooper.is_on());
+    assert!(scene.has_room(A, &report(IpAddr::from([239, 0, 0, 2]))));
+    assert!(!scene.has_room(A, &report(IpAddr::from([239, 0, 0, 3]))));
     scene.hear(A, &report(IpAddr::from([239, 0, 0, 3])), 12);
     assert!(scene.snooper.gave_up() && scene.snooper.mdb().is_none());
     scene.snooper.configure(Settings { hash_max: 3, ..Settings::default() }, scene.now);
@@ -179,8 +181,13 @@ fn one_group_more_than_there_is_room_for_ends_snooping() {
 fn a_port_is_in_no_more_groups_than_it_may_be() {
     let mut scene = Scene::new(Settings::default());
     scene.port(A, PortSettings { max_groups: 1, ..Default::default() });
+    let of_link = report(IpAddr::from([224, 0, 0, 251]));
     for from in [A, B] {
+        assert!(scene.has_room(from, &report(GROUP)));
         scene.hear(from, &report(GROUP), 0);
+        assert!(scene.has_room(from, &report(GROUP)) && scene.has_room(from, &of_link), "it is in it already");
+        assert_eq!(scene.has_room(from, &report(OTHER_GROUP)), from == B);
+        assert!(scene.has_room(from, &leave(OTHER_GROUP)) && scene.has_room(from, &query(ROUTER_ADDRESS)));
         scene.hear(from, &report(OTHER_GROUP), 0);
     }
     assert_eq!((scene.members(GROUP), scene.members(OTHER_GROUP)), (vec![A, B], vec![B]));

@@ -348,7 +348,7 @@ impl<'s> Explainer<'s> {
         let verdict = tables.decide(bridge, ingress, dst, known);
         let (verdict, members) = match (verdict, &bridge.mdb) {
             (Verdict::Flood(FloodKind::Multicast), Some(mdb)) => {
-                match listen(mdb, dst, &entered.bytes, entered.vnet.csum.is_some()).1 {
+                match listen(mdb, ingress, [dst, src], &entered.bytes, entered.vnet.csum.is_some()).1 {
                     Ok(Route::Flood) => (verdict, None),
                     Ok(Route::Only(members)) => (verdict, Some(members)),
                     Err(reason) => (Verdict::Drop(reason), None),

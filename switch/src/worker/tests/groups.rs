@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::scene::{A, ALL_OFFLOADS, B, BLUE, NO_OFFLOADS, P0, P1, P2, Scene, frame, tagged, trunk, vxlan};
 use crate::{
-    bridge::DropReason,
+    bridge::{DropReason, StpState},
     ids::{Endpoint, PortId},
     offload::VnetHeader,
     snoop::{Group, Member, PortSettings, Router, Settings, Snooper, StaticEntry},
@@ -106,6 +106,35 @@ fn malformed_packets_are_dropped_only_where_the_bridge_snoops() {
     snoop(&mut scene, &[Member::Port(P1)], &[]);
     scene.send(P0, &bad);
     assert_eq!((scene.received(P1), scene.drops()), (vec![], vec![(DropReason::McastMalformed, 1)]));
+}
+
+#[test]
+fn a_report_that_there_is_no_room_for_goes_nowhere_and_is_heard() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+    let mut snooper = Snooper::new(Settings { querier: true, ..Settings::default() }, A, Duration::ZERO);
+    let limited = PortSettings { max_groups: 1, ..PortSettings::default() };
+    let router = PortSettings { router: Router::Always, ..PortSettings::default() };
+    snooper.set_ports(&[(Member::Port(P0), limited), (Member::Port(P1), router)], Duration::ZERO);
+    let first = report(GROUP);
+    let packet = crate::wire::membership::parse(&first, false).unwrap().unwrap();
+    snooper.on_packet(Member::Port(P0), STATION, &packet, Duration::ZERO);
+    snooper.poll(Duration::from_secs(10));
+    scene.bridge(BLUE).mdb = snooper.mdb().map(Arc::new);
+    scene.send(P0, &first);
+    scene.send(P0, &report(IpAddr::from([239, 1, 2, 4])));
+    assert_eq!((scene.received(P1), scene.snooped().len()), (vec![first], 2));
+    assert_eq!(scene.drops(), [(DropReason::McastFull, 1)]);
+}
+
+#[test]
+fn a_port_that_only_learns_learns_who_is_in_which_group() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 2]);
+    snoop(&mut scene, &[], &[Member::Port(P1)]);
+    scene.port(P0).options.state = StpState::Learning;
+    scene.send(P0, &report(GROUP));
+    scene.send(P0, &data());
+    assert_eq!((scene.snooped().len(), scene.received(P1)), (1, vec![]));
+    assert_eq!(scene.drops(), [(DropReason::PortState, 2)]);
 }
 
 #[test]

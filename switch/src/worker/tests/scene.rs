@@ -10,7 +10,7 @@ use etherparse::{IpDscp, IpEcn, PacketBuilder};
 use weft_vxlan::{HeaderFormat, header::DEFAULT_PORT, vni::Vni};
 
 use super::super::{
-    Fact, Facts, ProbeNews, Shared, Snooped, Worker,
+    Fact, Facts, ProbeNews, Shared, Snooped, SnoopedTo, Worker,
     counters::{Counters, Tally},
 };
 use crate::{
@@ -69,10 +69,10 @@ impl Scene {
         let (snooped_sender, snooped) = bounded(4);
         let (probes_sender, probes) = bounded(100);
         let tables = Tables { bridges: vec![Some(bridge(42)), Some(bridge(43))], ..Tables::default() };
-        let worker =
-            Worker::new(shared.clone(), Facts::new(sender).with_snooped(snooped_sender).with_probes(probes_sender));
+        let snooped_to = SnoopedTo { sender: snooped_sender, sent: Arc::default() };
+        let facts_to = Facts::new(sender).with_snooped(snooped_to).with_probes(probes_sender);
         Self {
-            worker,
+            worker: Worker::new(shared.clone(), facts_to),
             tables,
             shared,
             net: MemoryNet::new(1),

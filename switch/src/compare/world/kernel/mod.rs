@@ -1,5 +1,6 @@
 //! The kernel's own bridge, and its vxlan device as a port of it.
 
+mod groups;
 mod tables;
 mod tunnel;
 
@@ -15,12 +16,15 @@ use self::{
 };
 use super::{
     CompareError, World,
-    ends::{Ends, FAR_MAC, PATIENCE, UNDERLAY_NAME, datagram_frame, port_name},
+    ends::{Ends, FAR_MAC, PATIENCE, TICK, UNDERLAY_NAME, datagram_frame, port_name},
     links,
 };
 use crate::{
     compare::{
-        case::{At, LOCAL, Neighbour, Options, PORTS, Setup, Step, UNDERLAY, Value, VlanMember, vtep},
+        case::{
+            At, LOCAL, MdbAdd, Neighbour, Options, PORTS, QUERIER, Reading, SNOOPING, Setup, Step, UNDERLAY, Value,
+            VlanMember, vtep,
+        },
         observe::{Entry, NO_VTEP, Seen},
         option::{self, Form, Kernel, Knob, Part},
     },
@@ -38,11 +42,13 @@ const HOPS: u32 = 3;
 const BRIDGE_FAMILY: u8 = Request::BRIDGE_FAMILY;
 
 // include/uapi/linux/if_link.h
+const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
 const IFLA_BRPORT_STATE: u16 = 1;
@@ -50,6 +56,8 @@ const IFLA_BRPORT_FLUSH: u16 = 24;
 const IFLA_VXLAN_RESERVED_BITS: u16 = 33;
 const IFF_UP: u32 = 1;
 const STATE_FORWARDING: u8 = 3;
+/// The place of `rx_bytes` in `struct rtnl_link_stats64`.
+const RX_BYTES: usize = 2;
 
 /// The kernel's side.
 pub struct KernelWorld {
@@ -63,10 +71,21 @@ pub struct KernelWorld {
     vlans: BTreeMap<u8, Vec<VlanMember>>,
     neighbours: Vec<Neighbour>,
     down: Vec<u8>,
+    /// Ports that are not in the bridge.
+    detached: Vec<u8>,
+    /// Permanent members of groups.
+    groups: Vec<MdbAdd>,
+    /// The tunnel's device is no longer as the scene had it.
+    tunnel_changed: bool,
+    /// Another tunnel's interface.
+    other_tunnel: Option<u32>,
+    /// The bridge has listened to what hosts say about groups.
+    snooped: bool,
     /// Options that the kernel is known to have.
     proven: Vec<(Part, &'static str)>,
     filters: bool,
     base: Vec<(String, u64)>,
+    base_octets: u64,
     namespace: Namespace,
 }
 
@@ -80,36 +99,51 @@ impl KernelWorld {
         let ends = Ends::new(lab, &namespace, "kernel")?;
         // A bridge that snoops joins a group of its own, and would say so.
         namespace.sysctl("net.ipv4.igmp_link_local_mcast_reports", "0")?;
-        let mac = Some(crate::compare::frame::port_mac(1));
-        namespace.bridge(BRIDGE, &BridgeOptions { mac, ..BridgeOptions::default() })?;
         underlay(&namespace)?;
-        let bridge = namespace.link(BRIDGE)?.index;
+        let ports = (1..=PORTS).map(|port| Ok(namespace.link(&port_name(port))?.index));
+        let ports = ports.collect::<Result<Vec<_>, CompareError>>()?;
         let rtnl = Rtnl::open(namespace.netns()).map_err(CompareError::io("open a netlink socket"))?;
         let mut world = Self {
             ends,
             rtnl,
-            bridge,
-            ports: Vec::new(),
+            bridge: 0,
+            ports,
             tunnel: None,
             touched: Vec::new(),
             vlans: BTreeMap::new(),
             neighbours: Vec::new(),
             down: Vec::new(),
+            detached: Vec::new(),
+            groups: Vec::new(),
+            tunnel_changed: false,
+            other_tunnel: None,
+            snooped: false,
             proven: Vec::new(),
             filters: false,
             base: Vec::new(),
+            base_octets: 0,
             namespace,
         };
-        // Ports are members of nothing but what a scene says. A kernel without VLANs may refuse to hear of them.
-        let _ = world.set_bridge_attribute(IFLA_BR_VLAN_DEFAULT_PVID, &[0, 0]);
-        for port in 1..=PORTS {
-            world.namespace.enslave(&port_name(port), BRIDGE)?;
-            world.ports.push(world.namespace.link(&port_name(port))?.index);
-        }
-        for port in 1..=PORTS {
-            world.until_forwarding(port)?;
-        }
+        world.make_bridge()?;
         Ok(world)
+    }
+
+    fn make_bridge(&mut self) -> Result<(), CompareError> {
+        let mac = Some(crate::compare::frame::port_mac(1));
+        self.namespace.bridge(BRIDGE, &BridgeOptions { mac, ..BridgeOptions::default() })?;
+        self.bridge = self.namespace.link(BRIDGE)?.index;
+        // Ports are members of nothing but what a scene says. A kernel without VLANs may refuse to hear of them.
+        let _ = self.set_bridge_attribute(IFLA_BR_VLAN_DEFAULT_PVID, &[0, 0]);
+        (1..=PORTS).try_for_each(|port| self.attach(port, true))
+    }
+
+    /// Makes the bridge anew, without whatever it has heard of groups. To be told to listen no more does not make it forget, and
+    /// a group that no port got into is kept to the bridge's end.
+    fn forget_groups(&mut self) -> Result<(), CompareError> {
+        self.tunnel(None)?;
+        let request = Request::link(Request::DELETE_LINK, 0, self.bridge, 0, 0);
+        self.rtnl.change(&request, 0).map_err(CompareError::io("delete the bridge"))?;
+        self.make_bridge()
     }
 
     fn port_index(&self, port: u8) -> u32 {
@@ -239,8 +273,17 @@ impl KernelWorld {
     }
 
     fn restore(&mut self) -> Result<(), CompareError> {
-        for port in std::mem::take(&mut self.down) {
+        for port in std::mem::take(&mut self.detached) {
+            self.attach(port, true)?;
+        }
+        // The tunnel's device is made anew.
+        for port in std::mem::take(&mut self.down).into_iter().filter(|port| *port != UNDERLAY) {
             self.link(port, true)?;
+        }
+        self.remove_other_tunnel()?;
+        for entry in std::mem::take(&mut self.groups) {
+            // It may be gone with its port.
+            let _ = self.group(&entry, false);
         }
         // Backwards: `mab` can be on with `locked` only.
         for (part, port, knob) in std::mem::take(&mut self.touched).into_iter().rev() {
@@ -259,6 +302,9 @@ impl KernelWorld {
             }
             self.filters = false;
         }
+        if std::mem::take(&mut self.snooped) {
+            self.forget_groups()?;
+        }
         let neighbours = std::mem::take(&mut self.neighbours);
         for neighbour in &neighbours {
             self.neighbour(*neighbour, Request::DELETE_NEIGHBOUR, 0).map_err(CompareError::io("remove a neighbour"))?;
@@ -275,6 +321,38 @@ impl KernelWorld {
         Ok(())
     }
 
+    /// Puts a port into the bridge, or takes it out.
+    fn attach(&mut self, port: u8, on: bool) -> Result<(), CompareError> {
+        let master = if on { self.bridge } else { 0 };
+        let request =
+            Request::link(Request::NEW_LINK, 0, self.port_index(port), 0, 0).with(IFLA_MASTER, &master.to_ne_bytes());
+        self.rtnl.change(&request, 0).map_err(CompareError::io("put a port into the bridge or take it out"))?;
+        if on {
+            self.until_forwarding(port)?;
+        }
+        Ok(())
+    }
+
+    fn octets(&mut self) -> Result<u64, CompareError> {
+        if self.tunnel.is_none() {
+            return Ok(0);
+        }
+        let index = self.port_index(UNDERLAY);
+        Ok(links::stats(&mut self.rtnl, index)?.get(RX_BYTES).copied().unwrap_or(0))
+    }
+
+    fn read(&mut self, what: Reading) -> Result<String, CompareError> {
+        Ok(match what {
+            Reading::BridgeMtu => links::mtu(&mut self.rtnl, self.bridge)?.to_string(),
+            Reading::TunnelMtu => {
+                let index = self.port_index(UNDERLAY);
+                links::mtu(&mut self.rtnl, index)?.to_string()
+            }
+            Reading::TunnelOctets => (self.octets()? - self.base_octets).to_string(),
+        })
+    }
+
+    /// `struct rtnl_link_stats64` by what weft counts as well.
     fn read_counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {
         let mut counters = links::port_counters(&mut self.rtnl, &self.ports)?;
         if self.tunnel.is_some() {
@@ -282,6 +360,7 @@ impl KernelWorld {
             let stats = links::stats(&mut self.rtnl, index)?;
             let of = |at: usize| stats.get(at).copied().unwrap_or(0);
             counters.push(("tunnel length errors".into(), of(10)));
+            counters.push(("tunnel errors out".into(), of(5)));
             // Since the kernel that can be told what is reserved (6.14), reserved bits count here; before, nowhere.
             if self.info(index, IFLA_INFO_DATA, IFLA_VXLAN_RESERVED_BITS)?.is_some() {
                 counters.push(("tunnel frame errors".into(), of(13)));
@@ -297,15 +376,22 @@ impl World for KernelWorld {
     }
 
     fn begin(&mut self, setup: &Setup) -> Result<(), CompareError> {
+        let has_networks = self.tunnel.as_ref().is_some_and(|tunnel| !tunnel.overlay.networks.is_empty());
+        let is_changed = std::mem::take(&mut self.tunnel_changed) || self.down.contains(&UNDERLAY);
         self.restore()?;
+        if is_changed || has_networks {
+            self.tunnel(None)?;
+        }
         self.tunnel(setup.overlay.as_ref())?;
         if let Some(vlans) = &setup.vlans {
             self.filter_vlans(vlans)?;
         }
+        self.networks(setup.overlay.as_ref())?;
         self.options(Part::Bridge, 0, &setup.bridge)?;
         for (port, options) in &setup.port {
             self.options(Part::Port, *port, options)?;
         }
+        self.snooped = setup.bridge.get(SNOOPING) == Some(&Value::Switch(true));
         self.ipv6(&setup.neighbours, true)?;
         for neighbour in &setup.neighbours {
             self.neighbour(*neighbour, Request::NEW_NEIGHBOUR, rtnl::CREATE | rtnl::REPLACE)
@@ -318,11 +404,15 @@ impl World for KernelWorld {
         self.ends.settle(HOPS)?;
         self.ends.collect();
         self.base = self.read_counters()?;
+        self.base_octets = self.octets()?;
         Ok(())
     }
 
     fn step(&mut self, step: &Step) -> Result<Seen, CompareError> {
-        self.ends.expect_silence()?;
+        if !matches!(step, Step::Wait { .. }) {
+            self.ends.expect_silence()?;
+        }
+        let mut reading = None;
         let done = match step {
             Step::Send { port, frame } => {
                 self.ends.send(*port, &frame.0);
@@ -332,7 +422,15 @@ impl World for KernelWorld {
                 self.ends.send(UNDERLAY, &datagram_frame(datagram));
                 Ok(())
             }
-            Step::SetBridge { option, value } => self.set(Part::Bridge, 0, option, value)?,
+            Step::SetBridge { option, value } => {
+                self.snooped |= option == SNOOPING;
+                let done = self.set(Part::Bridge, 0, option, value)?;
+                if option == QUERIER {
+                    thread::sleep(TICK);
+                }
+                done
+            }
+            Step::SetTunnel { option, value } => self.set_tunnel(option, value)?,
             Step::SetPort { port, option, value } => self.set(Part::Port, *port, option, value)?,
             Step::FdbAdd(entry) => self.fdb_add(entry),
             Step::FdbDelete { mac, vid } => self.fdb_delete(*mac, *vid)?,
@@ -348,11 +446,33 @@ impl World for KernelWorld {
                 self.link(*port, *up)?;
                 Ok(())
             }
+            Step::Attach { port, on } => {
+                self.detached.retain(|other| other != port);
+                if !on {
+                    self.detached.push(*port);
+                }
+                self.attach(*port, *on)?;
+                Ok(())
+            }
+            Step::MdbAdd(entry) => {
+                self.groups.push(entry.clone());
+                self.group(entry, true)
+            }
+            Step::MdbDelete(entry) => {
+                self.groups.retain(|other| other != entry);
+                self.group(entry, false)
+            }
+            Step::AddTunnel { vni } => self.add_tunnel(*vni)?,
+            Step::Read { what } => {
+                reading = Some(self.read(*what)?);
+                Ok(())
+            }
             Step::Wait { .. } => Ok(()),
         };
         self.ends.settle(HOPS)?;
         self.keep_in_step()?;
-        Ok(Seen { refused: done.err().map(|error| error.to_string()), frames: self.ends.collect() })
+        let refused = done.err().map(|error| error.to_string());
+        Ok(Seen { refused, frames: self.ends.collect(), reading })
     }
 
     fn fdb(&mut self) -> Result<Vec<Entry>, CompareError> {
@@ -371,6 +491,15 @@ impl World for KernelWorld {
         }
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    fn groups(&mut self) -> Result<Option<Vec<String>>, CompareError> {
+        // What is said of groups after it has given up differs from kernel to kernel.
+        let listens = self.info(self.bridge, IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING)?;
+        if listens.is_none_or(|on| on.first() == Some(&0)) {
+            return Ok(Some(Vec::new()));
+        }
+        self.group_lines().map(Some)
     }
 
     fn counters(&mut self) -> Result<Vec<(String, u64)>, CompareError> {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 // include/uapi/linux/if_link.h, if_bridge.h
-const IFLA_AF_SPEC: u16 = 26;
+pub(super) const IFLA_AF_SPEC: u16 = 26;
 pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
 pub(super) const IFLA_BR_FDB_FLUSH: u16 = 21;
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
@@ -25,6 +25,7 @@ pub(super) const NDA_DST: u16 = 1;
 pub(super) const NDA_LLADDR: u16 = 2;
 const NDA_VLAN: u16 = 5;
 const NDA_MASTER: u16 = 9;
+pub(super) const NDA_SRC_VNI: u16 = 11;
 const NDA_FLAGS_EXT: u16 = 15;
 pub(super) const NTF_SELF: u8 = 0x02;
 const NTF_MASTER: u8 = 0x04;
@@ -105,7 +106,7 @@ impl KernelWorld {
         let port = match entry.at {
             At::Port(port) => port,
             At::Vtep(remote) => {
-                self.tunnel_entry(entry.mac, remote, rtnl::CREATE | rtnl::REPLACE)?;
+                self.tunnel_entry(entry.mac, remote, None, rtnl::CREATE | rtnl::REPLACE)?;
                 UNDERLAY
             }
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::BRIDGE;
+use super::OTHER;
 use crate::{
     compare::{
         case::{LOCAL, Overlay, PORTS, Setup, Value, VlanMember},
@@ -16,11 +16,34 @@ pub(super) fn bridge_of_vlan(vid: u16) -> String {
     format!("v{vid}")
 }
 
+/// What weft is to be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scene {
+    /// As the case has it, with what changed since.
+    pub(super) setup: Setup,
+    /// Scenes take turns with two names for the bridge. One of another name has heard nothing of any group.
+    pub(super) is_second: bool,
+    /// Ports of no bridge.
+    pub(super) detached: BTreeSet<u8>,
+    /// The bridge meets no overlay for the time being.
+    pub(super) tunnel_is_down: bool,
+    /// Other networks, each of a bridge of its own.
+    pub(super) others: Vec<u32>,
+}
+
+impl Scene {
+    /// The name of the bridge, where VLANs are not filtered.
+    pub(super) const fn bridge(&self) -> &'static str {
+        if self.is_second { "br1" } else { "br0" }
+    }
+}
+
 /// The configuration file for a scene.
 ///
 /// # Errors
 /// [`CompareError::Lacks`]: weft has no words for it.
-pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, CompareError> {
+pub(super) fn text(scene: &Scene, namespace: &Namespace) -> Result<String, CompareError> {
+    let setup = &scene.setup;
     let mut text = "[switch]\nworkers = 1\n".to_owned();
     let mut of_bridge = String::new();
     if let Some(overlay) = &setup.overlay {
@@ -28,7 +51,9 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
         let _ =
             writeln!(text, "[vtep]\naddress = \"{LOCAL}\"\nnetns = \"{netns}\"\ngso = \"off\"\npath_mtu = \"assume\"");
         let _ = writeln!(text, "source_ports = {}", source_ports(overlay));
-        let _ = writeln!(of_bridge, "vni = {}\nremotes = {:?}", overlay.vni, words(&overlay.remotes));
+        if let Some(vid) = overlay.networks.keys().next() {
+            let _ = writeln!(text, "unknown_vni = {:?}", bridge_of_vlan(*vid));
+        }
         for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Tunnel) {
             let Some(value) = overlay.options.get(knob.name).cloned().or_else(|| not_wefts_default(knob)) else {
                 continue;
@@ -37,8 +62,13 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
             if (knob.name == "ttl" && value == Value::Number(0)) || value == Value::Word("default".into()) {
                 continue;
             }
-            let to = if knob.weft == Weft::OfBridge { &mut of_bridge } else { &mut text };
-            to.push_str(&knob.line(&value));
+            match knob.weft {
+                Weft::OfBridge if scene.tunnel_is_down => {}
+                Weft::OfBridge => of_bridge.push_str(&knob.line(&value)),
+                Weft::Same | Weft::Duration | Weft::DurationNamed(_) | Weft::Absent => {
+                    text.push_str(&knob.line(&value))
+                }
+            }
         }
     }
     for knob in option::OPTIONS.iter().filter(|knob| knob.part == Part::Bridge) {
@@ -47,20 +77,32 @@ pub(super) fn text(setup: &Setup, namespace: &Namespace) -> Result<String, Compa
         }
     }
     let bridges: Vec<_> = match &setup.vlans {
-        None => vec![BRIDGE.to_owned()],
+        None => vec![scene.bridge().to_owned()],
         Some(vlans) => {
-            let vids: BTreeSet<_> = vlans.values().flatten().map(|member| member.vid).collect();
+            let networks = setup.overlay.iter().flat_map(|overlay| overlay.networks.keys().copied());
+            let vids: BTreeSet<_> = vlans.values().flatten().map(|member| member.vid).chain(networks).collect();
             vids.into_iter().map(bridge_of_vlan).collect()
         }
     };
     for bridge in &bridges {
         let _ = writeln!(text, "[[bridge]]\nname = \"{bridge}\"\n{of_bridge}");
+        let overlay = setup.overlay.as_ref().filter(|_| !scene.tunnel_is_down);
+        let of_vlan = |overlay: &Overlay| {
+            overlay.networks.iter().find(|(vid, _)| bridge_of_vlan(**vid) == *bridge).map(|(_, vni)| *vni)
+        };
+        let vni = |overlay: &Overlay| if overlay.networks.is_empty() { Some(overlay.vni) } else { of_vlan(overlay) };
+        if let Some((overlay, vni)) = overlay.and_then(|overlay| Some((overlay, vni(overlay)?))) {
+            let _ = writeln!(text, "vni = {vni}\nremotes = {:?}", words(&overlay.remotes));
+        }
     }
-    for port in 1..=PORTS {
+    for (number, vni) in scene.others.iter().enumerate() {
+        let _ = writeln!(text, "[[bridge]]\nname = \"{OTHER}{number}\"\nvni = {vni}");
+    }
+    for port in (1..=PORTS).filter(|port| !scene.detached.contains(port)) {
         let (name, netns) = (port_name(port), namespace.full_name());
         let _ = writeln!(text, "[[port]]\nname = \"{name}\"\nnetns = \"{netns}\"\nkind = \"packet\"\noffload = false");
         let members = setup.vlans.as_ref().map(|vlans| vlans.get(&port).map_or(&[][..], Vec::as_slice));
-        text.push_str(&membership(members));
+        text.push_str(&membership(scene.bridge(), members));
         // The kernel's is the whole bridge's; weft's trunks may differ.
         if let (Some(_), Some(protocol)) = (members, setup.bridge.get("vlan_protocol")) {
             let _ = writeln!(text, "vlan_protocol = \"{protocol}\"");
@@ -109,8 +151,8 @@ fn words(addresses: &[std::net::IpAddr]) -> Vec<String> {
 }
 
 /// A port's place among the bridges: with VLAN filtering a bridge for each VLAN.
-fn membership(members: Option<&[VlanMember]>) -> String {
-    let Some(members) = members else { return format!("bridge = \"{BRIDGE}\"\n") };
+fn membership(bridge: &str, members: Option<&[VlanMember]>) -> String {
+    let Some(members) = members else { return format!("bridge = \"{bridge}\"\n") };
     let vlans: Vec<_> =
         members.iter().map(|member| format!("{} = {:?}", member.vid, bridge_of_vlan(member.vid))).collect();
     let mut text = format!("trunk = {{ {} }}\n", vlans.join(", "));

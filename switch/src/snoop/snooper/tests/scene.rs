@@ -71,6 +71,11 @@ impl Scene {
         self.snooper.on_packet(from, src, &packet, self.now);
     }
 
+    pub(super) fn has_room(&self, from: Member, frame: &[u8]) -> bool {
+        let (Ok(Some(packet)), Some(mdb)) = (parse(frame, false), self.snooper.mdb()) else { panic!("{frame:?}") };
+        mdb.has_room(from, STATION, &packet.message.unwrap())
+    }
+
     pub(super) fn poll(&mut self, second: u64) {
         self.now = Duration::from_secs(second);
         self.snooper.poll(self.now);
