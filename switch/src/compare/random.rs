@@ -126,7 +126,11 @@ impl Draw {
         match self.rng.u32(0..40) {
             0..5 => MacAddr::BROADCAST,
             5..8 => group(self.rng.u8(1..4)),
-            8..12 => reserved(self.rng.u8(0..0x12)),
+            // A pause frame from a VTEP moves its source in one of the kernel's two tables (ruling tunnel_pause).
+            8..12 => match self.rng.u8(0..0x12) {
+                1 if self.about == About::Vxlan => reserved(0x0e),
+                last => reserved(last),
+            },
             12..14 => port_mac(self.port()),
             14 => MacAddr::ZERO,
             _ => self.station(),

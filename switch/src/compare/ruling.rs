@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     case::{At, Bytes, Case, Kind, LOCAL, PORTS, Reading, Step, UNDERLAY, Value},
-    frame::{ICMP, port_mac},
+    frame::{ICMP, port_mac, reserved},
     observe::Entry,
     verdict::Difference,
     world::kernel::TUNNEL_PORT,
@@ -121,6 +121,40 @@ pub const RULINGS: &[Ruling] = &[
             | Difference::Refusal { .. }
             | Difference::Reading { .. }
             | Difference::Group { .. } => false,
+        },
+    },
+    Ruling {
+        id: "tunnel_pause",
+        question: "a pause frame that a VTEP sends",
+        theirs: "moves its source in the vxlan device's table, and is dropped by the bridge, whose table it does not touch",
+        weft: "is dropped, and teaches nothing",
+        reason: "a pause frame is for the other end of its cable, and says nothing of who is where; no bridge sends one on",
+        setting: "none",
+        explains: |case, difference| {
+            let paused = |mac: MacAddr| {
+                case.steps.iter().any(|step| {
+                    let Step::Arrive(datagram) = step else { return false };
+                    let inner = datagram.payload.0.get(8..20);
+                    inner.is_some_and(|inner| inner[..6] == reserved(1).octets() && inner[6..] == mac.octets())
+                })
+            };
+            match difference {
+                Difference::Fdb { reference: Some(one), weft: Some(other) } => {
+                    let both_far = matches!((one.at, other.at), (At::Vtep(_), At::Vtep(_)));
+                    both_far && one.kind == other.kind && paused(one.mac)
+                }
+                Difference::Frames { step, place: UNDERLAY, reference, weft } => {
+                    let Some(Step::Send { frame, .. }) = case.steps.get(*step) else { return false };
+                    let dst = frame.0.first_chunk().map(|octets| MacAddr::new(*octets));
+                    reference.len() == weft.len() && dst.is_some_and(paused)
+                }
+                Difference::Frames { .. }
+                | Difference::Fdb { .. }
+                | Difference::Refusal { .. }
+                | Difference::Reading { .. }
+                | Difference::Group { .. }
+                | Difference::Counter { .. } => false,
+            }
         },
     },
     Ruling {

@@ -194,6 +194,12 @@ pub(super) fn cases() -> Vec<Case> {
             .ruling("bare_tag")
             .arrive(vtep(2), vxlan(VNI, &tagged(&unpadded(a, far, 0x88b5, &[]), DOT1Q, 5))),
         case("inner pause frames are dropped").statement(3).arrive(vtep(2), vxlan(VNI, &frame(reserved(1), far))),
+        case("an inner pause frame moves its source in the tunnel's table alone")
+            .ruling("tunnel_pause")
+            .statement(33)
+            .arrive(vtep(2), good.clone())
+            .arrive(vtep(3), vxlan(VNI, &frame(reserved(1), far)))
+            .send(1, frame(far, a)),
         case("inner LLDP is kept, and teaches")
             .statement(5)
             .arrive(vtep(2), vxlan(VNI, &frame(reserved(0x0e), far)))
