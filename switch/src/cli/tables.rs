@@ -211,7 +211,7 @@ pub(super) fn vteps(vteps: &[VtepState]) -> String {
 
 fn path_mtu(vtep: &VtepState) -> String {
     match (vtep.path_mtu, vtep.path_mtu_state.as_deref()) {
-        (Some(mtu), Some(state)) => format!("{mtu} {}", state.replace('_', " ")),
+        (Some(mtu), Some(state)) => format!("{mtu}\n{}", state.replace('_', " ")),
         (Some(mtu), None) => mtu.to_string(),
         (None, _) => "-".to_owned(),
     }
@@ -482,8 +482,8 @@ blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky              -",
             &vteps(&[vtep]),
             r"
 VTEP       PORT  ENCAPSULATION    KNOWN BY       FRAMES FROM  BYTES FROM  FRAMES TO  BYTES TO  PATH MTU
-192.0.2.2  4789  vxlan vxlan-gbp  blue:flood       123456789   115.0 GiB          5     320 B  1500 measured
-                                  green:learned",
+192.0.2.2  4789  vxlan vxlan-gbp  blue:flood       123456789   115.0 GiB          5     320 B  1500
+                                  green:learned                                                measured",
         );
     }
 
