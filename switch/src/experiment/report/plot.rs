@@ -1,7 +1,7 @@
 //! Plots as SVG: curves, bars and heat maps with titles, axes with units, and colours that colour-blind readers can tell apart.
 //!
 //! Each series has a colour of Okabe and Ito's palette and a marker of its own. A plot is legible on light and on dark paper:
-//! [`DARK`] holds the other colours, found by the attribute that has the light one, so a viewer that knows no style sheets
+//! `DARK` holds the other colours, found by the attribute that has the light one, so a viewer that knows no style sheets
 //! shows the light plot.
 
 use std::{fmt::Write, ops::Range};

@@ -1,7 +1,7 @@
 //! The source and the sink of what is measured: plain sockets of this process inside the stations' namespaces.
 //!
 //! Each load runs for a given time and then ends by itself, whether anything arrived or not: no call waits for longer than
-//! [`SLICE`] without looking at the clock. What is counted is what reached the sink.
+//! `SLICE` without looking at the clock. What is counted is what reached the sink.
 
 pub mod request;
 pub mod tcp;

@@ -20,7 +20,7 @@
 //!
 //! A sample is a copy of [`MAX_SAMPLE_LEN`] bytes at most and two flushes more, each perhaps a system call: about five
 //! microseconds. [`MAX_RATE`] of them a second are 0.1 % of a worker's time. They are counted out between all workers
-//! ([`Limiter`]); a frame that comes too soon is not taken, but counted. So is one for which the channel has no room.
+//! (`Limiter`); a frame that comes too soon is not taken, but counted. So is one for which the channel has no room.
 
 mod filter;
 mod limiter;
