@@ -15,6 +15,7 @@ use weft::{
     worker::sampling::{Choice, EntersBy, Filter, Ips, MAX_RATE, Sampler},
 };
 use weft_bench::switch::{Switch, frame, mac};
+use weft_vxlan::HeaderFormat;
 
 /// Bytes of a frame.
 const LEN: usize = 64;
@@ -131,6 +132,6 @@ fn from_vtep() -> Walk {
     let frames = vec![frame(mac(2), mac(1), LEN); RxBatch::CAPACITY];
     Box::new(move || {
         peer.send(&frames);
-        switch.worker.turn_underlay(switch.now).expect("memory can be read");
+        switch.worker.turn_underlay(HeaderFormat::Vxlan, switch.now).expect("memory can be read");
     })
 }
