@@ -179,8 +179,8 @@ pub(super) fn vteps(vteps: &[VtepState]) -> String {
         Right("PORT"),
         Left("ENCAPSULATION"),
         Left("KNOWN BY"),
-        Right("FRAMES FROM"),
-        Right("BYTES FROM"),
+        Right("FRAMES OF"),
+        Right("BYTES OF"),
         Right("FRAMES TO"),
         Right("BYTES TO"),
         Left("PATH MTU"),
@@ -481,9 +481,9 @@ blue    02:00:00:00:00:0a  vtep 2001:db8::2  sticky              -",
         expect(
             &vteps(&[vtep]),
             r"
-VTEP       PORT  ENCAPSULATION    KNOWN BY       FRAMES FROM  BYTES FROM  FRAMES TO  BYTES TO  PATH MTU
-192.0.2.2  4789  vxlan vxlan-gbp  blue:flood       123456789   115.0 GiB          5     320 B  1500
-                                  green:learned                                                measured",
+VTEP       PORT  ENCAPSULATION    KNOWN BY       FRAMES OF   BYTES OF  FRAMES TO  BYTES TO  PATH MTU
+192.0.2.2  4789  vxlan vxlan-gbp  blue:flood     123456789  115.0 GiB          5     320 B  1500
+                                  green:learned                                             measured",
         );
     }
 
