@@ -4,6 +4,8 @@
 //! once for longer; the difference is what the longer run's extra frames took, without what made the scene. With
 //! `--scene NAME --batches N` it only walks, for callgrind's own views or for perf.
 
+#![expect(clippy::print_stdout, reason = "its figures are what it prints")]
+
 use std::{env, process::Command};
 
 use anyhow::{Context, ensure};

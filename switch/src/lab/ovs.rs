@@ -61,7 +61,8 @@ impl Ovs {
         while !folder.join(SOCKET).exists() && server.is_running() && started.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));
         }
-        let vsctl = || command("ovs-vsctl").arg(format!("--db={remote}")).args(["--no-wait", "--timeout=10"]);
+        let vsctl =
+            || command("ovs-vsctl").arg(format!("--db={remote}")).args(["--no-wait", "--retry", "--timeout=10"]);
         vsctl().arg("init").output()?.ok()?;
         if !settings.is_empty() {
             vsctl().args(["set", "Open_vSwitch", "."]).args(settings).output()?.ok()?;
