@@ -10,11 +10,11 @@
 //! ```
 //!
 //! So the switch is built once and not once for each, the variable [`VARIABLE`] says which one is awake, and the sources that
-//! everybody builds know nothing of all this. The [run](run) wakes them one by one; without any, the copy must behave as the
+//! everybody builds know nothing of all this. The [run] wakes them one by one; without any, the copy must behave as the
 //! kernel does, or it would prove nothing.
 //!
 //! Tests without privileges hold the list to the sources: each expression is there, each case is in the catalogue, and the
-//! [page](page) in the docs is the one that the list makes.
+//! [page] in the docs is the one that the list makes.
 
 pub mod list;
 pub mod page;
