@@ -96,14 +96,20 @@ mod tests {
         }
     }
 
+    /// A process of its own: what the test's other threads have used goes with them when they end.
     #[test]
     fn a_process_that_works_uses_time() {
-        let own = [std::process::id()];
+        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let own = [busy.id()];
         let before = of_processes(&own).unwrap();
-        let started = std::time::Instant::now();
-        while started.elapsed() < Duration::from_millis(30) {
-            std::hint::spin_loop();
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        let mut used = before;
+        while used == before && std::time::Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+            used = of_processes(&own).unwrap();
         }
-        assert!(of_processes(&own).unwrap() > before);
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(used > before);
     }
 }
