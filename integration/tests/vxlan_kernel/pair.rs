@@ -5,10 +5,18 @@
 //!  eth0 (tap) ---- (the switch) under0 ------------ under0 vx0--br0--to_right ---- eth0
 //! ```
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
+use anyhow::ensure;
 use weft::lab::{BridgeOptions, Lab, Namespace, VxlanOptions};
-use weft_integration::{shape::Shape, weft::Weft};
+use weft_integration::{
+    shape::Shape,
+    weft::{PATIENCE, Weft},
+};
 use weft_vxlan::Vni;
 
 use crate::{PREFIX, scene::as_on_a_wire};
@@ -103,6 +111,21 @@ impl Pair {
         );
         let start_in = if options.started_elsewhere { lab.namespace("elsewhere")? } else { weft };
         let weft = Weft::start(&start_in, &config)?;
+        until_usable(&left)?;
         Ok(Self { left, right, weft, mtu, _lab: lab })
+    }
+}
+
+/// An IPv6 address is no source of packets until the kernel is done with looking for duplicates, even if it looks for none: until
+/// then its host asks and pings from its link-local address, to which nobody's answers are expected.
+fn until_usable(host: &Namespace) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let tentative = host.run(&["ip", "-6", "-o", "address", "show", "tentative"])?.ok()?.stdout;
+        if tentative.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "still tentative: {tentative}");
+        thread::sleep(Duration::from_millis(5));
     }
 }
