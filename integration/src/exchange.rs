@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, ensure};
-use weft::lab::Namespace;
+use weft::{lab::Namespace, sys::netns::Netns};
 
 /// How long any one step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,6 +59,14 @@ pub fn echo(
 /// # Errors
 /// The connection breaks or stalls, or an octet is wrong; the error says which.
 pub fn stream(client: &Namespace, server: &Namespace, address: IpAddr, len: usize) -> anyhow::Result<()> {
+    stream_within(client.netns(), server.netns(), address, len)
+}
+
+/// The same between any two namespaces.
+///
+/// # Errors
+/// As [`stream`].
+pub fn stream_within(client: &Netns, server: &Netns, address: IpAddr, len: usize) -> anyhow::Result<()> {
     let listener = server.within(|| TcpListener::bind(SocketAddr::new(address, 0)))??;
     let to = listener.local_addr()?;
     let connect = || TcpStream::connect_timeout(&to, PATIENCE);

@@ -29,7 +29,10 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 use self::client::{Client, ClientError};
-use crate::control::config::{ConfigErrors, default_socket};
+use crate::{
+    control::config::{ConfigErrors, default_socket},
+    sys::inside,
+};
 
 /// It ran, and what it looked for is not so.
 const NOT_SO: u8 = 1;
@@ -78,6 +81,10 @@ enum Command {
 
 /// Parses the arguments of this process, does what they say and tells how it went.
 pub fn main() -> ExitCode {
+    // Before anything else: what weft starts of itself to work in another user's namespaces has to have a single thread.
+    if inside::is_helper(&std::env::args_os().collect::<Vec<_>>()) {
+        return inside::serve_as_helper();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

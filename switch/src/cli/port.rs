@@ -42,8 +42,8 @@ struct AddArgs {
     /// Trunk: the bridge of untagged frames
     #[arg(long, value_name = "BRIDGE", conflicts_with = "bridge")]
     native: Option<String>,
-    /// Whether weft makes the interface (tap) or takes one that exists (packet)
-    #[arg(long, value_parser = ["tap", "packet"])]
+    /// Whether weft makes the interface (tap, or veth without /dev/net/tun) or takes one that exists (packet)
+    #[arg(long, value_parser = ["tap", "veth", "packet"])]
     kind: Option<String>,
     /// An address with prefix length for the interface; can be given several times
     #[arg(long = "address", value_name = "CIDR")]

@@ -60,6 +60,7 @@ pub async fn run(config: Config, file: &Path) -> Result<(), RunError> {
         ended = attend(&api, &mut signals, events) => ended,
     };
     info!("weft stops");
+    switch.lock().await.end().await;
     ended
 }
 
@@ -94,7 +95,7 @@ async fn attend(api: &Api, signals: &mut Signals, mut events: mpsc::Receiver<Eve
             _ = short_tick.tick(), if listened_to => api.switch.lock().await.on_short_tick(),
             _ = tick.tick() => {
                 let mut switch = api.switch.lock().await;
-                switch.on_tick();
+                switch.on_tick().await;
                 listened_to = switch.is_listened_to();
                 if !switch.is_alive() {
                     error!("a worker has died");

@@ -68,6 +68,15 @@ pub fn open(interface: &str, queues: usize, offload: bool) -> Result<Vec<PacketQ
     // Writing super-frames needs no consent: what the device can't do, the kernel does before it (validate_xmit_skb).
     let offloads = Offloads { csum: offload, tso4: offload, tso6: offload, uso: offload };
     let sockets = packet_socket::open(interface, queues)?;
+    if let Some(given) = sockets.first().and_then(PacketSocket::short_receive_buffer) {
+        tracing::warn!(
+            interface,
+            given,
+            asked = packet_socket::RECV_BUFFER,
+            "the kernel gives packet sockets less room than weft asks for: net.core.rmem_max limits whoever has no \
+             CAP_NET_ADMIN in the first user namespace; bursts may be lost there, and are counted"
+        );
+    }
     let mut losses = sockets.first().and_then(|socket| LinkLosses::of_interface(socket.index));
     let queue = |socket| PacketQueue {
         socket,

@@ -3,7 +3,9 @@
 
 use std::{fmt, io, os::fd::OwnedFd};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send};
+
+use super::inside;
 
 /// A name that the kernel takes for an interface: 1 to 15 bytes, without `/`, `:`, `%` and white space, and neither `.`
 /// nor `..` (`net/core/dev.c:dev_valid_name`; `%` would ask the kernel to number the interface, `__dev_alloc_name`).
@@ -52,7 +54,7 @@ impl InterfaceName {
     /// # Errors
     /// Anything but "no such device".
     pub fn index(&self) -> io::Result<Option<u32>> {
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let socket = inside::socket(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         match netdevice::name_to_index(&socket, &self.0) {
             Ok(index) => Ok(Some(index)),
             Err(rustix::io::Errno::NODEV) => Ok(None),
@@ -83,7 +85,7 @@ impl LinkDrops {
     pub fn new(index: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // No protocol is protocol 0, NETLINK_ROUTE.
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        let socket = inside::socket(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         Ok(Self { socket, index })
     }
 

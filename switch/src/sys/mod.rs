@@ -1,11 +1,13 @@
 //! System calls that need unsafe code, and the few safe ones that go with them.
 //!
 //! Everything here takes typed arguments and returns owned descriptors, values or [`std::io::Error`]; no raw descriptor and
-//! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace.
+//! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace,
+//! or in the one that it visits ([`inside`]).
 //! [`simd`] is no system call, but unsafe as well.
 
 pub mod affinity;
 pub(crate) mod error_queue;
+pub mod inside;
 pub mod interface;
 mod memory;
 pub mod netns;
@@ -15,4 +17,13 @@ pub mod simd;
 pub mod tun;
 pub(crate) mod udp;
 
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
 pub(crate) use memory::{prefer_huge_pages, prefetch};
+
+/// Gives a descriptor to a type of a library that has no safe way to take one.
+#[allow(unsafe_code)]
+pub(crate) fn adopt<T: FromRawFd>(descriptor: OwnedFd) -> T {
+    // SAFETY: the descriptor is open, and given up here: its new owner is the only one.
+    unsafe { T::from_raw_fd(descriptor.into_raw_fd()) }
+}

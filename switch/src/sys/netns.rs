@@ -8,6 +8,8 @@
 //! What is made inside stays inside: a socket or a tap belongs to the namespace of the thread that created it, whichever
 //! thread uses it afterwards. `within` is therefore for making things; using them needs no `within`.
 //!
+//! For making nothing but descriptors there is [`Netns::making`], which gets into namespaces of other user namespaces, too.
+//!
 //! A namespace lives as long as anything refers to it: a process, a [`Netns`], a socket in it, or its name. A name is a
 //! file under `/run/netns` on which the namespace is mounted; that is all `ip netns` knows of it, so both see each other's.
 #![allow(unsafe_code)]
@@ -18,7 +20,7 @@ use std::{
     io::{self, ErrorKind},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{MetadataExt, OpenOptionsExt},
     },
     panic,
     path::{Path, PathBuf},
@@ -32,6 +34,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
     thread::{LinkNameSpaceType, UnshareFlags},
 };
+
+use super::inside;
 
 /// Where named namespaces are mounted: `NETNS_RUN_DIR` of iproute2.
 pub const RUN_DIR: &str = "/run/netns";
@@ -80,7 +84,14 @@ impl Netns {
     /// # Errors
     /// There is no such process, or looking at it needs CAP_SYS_PTRACE.
     pub fn of_pid(pid: u32) -> io::Result<Self> {
-        Self::open_as(Path::new(&format!("/proc/{pid}/ns/net")), format!("namespace of process {pid}"))
+        let opened = Self::open_as(Path::new(&format!("/proc/{pid}/ns/net")), format!("namespace of process {pid}"));
+        opened.map_err(|error| match fs::metadata(format!("/proc/{pid}")) {
+            Ok(process) if error.kind() == ErrorKind::PermissionDenied => {
+                let (owner, own) = (process.uid(), rustix::process::geteuid().as_raw());
+                io::Error::new(error.kind(), format!("{error}, the process is user {owner}'s, and weft is user {own}"))
+            }
+            _ => error,
+        })
     }
 
     /// A new, nameless namespace, empty but for a loopback interface that is down. It ends with its last handle.
@@ -109,6 +120,10 @@ impl Netns {
                 }
                 explain(&format!("can't open {label}"), error)
             })?;
+        Self::from_file(file, label)
+    }
+
+    fn from_file(file: File, label: String) -> io::Result<Self> {
         if namespace_type(&file) != Some(libc::CLONE_NEWNET) {
             return Err(io::Error::new(ErrorKind::InvalidInput, format!("{label} is not a network namespace")));
         }
@@ -140,12 +155,40 @@ impl Netns {
     /// Entering needs CAP_SYS_ADMIN here and in the user namespace that owns the target; or no thread could be started.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         on_a_thread(|| {
-            if !Self::own().is_ok_and(|own| own.same_as(self)) {
-                rustix::thread::move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::Network))
-                    .map_err(|error| explain(&format!("can't enter {self}"), error.into()))?;
-            }
+            self.enter()?;
             Ok(work())
         })?
+    }
+
+    /// As [`Netns::within`], for making taps and sockets, and nothing else: they are made inside even if weft can't enter, as
+    /// long as the namespace belongs to a user namespace of weft's user ([`super::inside`]). Everything else that `work` does, it
+    /// does outside then.
+    ///
+    /// # Errors
+    /// Neither this process nor a helper can enter the namespace; or no thread could be started.
+    pub fn making<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_a_thread(|| match self.enter() {
+            Ok(()) => Ok(work()),
+            Err(refusal) if refusal.kind() == ErrorKind::PermissionDenied => inside::with_helper(self, refusal, work),
+            Err(error) => Err(error),
+        })?
+    }
+
+    /// Moves the calling thread, unless it is there.
+    fn enter(&self) -> io::Result<()> {
+        if Self::own().is_ok_and(|own| own.same_as(self)) {
+            return Ok(());
+        }
+        rustix::thread::move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| explain(&format!("can't enter {self}"), error.into()))
+    }
+
+    /// A namespace by a descriptor of its file.
+    ///
+    /// # Errors
+    /// It is none of a network namespace.
+    pub(crate) fn from_descriptor(descriptor: OwnedFd, label: &str) -> io::Result<Self> {
+        Self::from_file(descriptor.into(), label.into())
     }
 
     /// Takes the namespace's lock for this handle and its clones; `false`: somebody else holds it.

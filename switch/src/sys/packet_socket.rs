@@ -27,9 +27,12 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::interface::{InterfaceName, NameError};
+use super::{
+    inside,
+    interface::{InterfaceName, NameError},
+};
 
 /// Sockets that one fanout group can have by default (`net/packet/af_packet.c`: PACKET_FANOUT_MAX is 65,536, but a group
 /// made without `max_num_members` takes 256).
@@ -43,7 +46,7 @@ pub const SEND_MAX: usize = 64;
 
 /// Bytes that may wait in the socket. The kernel's default of 208 KiB is three super-frames; this is two batches of 32 of
 /// them, at the twofold that the kernel charges.
-const RECV_BUFFER: usize = 8 << 20;
+pub const RECV_BUFFER: usize = 8 << 20;
 
 /// What may wait in a [`watch`]. The kernel charges a super-frame whole although only its beginning is kept, so this is about
 /// a thousand of them.
@@ -294,6 +297,13 @@ impl PacketSocket {
         set_packet_option(&self.fd, libc::PACKET_QDISC_BYPASS, &1i32.to_ne_bytes())
     }
 
+    /// What may wait in the socket, if the kernel gave less than [`RECV_BUFFER`].
+    pub fn short_receive_buffer(&self) -> Option<usize> {
+        // The kernel says twice what it was told (`net/core/sock.c:__sock_set_rcvbuf`).
+        let given = sockopt::socket_recv_buffer_size(&self.fd).ok()? / 2;
+        (given < RECV_BUFFER).then_some(given)
+    }
+
     /// Whether the interface was deleted or left the namespace.
     pub fn is_gone(&self) -> bool {
         // af_packet.c:packet_notifier sets the index to -1 on NETDEV_UNREGISTER.
@@ -348,8 +358,8 @@ fn unbound(
 ) -> Result<OwnedFd, PacketError> {
     let refused = |step| move |source: io::Error| explain(name, step, source);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
-        .map_err(|errno| explain(name, "socket(AF_PACKET)", errno.into()))?;
+    let fd =
+        inside::socket(AddressFamily::PACKET, SocketType::RAW, flags, None).map_err(refused("socket(AF_PACKET)"))?;
     for &(option, step) in options {
         set_packet_option(&fd, option, &1i32.to_ne_bytes()).map_err(refused(step))?;
     }
@@ -388,7 +398,7 @@ fn join_group(fd: &OwnedFd, group: u16, flags: u32) -> io::Result<()> {
 /// Waits until every frame that is being handed out now has been. Closing any packet socket does
 /// (af_packet.c:packet_release calls `synchronize_net`), and nothing else that a process may do says so as plainly.
 fn await_readers() -> io::Result<()> {
-    drop(socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?);
+    drop(inside::socket(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?);
     Ok(())
 }
 

@@ -11,13 +11,15 @@
 #![allow(unsafe_code)]
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::fs::{Mode, OFlags};
-
-use super::interface::{InterfaceName, NameError};
+use super::{
+    inside,
+    interface::{InterfaceName, NameError},
+};
 
 /// Queues that one tap can have (`drivers/net/tun.c`: MAX_TAP_QUEUES).
 pub const MAX_QUEUES: usize = 256;
@@ -49,7 +51,10 @@ pub enum TapError {
     /// The machine has no taps: no `/dev/net/tun`, or no driver behind it.
     #[error("there are no taps here: can't open /dev/net/tun")]
     NoDevice(#[source] io::Error),
-    /// Opening `/dev/net/tun` or making the interface is forbidden; the latter needs CAP_NET_ADMIN in the namespace.
+    /// `/dev/net/tun` may not be opened: its file belongs to others.
+    #[error("no permission to open /dev/net/tun")]
+    DeviceForbidden(#[source] io::Error),
+    /// Making the interface is forbidden; it needs CAP_NET_ADMIN in the namespace.
     #[error("no permission to make the tap `{name}`")]
     NoPermission {
         /// The tap's name.
@@ -161,10 +166,17 @@ impl Tap {
     }
 }
 
-/// A tap of the `tun-tap` crate: one queue, plain frames.
+impl TapError {
+    /// Whether this machine, or this user, has no taps at all: a veth pair may do instead.
+    pub fn is_without_device(&self) -> bool {
+        matches!(self, Self::NoDevice(_) | Self::DeviceForbidden(_))
+    }
+}
+
+/// A tap of one queue and plain frames.
 #[derive(Debug)]
 pub struct PlainTap {
-    iface: tun_tap::Iface,
+    queue: PlainQueue,
     /// The interface's index in the namespace where it was made.
     pub index: u32,
 }
@@ -183,16 +195,19 @@ impl PlainTap {
         if name.index().map_err(refused("SIOCGIFINDEX"))?.is_some() {
             return Err(TapError::NameTaken(name.clone()));
         }
-        let iface = tun_tap::Iface::without_packet_info(name.as_str(), tun_tap::Mode::Tap).map_err(|source| {
-            // The crate opens and attaches in one call: ENOENT and the like can only come from the opening.
-            match source.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TapError::NoDevice(source),
-                _ => attach_error(name, source),
-            }
-        })?;
-        iface.set_non_blocking().map_err(refused("FIONBIO"))?;
+        let device = open_device(name)?;
+        let queue = if inside::is_by_helper() {
+            // The crate opens the device itself, and so where this thread is and not where it visits.
+            attach(&device, name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL)?;
+            PlainQueue::Own(device.into())
+        } else {
+            let made = tun_tap::Iface::without_packet_info(name.as_str(), tun_tap::Mode::Tap);
+            let iface = made.map_err(|source| attach_error(name, source))?;
+            iface.set_non_blocking().map_err(refused("FIONBIO"))?;
+            PlainQueue::Crate(iface)
+        };
         let index = name.index().and_then(|index| index.ok_or_else(|| io::ErrorKind::NotFound.into()));
-        let tap = Self { iface, index: index.map_err(refused("SIOCGIFINDEX"))? };
+        let tap = Self { queue, index: index.map_err(refused("SIOCGIFINDEX"))? };
         set_offloads(&tap, TunOffloads::NONE).map_err(refused("TUNSETOFFLOAD"))?;
         Ok(tap)
     }
@@ -202,26 +217,35 @@ impl PlainTap {
     /// # Errors
     /// What `read(2)` says; [`io::ErrorKind::WouldBlock`] if nothing waits.
     pub fn recv(&self, space: &mut [u8]) -> io::Result<usize> {
-        self.iface.recv(space)
+        match &self.queue {
+            PlainQueue::Crate(iface) => iface.recv(space),
+            PlainQueue::Own(file) => io::Read::read(&mut &*file, space),
+        }
     }
+}
+
+#[derive(Debug)]
+enum PlainQueue {
+    /// Of the `tun-tap` crate.
+    Crate(tun_tap::Iface),
+    Own(File),
 }
 
 impl AsFd for PlainTap {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `iface` owns the descriptor as a `File` that nothing replaces, and lives at least as long as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.iface.as_raw_fd()) }
+        match &self.queue {
+            // SAFETY: `iface` owns the descriptor as a `File` that nothing replaces, and lives at least as long as the borrow.
+            PlainQueue::Crate(iface) => unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) },
+            PlainQueue::Own(file) => file.as_fd(),
+        }
     }
 }
 
 fn open_device(name: &InterfaceName) -> Result<OwnedFd, TapError> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::open("/dev/net/tun", flags, Mode::empty()).map_err(|errno| {
-        let source = io::Error::from(errno);
-        match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV | libc::ENXIO) => TapError::NoDevice(source),
-            Some(libc::EPERM | libc::EACCES) => TapError::NoPermission { name: name.clone(), source },
-            _ => TapError::Refused { name: name.clone(), step: "opening /dev/net/tun", source },
-        }
+    inside::tun().map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV | libc::ENXIO) => TapError::NoDevice(source),
+        Some(libc::EPERM | libc::EACCES) => TapError::DeviceForbidden(source),
+        _ => TapError::Refused { name: name.clone(), step: "opening /dev/net/tun", source },
     })
 }
 

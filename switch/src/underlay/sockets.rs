@@ -12,7 +12,8 @@
 //! workers: the kernel locks nothing for long while it sends. Nothing is expected to arrive there; a filter that takes nothing
 //! keeps strangers from filling memory. What ICMP says of the datagrams sent there queues up apart ([`super::events`]).
 //!
-//! All functions work in the network namespace of the calling thread; the sockets stay in it wherever they are used.
+//! All functions work in the network namespace of the calling thread, or the one that it visits
+//! ([`crate::sys::netns::Netns::making`]); the sockets stay in it wherever they are used.
 
 use std::{
     io,
@@ -23,9 +24,12 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
+    net::{
+        AddressFamily, SocketFlags, SocketType, ipproto,
+        sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
+    },
 };
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use socket2::{SockAddr, SockFilter, Socket};
 use weft_vxlan::{HeaderFormat, entropy::SourcePorts};
 
 use super::{
@@ -35,6 +39,7 @@ use super::{
 };
 use crate::sys::{
     error_queue::set_errors_queued,
+    inside,
     udp::{has_udp_segment, set_checksums_sent, set_udp_gro, set_zero_checksums_accepted},
 };
 
@@ -426,9 +431,10 @@ fn bind_to_one_of(socket: &Socket, settings: &UnderlaySettings, first: u16, last
 }
 
 fn new_socket(address: IpAddr) -> Result<Socket, UnderlayError> {
-    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket =
-        Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(because("open a socket"))?;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let made = inside::socket(family, SocketType::DGRAM, flags, Some(ipproto::UDP));
+    let socket = Socket::from(made.map_err(because("open a socket"))?);
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(because("set IPV6_V6ONLY"))?;
     }

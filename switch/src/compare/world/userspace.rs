@@ -513,7 +513,7 @@ impl World for WeftWorld {
             }
             Step::Wait { .. } => {
                 self.hear();
-                self.runtime.block_on(async { self.switch.on_tick() });
+                self.runtime.block_on(self.switch.on_tick());
                 Ok(())
             }
         };

@@ -355,6 +355,14 @@ fn interface(port: &PortConfig, places: &Places, mistakes: &mut Mistakes) {
             }
         }
     }
+    if port.kind == PortKind::Veth && port.queue_length.is_some() {
+        let message = format!("`queue_length` on the veth port `{}`: only taps have a queue", port.full_name());
+        mistakes.add(
+            places.of("queue_length"),
+            message,
+            "take it out: frames wait in weft's packet sockets".to_owned(),
+        );
+    }
     let ipv6 = port.addresses.iter().find(|cidr| cidr.address.is_ipv6());
     if let (Some(mtu), Some(ipv6)) = (port.mtu.filter(|&mtu| mtu < IPV6_MIN_MTU), ipv6) {
         let message = format!("an MTU of {mtu} is too small for the IPv6 address {ipv6}");

@@ -15,12 +15,16 @@ use super::{
 use crate::sys::affinity;
 
 impl Config {
-    /// Checks that every namespace exists.
+    /// Checks that the last port's namespace exists: that of a port that was just added. Those of others may have ended since
+    /// they were opened.
     ///
     /// # Errors
-    /// One mistake for each key that names a namespace which is not there.
-    pub fn check_namespaces(&self) -> Result<(), ConfigErrors> {
-        ConfigErrors::check(self.missing_namespaces(Path::new(NETNS_DIRECTORY)))
+    /// There is no such namespace.
+    pub fn check_last_namespace(&self) -> Result<(), ConfigErrors> {
+        let missing = self.ports.iter().enumerate().next_back().and_then(|(index, port)| {
+            missing_namespace(&port.netns, self.origin.port(index).of("netns"), Path::new(NETNS_DIRECTORY))
+        });
+        ConfigErrors::check(missing.into_iter().collect())
     }
 
     /// Checks that the control API's socket has a directory to be in; `/run/weft` counts as there, for weft makes it.
@@ -34,7 +38,7 @@ impl Config {
     /// All checks of this kind at once.
     ///
     /// # Errors
-    /// Everything that [`Config::check_namespaces`] and [`Config::check_socket`] find, and CPUs that workers can't have.
+    /// Namespaces that are not there, what [`Config::check_socket`] finds, and CPUs that workers can't have.
     pub fn check_system(&self) -> Result<(), ConfigErrors> {
         let mut mistakes = self.missing_namespaces(Path::new(NETNS_DIRECTORY));
         mistakes.extend(self.homeless_socket());
@@ -96,7 +100,8 @@ fn missing_namespace(netns: &NetnsName, place: Option<Place>, directory: &Path) 
             let help = "the path of a namespace's file, such as \"/proc/1234/ns/net\"".to_owned();
             mistake(format!("there is no file {}", path.display()), help)
         }
-        NetnsName::Pid(_) if netns.path().exists() => None,
+        // Its namespace may be for others to see; that is said when it is opened.
+        NetnsName::Pid(pid) if Path::new(&format!("/proc/{pid}")).exists() => None,
         NetnsName::Pid(pid) => mistake(
             format!("there is no process {pid}"),
             "the number of a process that runs in the namespace".to_owned(),

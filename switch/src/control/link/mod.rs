@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //! A netlink socket belongs for ever to the namespace of the thread that created it. So [`Links::open`] and [`watch`]
-//! create theirs on a thread that has entered the namespace ([`Netns::within`]), and hand them to the caller's tokio
+//! create theirs inside the namespace ([`Netns::making`]), and hand them to the caller's tokio
 //! runtime afterwards, where they are driven like any other socket. One process thus talks to many namespaces at once.
 //!
 //! Questions and changes go by the interface's *name*: the configuration knows names, and between a question for an
@@ -18,7 +18,7 @@ mod error;
 mod parse;
 mod watch;
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, os::fd::OwnedFd};
 
 use futures_util::StreamExt;
 use rtnetlink::{
@@ -32,8 +32,9 @@ use rtnetlink::{
         link::{LinkAttribute, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage},
     },
-    sys::AsyncSocket,
+    sys::{AsyncSocket, TokioSocket},
 };
+use rustix::net::{AddressFamily as SocketFamily, SocketFlags, SocketType};
 use tokio::{runtime, task::JoinHandle};
 
 pub use self::{
@@ -42,7 +43,10 @@ pub use self::{
     watch::{LinkEvent, watch},
 };
 use super::config::{Cidr, NetnsName};
-use crate::{sys::netns::Netns, wire::MacAddr};
+use crate::{
+    sys::{adopt, inside, netns::Netns},
+    wire::MacAddr,
+};
 
 /// Opens a namespace as the configuration names it.
 ///
@@ -55,6 +59,13 @@ pub fn open_netns(name: &NetnsName) -> io::Result<Netns> {
         NetnsName::Path(path) => Netns::open(path),
         NetnsName::Pid(pid) => Netns::of_pid(*pid),
     }
+}
+
+/// An rtnetlink socket of a namespace, in which weft may have to be let by a helper.
+fn netlink_socket(netns: &Netns) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // No protocol is protocol 0, NETLINK_ROUTE.
+    netns.making(|| inside::socket(SocketFamily::NETLINK, SocketType::RAW, flags, None))?
 }
 
 /// Whether the kernel takes this for an interface's name (`net/core/dev.c:dev_valid_name`): 1 to 15 bytes, neither `.` nor
@@ -84,14 +95,10 @@ impl Links {
     pub fn open(netns: &Netns) -> Result<Self, LinkError> {
         let failed = |source| LinkError::Socket { netns: netns.to_string(), source };
         let runtime = runtime::Handle::try_current().map_err(|error| failed(io::Error::other(error)))?;
-        let (mut connection, handle, _) = netns
-            .within(|| {
-                // The socket registers with the runtime's reactor as it is made.
-                let _inside = runtime.enter();
-                rtnetlink::new_connection()
-            })
-            .and_then(|made| made)
-            .map_err(failed)?;
+        let socket = netlink_socket(netns).map_err(failed)?;
+        // The socket registers with the runtime's reactor as it is taken over.
+        let _inside = runtime.enter();
+        let (mut connection, handle, _) = rtnetlink::from_socket::<TokioSocket>(adopt(socket));
         let socket = connection.socket_mut().socket_mut();
         socket.set_ext_ack(true).map_err(failed)?;
         socket.set_cap_ack(true).map_err(failed)?;

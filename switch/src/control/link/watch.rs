@@ -6,12 +6,12 @@ use rtnetlink::{
     MulticastGroup,
     packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{AddressFamily, RouteNetlinkMessage},
-    sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
+    sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket},
 };
 use tokio::{runtime, sync::mpsc};
 
 use super::{Link, LinkError};
-use crate::sys::netns::Netns;
+use crate::sys::{adopt, netns::Netns};
 
 /// What happened to an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,15 +43,10 @@ pub fn watch(netns: &Netns) -> Result<mpsc::Receiver<LinkEvent>, LinkError> {
     const DEPTH: usize = 64;
     let failed = |source| LinkError::Socket { netns: netns.to_string(), source };
     let runtime = runtime::Handle::try_current().map_err(|error| failed(io::Error::other(error)))?;
-    let socket = netns
-        .within(|| {
-            let _inside = runtime.enter();
-            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            socket.socket_mut().bind(&SocketAddr::new(0, 1 << (MulticastGroup::Link as u32 - 1)))?;
-            Ok(socket)
-        })
-        .and_then(|made| made)
-        .map_err(failed)?;
+    let socket = super::netlink_socket(netns).map_err(failed)?;
+    let _inside = runtime.enter();
+    let mut socket: TokioSocket = adopt(socket);
+    socket.socket_mut().bind(&SocketAddr::new(0, 1 << (MulticastGroup::Link as u32 - 1))).map_err(failed)?;
     let (sender, receiver) = mpsc::channel(DEPTH);
     let netns = netns.to_string();
     runtime.spawn(async move {

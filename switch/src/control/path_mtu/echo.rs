@@ -18,11 +18,11 @@ use std::{
 use rustix::{
     io::Errno,
     net::{
-        RecvFlags,
+        AddressFamily, RecvFlags, SocketFlags, SocketType, ipproto,
         sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
     },
 };
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use socket2::{SockAddr, SockFilter, Socket};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
@@ -35,6 +35,7 @@ use super::{Heard, watched};
 use crate::{
     sys::{
         error_queue::{Origin, next_error, set_errors_queued},
+        inside,
         netns::Netns,
     },
     wire::checksum,
@@ -76,7 +77,7 @@ impl Echo {
     pub(crate) fn open(netns: &Netns, local: IpAddr, heard: mpsc::Sender<Heard>) -> Result<Self, EchoError> {
         let is_ipv4 = local.is_ipv4();
         let id = fastrand::u16(1..);
-        let (socket, is_raw) = netns.within(|| open(local, id))??;
+        let (socket, is_raw) = netns.making(|| open(local, id))??;
         let socket = Arc::new(socket);
         let watched = watched(Watched(Arc::clone(&socket)), Interest::READABLE.add(Interest::ERROR))?;
         let reader = Reader { is_ipv4, is_raw, id };
@@ -113,13 +114,15 @@ pub(crate) const fn sequence(nonce: u64) -> u16 {
 
 /// Returns whether it is a raw socket.
 fn open(local: IpAddr, id: u16) -> Result<(Socket, bool), EchoError> {
-    let (domain, protocol) = match local {
-        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
-        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    let (family, protocol) = match local {
+        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
     };
-    let (socket, is_raw) = match Socket::new(domain, Type::DGRAM.nonblocking(), Some(protocol)) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let make = |kind| inside::socket(family, kind, flags, Some(protocol)).map(Socket::from);
+    let (socket, is_raw) = match make(SocketType::DGRAM) {
         Ok(socket) => (socket, false),
-        Err(_) => match Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)) {
+        Err(_) => match make(SocketType::RAW) {
             Ok(socket) => (socket, true),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(EchoError::NotAllowed),
             Err(error) => return Err(error.into()),

@@ -12,7 +12,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use weft_vxlan::pmtu::{Claim, Method, Policy, Probe};
 
 use super::{
@@ -151,6 +151,9 @@ impl Prober {
             .ok();
         let echo = Echo::open(&netns, local, self.heard.clone());
         self.no_echo = echo.as_ref().err().map(ToString::to_string);
+        if let Some(why) = &self.no_echo {
+            info!(%local, why, "path MTUs are not measured by pings");
+        }
         let links = Links::open(&netns)
             .inspect_err(|error| warn!(%error, "routes of the underlay are not asked for; its interface's MTU counts"))
             .ok();

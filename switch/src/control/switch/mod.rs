@@ -18,6 +18,7 @@
 //! flushed and what workers had to tell was heard, so nothing can still mean the old one.
 
 mod build;
+mod cable;
 mod changes;
 mod events;
 mod explain;
@@ -53,9 +54,7 @@ use crate::{
     bridge::Tables,
     control::{
         api::model::{Happening, Reloaded},
-        config::{
-            BridgeConfig, Config, FdbConfig, FdbTarget, Membership, NetnsName, Peers, PortConfig, PortKind, VtepConfig,
-        },
+        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Membership, NetnsName, Peers, PortConfig, VtepConfig},
         link::LinkError,
         path_mtu::{PROBE_NEWS_LEN, PathMtus},
     },
@@ -295,6 +294,7 @@ impl Switch {
             self.workers.tune(&self.config.switch);
         }
         let closed = self.close(&plan)?;
+        self.take_away(&closed).await;
         let mut failed = None;
         for to in plan.reopen {
             let mtu = default_mtu(&to, &self.config, underlay.mtu(self.underlay.as_ref()));
@@ -375,6 +375,21 @@ impl Switch {
         self.hear_facts();
         self.forget_samples(&ports.iter().map(|(id, _)| PortId(*id)).collect::<Vec<_>>());
         Ok(ports.into_iter().map(|(_, port)| port).collect())
+    }
+
+    /// Interfaces of weft's that do not vanish at once with their queues.
+    async fn take_away(&self, closed: &[OpenPort]) {
+        for port in closed {
+            if let Err(error) = cable::take_away(port).await {
+                warn!(port = port.config.full_name(), %error, "its interface can't be removed");
+            }
+        }
+    }
+
+    /// The end: nothing that weft made is left when this returns, but for what vanishes with its descriptors.
+    pub async fn end(&mut self) {
+        let ports: Vec<_> = self.ports.iter().map(|(_, port)| port.clone()).collect();
+        self.take_away(&ports).await;
     }
 
     fn number_bridges(&mut self) -> Result<(), ApplyError> {
@@ -546,13 +561,14 @@ impl Switch {
 
     /// Once a second: what workers found out is logged, old entries are forgotten, vanished namespaces are let go, and so is
     /// who no longer looks at frames. Snoopers have a timer of their own; this is for when it is late.
-    pub fn on_tick(&mut self) {
+    pub async fn on_tick(&mut self) {
         self.forget_ended_samplers();
         self.forget_what_is_old();
         self.on_snooping_due();
         self.hear_facts();
         self.look_for_peers();
         self.let_go_of_vanished_namespaces();
+        self.remove_ended_ports().await;
     }
 }
 
@@ -605,7 +621,7 @@ impl Plan {
     fn add_ports_of_another_mtu(&mut self, switch: &Switch, wanted: &Config, underlay_mtu: Option<u32>) {
         for (id, open) in switch.ports.iter() {
             let is_named = self.close.contains(&id) || self.change.iter().any(|(other, _)| *other == id);
-            let follows = open.config.kind == PortKind::Tap && open.config.mtu.is_none();
+            let follows = open.config.kind.is_made() && open.config.mtu.is_none();
             let fitting = default_mtu(&open.config, wanted, underlay_mtu);
             if follows && !is_named && open.default_mtu != fitting {
                 self.change.push((id, open.config.clone()));

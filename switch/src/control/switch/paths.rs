@@ -251,9 +251,13 @@ fn why(port: &OpenPort, mtu: Option<u32>, smallest: Option<(u16, SocketAddr)>) -
     let origin = match (port.config.mtu, port.config.kind, smallest) {
         (Some(_), ..) => "configured".to_owned(),
         (None, PortKind::Packet, _) => "the interface's own".to_owned(),
-        (None, PortKind::Tap, None) if is_default => "Ethernet's: its frames meet no VTEP".to_owned(),
-        (None, PortKind::Tap, Some(_)) if is_default => "what fits the underlay's interface".to_owned(),
-        (None, PortKind::Tap, _) => format!("set by somebody else; weft would have set {}", port.default_mtu),
+        (None, PortKind::Tap | PortKind::Veth, None) if is_default => "Ethernet's: its frames meet no VTEP".to_owned(),
+        (None, PortKind::Tap | PortKind::Veth, Some(_)) if is_default => {
+            "what fits the underlay's interface".to_owned()
+        }
+        (None, PortKind::Tap | PortKind::Veth, _) => {
+            format!("set by somebody else; weft would have set {}", port.default_mtu)
+        }
     };
     match smallest {
         Some((fits, vtep)) if u32::from(fits) < mtu => format!(

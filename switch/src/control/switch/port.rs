@@ -2,8 +2,9 @@
 
 use std::{io, sync::Arc};
 
-use tracing::info;
+use tracing::{info, warn};
 
+use super::cable;
 use crate::{
     control::{
         config::{NetnsName, PortConfig, PortKind},
@@ -23,6 +24,14 @@ pub enum PortOpenError {
     /// The tap could not be made.
     #[error("the tap can't be made")]
     Tap(#[source] TapError),
+    /// The tap could not be made for want of `/dev/net/tun`, nor a veth pair in its place.
+    #[error("the tap can't be made ({tap}), and neither can a veth pair in its place")]
+    Instead {
+        /// Why not the one.
+        tap: String,
+        /// Why not the other.
+        source: Box<Self>,
+    },
     /// The packet socket could not be opened.
     #[error("the packet socket can't be opened")]
     Packet(#[source] PacketError),
@@ -35,6 +44,8 @@ pub enum PortOpenError {
 #[derive(Clone, Debug)]
 pub(super) struct OpenPort {
     pub(super) config: PortConfig,
+    /// What it is: what its configuration says, or a veth pair in a tap's place.
+    pub(super) kind: PortKind,
     /// Where its interface is; `None`: the interface or its namespace is gone, and the port has no queues any more. A
     /// namespace lives as long as anybody holds it, so a port that is gone must not.
     pub(super) netns: Option<Netns>,
@@ -69,12 +80,13 @@ impl OpenPort {
         self.link.index == index && self.netns.as_ref().is_some_and(|own| own.same_as(netns))
     }
 
-    /// The interface's own address, if the host itself also listens on it: a packet port's. A tap's interface *is* the
+    /// The interface's own address, if the host itself also listens on it: a packet port's. The interface of a tap or
+    /// a veth pair *is* the
     /// host beyond the port.
     pub(super) fn local_mac(&self) -> Option<MacAddr> {
         match self.config.kind {
             PortKind::Packet => self.link.mac,
-            PortKind::Tap => None,
+            PortKind::Tap | PortKind::Veth => None,
         }
     }
 
@@ -100,17 +112,40 @@ pub(super) async fn open(
     default_mtu: u16,
 ) -> Result<(OpenPort, Vec<PortQueue>), PortOpenError> {
     let netns = open_netns(&config.netns).map_err(PortOpenError::Netns)?;
-    let mut queues = netns.within(|| open_queues(config, workers)).map_err(PortOpenError::Netns)??;
+    let (kind, mut queues) = open_queues(&netns, config, workers).await?;
     let links = Links::open(&netns)?;
-    set_up(&links, config, default_mtu).await?;
+    set_up(&links, config, kind, default_mtu).await?;
     let link = links.by_name(&config.name).await?;
     let offloads = queues.first().map_or_else(Offloads::default, Port::offloads);
-    info!(port = config.full_name(), kind = config.kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
+    info!(port = config.full_name(), kind = kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
     let losses = queues.iter_mut().find_map(Port::take_link_losses).map(Arc::new);
-    Ok((OpenPort { config: config.clone(), netns: Some(netns), link, losses, offloads, default_mtu }, queues))
+    Ok((OpenPort { config: config.clone(), kind, netns: Some(netns), link, losses, offloads, default_mtu }, queues))
 }
 
-fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, PortOpenError> {
+/// Opens the queues, and says of which kind they are. Without `/dev/net/tun` a veth pair takes a tap's place.
+async fn open_queues(
+    netns: &Netns,
+    config: &PortConfig,
+    workers: usize,
+) -> Result<(PortKind, Vec<PortQueue>), PortOpenError> {
+    if config.kind == PortKind::Veth {
+        return Ok((PortKind::Veth, cable::lay(netns, config, workers).await?));
+    }
+    match netns.making(|| open_inside(config, workers)).map_err(PortOpenError::Netns)? {
+        Err(PortOpenError::Tap(error)) if error.is_without_device() => {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            let port = config.full_name();
+            warn!(port, why, "a veth pair takes the tap's place, which costs throughput");
+            match cable::lay(netns, config, workers).await {
+                Ok(queues) => Ok((PortKind::Veth, queues)),
+                Err(source) => Err(PortOpenError::Instead { tap: why, source: Box::new(source) }),
+            }
+        }
+        opened => Ok((config.kind, opened?)),
+    }
+}
+
+fn open_inside(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, PortOpenError> {
     Ok(match config.kind {
         PortKind::Tap if config.offload => {
             let queues = tap::open(&config.name, workers).map_err(PortOpenError::Tap)?;
@@ -120,7 +155,8 @@ fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, Po
             let queues = plain_tap::open(&config.name, workers).map_err(PortOpenError::Tap)?;
             queues.into_iter().map(PortQueue::PlainTap).collect()
         }
-        PortKind::Packet => {
+        // A veth pair's far end is where its maker opens it.
+        PortKind::Packet | PortKind::Veth => {
             let queues = packet::open(&config.name, workers, config.offload).map_err(PortOpenError::Packet)?;
             queues.into_iter().map(PortQueue::Packet).collect()
         }
@@ -128,32 +164,30 @@ fn open_queues(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, Po
 }
 
 /// A packet port's interface belongs to somebody else: only what the configuration names is changed on it.
-async fn set_up(links: &Links, config: &PortConfig, default_mtu: u16) -> Result<(), LinkError> {
+async fn set_up(links: &Links, config: &PortConfig, kind: PortKind, default_mtu: u16) -> Result<(), LinkError> {
     if let Some(mac) = config.mac {
         links.set_mac(&config.name, mac).await?;
     }
-    match (config.mtu, config.kind) {
-        (Some(mtu), PortKind::Tap | PortKind::Packet) => links.set_mtu(&config.name, u32::from(mtu)).await?,
-        (None, PortKind::Tap) => links.set_mtu(&config.name, u32::from(default_mtu)).await?,
-        (None, PortKind::Packet) => {}
+    if let Some(mtu) = config.mtu.or_else(|| kind.is_made().then_some(default_mtu)) {
+        links.set_mtu(&config.name, u32::from(mtu)).await?;
     }
-    if let Some(length) = queue_length(config) {
+    if let Some(length) = queue_length(config, kind) {
         links.set_queue_length(&config.name, length).await?;
     }
     for cidr in &config.addresses {
         links.add_address(&config.name, *cidr).await?;
     }
-    match config.kind {
-        PortKind::Tap => links.set_up(&config.name, true).await,
-        PortKind::Packet => Ok(()),
+    if kind.is_made() {
+        links.set_up(&config.name, true).await?;
     }
+    Ok(())
 }
 
-/// How many frames a tap is to hold for each worker. A packet port's queue is its socket, and its interface's is not ours.
-fn queue_length(config: &PortConfig) -> Option<u32> {
-    match config.kind {
+/// How many frames a tap is to hold for each worker. The queue of the others is their socket.
+fn queue_length(config: &PortConfig, kind: PortKind) -> Option<u32> {
+    match kind {
         PortKind::Tap => Some(config.queue_length.unwrap_or(PortConfig::DEFAULT_QUEUE_LENGTH)),
-        PortKind::Packet => None,
+        PortKind::Veth | PortKind::Packet => None,
     }
 }
 
@@ -165,15 +199,12 @@ pub(super) async fn change(port: &OpenPort, to: &PortConfig, default_mtu: u16) -
     if let Some(mac) = to.mac.filter(|_| from.mac != to.mac) {
         links.set_mac(&to.name, mac).await?;
     }
-    let mtu = match to.kind {
-        PortKind::Tap => Some(to.mtu.unwrap_or(default_mtu)),
-        PortKind::Packet => to.mtu,
-    };
+    let mtu = to.mtu.or_else(|| to.kind.is_made().then_some(default_mtu));
     // What was last heard of the interface may be old; setting what is set already costs nothing.
     if let Some(mtu) = mtu {
         links.set_mtu(&to.name, u32::from(mtu)).await?;
     }
-    if let Some(length) = queue_length(to).filter(|_| queue_length(from) != queue_length(to)) {
+    if let Some(length) = queue_length(to, port.kind).filter(|_| from.queue_length != to.queue_length) {
         links.set_queue_length(&to.name, length).await?;
     }
     // What can fail comes first, so that there is less to take back.
@@ -209,7 +240,7 @@ pub(super) async fn undo_change(port: &OpenPort, to: &PortConfig) -> Result<(), 
         outcome = links.set_mac(&before.name, mac).await.and(outcome);
     }
     outcome = links.set_mtu(&before.name, port.link.mtu).await.and(outcome);
-    if let Some(length) = queue_length(before).filter(|_| queue_length(before) != queue_length(to)) {
+    if let Some(length) = queue_length(before, port.kind).filter(|_| before.queue_length != to.queue_length) {
         outcome = links.set_queue_length(&before.name, length).await.and(outcome);
     }
     for new in to.addresses.iter().filter(|cidr| !before.addresses.contains(cidr)) {

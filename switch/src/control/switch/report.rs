@@ -74,7 +74,7 @@ impl Switch {
         let there = !port.is_gone();
         PortState {
             name: port.config.full_name(),
-            kind: port.config.kind.name().to_owned(),
+            kind: port.kind.name().to_owned(),
             bridge,
             trunk,
             native,

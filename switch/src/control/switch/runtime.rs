@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{ApplyError, Gone, Switch};
+use super::{ApplyError, Gone, Switch, port::OpenPort};
 use crate::{
     control::api::{mdb::MdbRequest, model::Reloaded, request::FlushRequest},
-    control::config::{Config, ConfigErrors, FdbConfig, FdbTarget},
+    control::config::{Config, ConfigErrors, FdbConfig, FdbTarget, NetnsName},
     fdb::Flush,
     ids::{BridgeId, Endpoint, VtepId},
     wire::MacAddr,
@@ -74,7 +74,7 @@ impl Switch {
     /// See [`RuntimeError`]. So for all that follow.
     pub async fn add_port(&mut self, request: &Value) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.with_port(request)?;
-        wanted.check_namespaces()?;
+        wanted.check_last_namespace()?;
         Ok(self.apply(wanted, Gone::Stay).await?)
     }
 
@@ -82,6 +82,23 @@ impl Switch {
     pub async fn remove_port(&mut self, full_name: &str) -> Result<Reloaded, RuntimeError> {
         let wanted = self.config.without_port(full_name)?;
         Ok(self.apply(wanted, Gone::Stay).await?)
+    }
+
+    /// A port that was added while weft runs, for a process, goes when that has ended: nobody would take it out.
+    pub(super) async fn remove_ended_ports(&mut self) {
+        let is_ended = |port: &OpenPort| {
+            port.is_gone()
+                && matches!(port.config.netns, NetnsName::Pid(_))
+                && self.file.port(&port.config.full_name()).is_none()
+        };
+        let ended: Vec<_> = self.ports.iter().filter(|(_, port)| is_ended(port)).collect();
+        let names: Vec<_> = ended.iter().map(|(_, port)| port.config.full_name()).collect();
+        for name in names {
+            match self.remove_port(&name).await {
+                Ok(_) => info!(port = name, "its process has ended, and it was no port of the configuration: removed"),
+                Err(error) => warn!(port = name, %error, "a port whose process has ended can't be removed"),
+            }
+        }
     }
 
     /// Adds a bridge; `request` has the keys of `[[bridge]]`.

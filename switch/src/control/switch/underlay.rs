@@ -272,7 +272,7 @@ fn remotes(config: &Config) -> Vec<IpAddr> {
 /// An IPv6 address that was set a moment ago can't be bound until the kernel is sure that nobody else has it (RFC 4862
 /// section 5.4: about a second): it is waited for.
 async fn open_sockets(netns: &Netns, settings: &UnderlaySettings) -> Result<UnderlaySockets, UnderlayOpenError> {
-    let open = || netns.within(|| UnderlaySockets::open(settings)).map_err(UnderlayOpenError::Netns);
+    let open = || netns.making(|| UnderlaySockets::open(settings)).map_err(UnderlayOpenError::Netns);
     for _ in 0..30 {
         match open()? {
             Err(UnderlayError::AddressNotLocal { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -313,7 +313,7 @@ impl Wish<'_> {
         let settings = settings(self.vtep, &self.formats, self.workers);
         let mut opened = Vec::new();
         for format in self.formats.iter().filter(|format| !current.formats.contains(format)) {
-            let receivers = current.netns.within(|| open_receivers(&settings, *format));
+            let receivers = current.netns.making(|| open_receivers(&settings, *format));
             opened.push(receivers.map_err(UnderlayOpenError::Netns)??);
         }
         let closed = current.formats.iter().copied().filter(|format| !self.formats.contains(format)).collect();

@@ -137,13 +137,23 @@ impl PortConfig {
 pub enum PortKind {
     /// `"tap"`: weft makes the interface, and it vanishes with weft.
     Tap,
+    /// `"veth"`: weft makes a veth pair and reads its far end by a packet socket; for whoever may not open `/dev/net/tun`.
+    Veth,
     /// `"packet"`: a packet socket on an interface that exists.
     Packet,
 }
 
 impl PortKind {
     /// How the configuration writes each.
-    pub const WORDS: &[(&str, Self)] = &[("tap", Self::Tap), ("packet", Self::Packet)];
+    pub const WORDS: &[(&str, Self)] = &[("tap", Self::Tap), ("veth", Self::Veth), ("packet", Self::Packet)];
+
+    /// Whether weft makes the interface, so that it is weft's to set up and vanishes with it.
+    pub fn is_made(self) -> bool {
+        match self {
+            Self::Tap | Self::Veth => true,
+            Self::Packet => false,
+        }
+    }
 
     /// The value of `kind` that means it.
     pub fn name(self) -> &'static str {
