@@ -3,6 +3,7 @@
 // Clippy takes only what the standard harness runs for tests.
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::print_stdout)]
 
+mod command;
 mod netlink;
 
 use std::{
@@ -24,7 +25,7 @@ use weft::{
     lab::{BridgeOptions, BridgePortFlag, Lab, Namespace, Signal, VxlanOptions},
     sys::netns::{self, Netns},
 };
-use weft_integration::{Needs, main_with, trial};
+use weft_integration::{Needs, main_with_threads, trial};
 use weft_vxlan::Vni;
 
 /// No namespace of another test begins so.
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     let ping = Needs::ROOT.programs(&["ping"]);
     let ip = Needs::ROOT.programs(&["ip"]);
     let tap = Needs::ROOT_AND_TUN.programs(&["ip"]);
-    main_with(vec![
+    let mut tests = vec![
         trial("kernel_bridges_and_vxlan_devices_ping_over_an_ipv4_underlay", ping, || overlay_pings(Family::V4)),
         trial("kernel_bridges_and_vxlan_devices_ping_over_an_ipv6_underlay", ping, || overlay_pings(Family::V6)),
         trial("dropping_a_lab_leaves_nothing", root, dropping_leaves_nothing),
@@ -79,7 +80,9 @@ fn main() -> ExitCode {
         trial("device_options_reach_the_kernel", ip, options_reach_the_kernel),
         trial("errors_name_interface_namespace_and_the_kernels_words", root, errors_read_well),
         trial("without_privileges_it_is_said_what_is_missing", root, without_privileges),
-    ])
+    ];
+    tests.extend(command::tests());
+    main_with_threads(4, tests)
 }
 
 #[derive(Clone, Copy)]

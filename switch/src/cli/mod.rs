@@ -13,6 +13,7 @@ mod experiment;
 mod explain;
 mod fdb;
 mod groups;
+mod lab;
 mod mdb;
 mod mtu;
 mod neigh;
@@ -59,6 +60,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Measure in namespaces what MTUs, encapsulations and faults of the underlay do
     Experiment(experiment::ExperimentArgs),
+    /// Network labs in namespaces: build one, look at it, check it, break it, take it away
+    Lab(lab::LabArgs),
     /// Show the state of the running switch
     Show(show::ShowArgs),
     /// Tell what happens in the running switch, until it ends
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Experiment(args) => experiment::run(&args),
+        Command::Lab(args) => lab::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Fdb(args) => fdb::run(&args),
@@ -192,6 +196,17 @@ mod tests {
             "weft experiment mtu --resume /tmp/x --only geneve",
             "weft experiment encap --quick --size 64,9000 --encapsulation vxlan,geneve+8 --out /tmp/x",
             "weft experiment blackhole middle-link checksum --json",
+            "weft lab list --json",
+            "weft lab up bridge --name mine --datapath weft",
+            "weft lab up mine.toml --commands",
+            "weft lab show bridge --svg /tmp/bridge.svg",
+            "weft lab check mine --json",
+            "weft lab break mine",
+            "weft lab break mine link-down --mend",
+            "weft lab mend mine",
+            "weft lab exec mine one -- ping -c1 10.10.0.2",
+            "weft lab down mine other",
+            "weft lab down --all",
             "weft show bridges --json",
             "weft show fdb --bridge blue --socket /tmp/s",
             "weft fdb add --bridge blue --mac 02:00:00:00:00:01 --port left/eth0 --sticky",
@@ -240,6 +255,10 @@ mod tests {
         assert_eq!(refusal("weft experiment mtu --resume a --out b"), ErrorKind::ArgumentConflict);
         assert_eq!(refusal("weft experiment mtu --encapsulation gre"), ErrorKind::ValueValidation);
         assert_eq!(refusal("weft experiment mtu --inner-mtu much"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft lab down"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft lab down a --all"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft lab exec a b"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft lab up a --datapath ovs"), ErrorKind::InvalidValue);
         assert_eq!(refusal("weft run --log-format xml"), ErrorKind::InvalidValue);
     }
 }

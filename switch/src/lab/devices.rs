@@ -7,8 +7,8 @@ use std::{
 };
 
 use rtnetlink::{
-    LinkBridge, LinkBridgePort, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
-    packet_route::link::{InfoData, InfoVeth, LinkMessage, MacVlanMode, VxlanDf},
+    LinkBridge, LinkBridgePort, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
+    packet_route::link::{InfoData, InfoVeth, IpVlanMode, LinkMessage, MacVlanMode, VxlanDf},
 };
 use weft_vxlan::Vni;
 
@@ -243,6 +243,15 @@ impl Namespace {
     pub fn macvlan(&self, name: &str, parent: &str) -> Result<(), LabError> {
         let message = LinkMacVlan::new(name, self.link(parent)?.index, MacVlanMode::Bridge).up().build();
         self.make(name, message, format!("make a macvlan on {parent}"))
+    }
+
+    /// Makes an ipvlan on an interface, in the mode l2.
+    ///
+    /// # Errors
+    /// The name is taken, there is no such parent, or the kernel has no ipvlan.
+    pub fn ipvlan(&self, name: &str, parent: &str) -> Result<(), LabError> {
+        let message = LinkIpVlan::new(name, self.link(parent)?.index, IpVlanMode::L2).build();
+        self.make(name, message, format!("make an ipvlan on {parent}"))
     }
 
     fn make(&self, name: &str, message: LinkMessage, attempt: String) -> Result<(), LabError> {

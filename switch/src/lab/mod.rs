@@ -30,8 +30,13 @@
 //! **Callers are synchronous**, tests above all. Each change is a short visit: a fresh thread, a small runtime, a netlink
 //! socket in the namespace, gone again before the call returns. Nothing is held open, and it works inside a runtime too.
 
+mod bpf;
+mod build;
+pub mod builtin;
+mod conntrack;
 pub mod cpu;
 mod devices;
+pub mod drawing;
 mod error;
 mod machine;
 mod mib;
@@ -39,7 +44,10 @@ mod namespace;
 mod ovs;
 mod process;
 pub mod rtnl;
+pub mod running;
 mod signals;
+pub mod topology;
+mod weft_config;
 
 use std::{
     fs, io,
@@ -63,6 +71,7 @@ pub use self::{
     namespace::Namespace,
     ovs::Ovs,
     process::{Command, Output, Process},
+    weft_config::namespace_name,
 };
 use crate::sys::netns::{self, Netns};
 
@@ -276,6 +285,15 @@ fn remove_if_stale(name: &str, creator: u32) -> io::Result<bool> {
     }
     netns::remove_name(name)?;
     Ok(true)
+}
+
+/// Puts the eBPF program of the lab `ebpf` on an interface of the namespace that this process is in.
+///
+/// # Errors
+/// There is no such interface, or the kernel can't do it.
+pub fn attach_here(program: &topology::Bpf) -> Result<(), LabError> {
+    let netns = Netns::own().map_err(|error| LabError::step("open the own namespace", error))?;
+    bpf::attach(&Namespace::new("here", "here", netns, std::sync::Weak::new()), program)
 }
 
 /// Kills what runs inside a namespace and waits until it is gone, for a second at most.

@@ -312,7 +312,7 @@ impl Namespace {
         Ok(self)
     }
 
-    fn has_sysctl(&self, key: &str) -> Result<bool, LabError> {
+    pub(super) fn has_sysctl(&self, key: &str) -> Result<bool, LabError> {
         self.within(|| sysctl_path(key).exists())
     }
 

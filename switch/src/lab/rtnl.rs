@@ -196,6 +196,11 @@ impl Request {
 pub struct Nest(Vec<u8>);
 
 impl Nest {
+    /// What it holds, as it goes on the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, attribute: u16, value: &[u8]) -> Self {

@@ -19,7 +19,7 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     /// `Ok` if there are no mistakes.
-    pub(super) fn check(mut mistakes: Vec<Mistake>) -> Result<(), Self> {
+    pub(crate) fn check(mut mistakes: Vec<Mistake>) -> Result<(), Self> {
         if mistakes.is_empty() {
             return Ok(());
         }
@@ -27,12 +27,12 @@ impl ConfigErrors {
         Err(Self { mistakes })
     }
 
-    pub(super) fn one(mistake: Mistake) -> Self {
+    pub(crate) fn one(mistake: Mistake) -> Self {
         Self { mistakes: vec![mistake] }
     }
 
     /// One mistake, which has no place inside a file: it can't be read, or isn't there.
-    pub(super) fn unreadable(path: &Path, what: impl fmt::Display, help: impl Into<String>) -> Self {
+    pub(crate) fn unreadable(path: &Path, what: impl fmt::Display, help: impl Into<String>) -> Self {
         let mistake = Mistake {
             file: path.display().to_string(),
             ..Mistake::new(None, format!("can't read {}: {what}", path.display()), help)
@@ -95,7 +95,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    pub(super) fn new(place: Option<Place>, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(place: Option<Place>, message: impl Into<String>, help: impl Into<String>) -> Self {
         let help = Some(help.into()).filter(|help: &String| !help.is_empty());
         let file = place.as_ref().map_or_else(String::new, |place| place.source.name().to_owned());
         Self { file, place, other: None, message: message.into(), help }
@@ -186,14 +186,14 @@ impl fmt::Display for Report {
 
 /// Some bytes of a configuration text.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) source: Arc<NamedSource<String>>,
     pub(super) span: Range<usize>,
 }
 
 impl Place {
     /// Bytes of `source`, cut to what it has: a parser may report a mistake behind the last byte.
-    pub(super) fn new(source: &Arc<NamedSource<String>>, span: Range<usize>) -> Self {
+    pub(crate) fn new(source: &Arc<NamedSource<String>>, span: Range<usize>) -> Self {
         let len = source.inner().len();
         let start = span.start.min(len);
         Self { source: Arc::clone(source), span: start..span.end.clamp(start, len) }

@@ -36,6 +36,7 @@ pub use origin::{Origin, Part, Written};
 use toml::de::DeTable;
 pub use types::*;
 
+pub(crate) use self::values::nearest;
 use self::{reader::Text, values::Wrong};
 
 impl Config {

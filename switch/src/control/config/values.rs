@@ -495,7 +495,7 @@ pub(super) fn within(number: i64, least: i64, most: i64) -> Checked<i64> {
 }
 
 /// The known word that was probably meant.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let scored = known.into_iter().map(|candidate| (distance(&word, candidate), candidate));
     let (best, candidate) = scored.min_by_key(|&(distance, _)| distance)?;
