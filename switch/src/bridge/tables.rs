@@ -353,6 +353,12 @@ impl Bridge {
         self.learning && !self.is_local(src)
     }
 
+    /// Whether nothing in a frame but its addresses counts here once it has entered, and no address is the host's own.
+    #[inline]
+    pub fn passes_unseen(&self) -> bool {
+        !self.answers && self.local_macs.is_empty() && !self.tunnel.looks_at_what_leaves()
+    }
+
     /// Bytes between UDP and a frame of this bridge: its tunnel header with all options.
     #[inline]
     pub const fn header_len(&self) -> usize {

@@ -32,6 +32,8 @@ const WAYS: usize = 4;
 const SET_LEN: usize = 2 * WAYS;
 /// Answers that a cache has room for at least: 16 KiB, half of a first-level cache.
 const MIN_ANSWERS: usize = 1024;
+/// A cache of no more than these is read without asking first: 64 KiB, which a second-level cache holds.
+const SMALL_ANSWERS: usize = 4096;
 /// And at most: 32 MiB, for a million addresses.
 const MAX_ANSWERS: usize = 1 << 21;
 
@@ -65,6 +67,12 @@ impl FdbCache {
         Self { words, first, mask: answers / WAYS - 1, fills: 0 }
     }
 
+    /// Whether it is worth to ask for sets early ([`FdbCache::prefetch`]): a small cache is near the processor anyway.
+    #[inline(always)]
+    pub fn is_large(&self) -> bool {
+        self.mask >= SMALL_ANSWERS / WAYS
+    }
+
     /// Asks the processor for what a later look-up of `place` will read.
     #[inline(always)]
     pub fn prefetch(&self, fdb: &Fdb, place: Place) {
@@ -93,7 +101,7 @@ impl FdbCache {
 
     /// As [`Fdb::learn`].
     #[inline(always)]
-    pub fn learn(&mut self, fdb: &Fdb, place: Place, at: Endpoint, now: Stamp, limit: Limit) -> Learned {
+    pub fn learn(&mut self, fdb: &Fdb, place: Place, at: Endpoint, now: Stamp, limit: &Limit) -> Learned {
         let hash = fdb.hash(place.0);
         let generation = fdb.generation(hash);
         if self.find(place.0, hash) == Note::new(at, now, generation) {
@@ -110,10 +118,10 @@ impl FdbCache {
         key: Key,
         at: Endpoint,
         now: Stamp,
-        limit: Limit,
+        limit: &Limit,
         generation: u32,
     ) -> Learned {
-        let learned = fdb.learn_key(key, at, now, limit);
+        let learned = fdb.learn_key(key, at, now, *limit);
         match learned {
             Learned::Known | Learned::New { .. } => self.fill(fdb, key, Note::new(at, now, generation)),
             // The generation is another now; the next frame will see which.
@@ -265,7 +273,7 @@ mod tests {
         let mut cache = FdbCache::default();
         let at = |n: u64| Endpoint::Port(PortId((n % 7) as u16));
         for n in 0..20_000 {
-            let learned = cache.learn(&fdb, place(n), at(n), Stamp(0), NO_LIMIT);
+            let learned = cache.learn(&fdb, place(n), at(n), Stamp(0), &NO_LIMIT);
             assert_eq!(learned, Learned::New { evicted: None });
         }
         for n in (0..20_000).rev() {
@@ -290,7 +298,7 @@ mod tests {
         let same_set: Vec<_> =
             (0..).map(place).filter(|place| fdb.hash(place.0) as usize & cache.mask == 5).take(WAYS + 1).collect();
         for (index, place) in (0..).zip(&same_set) {
-            cache.learn(&fdb, *place, Endpoint::Vtep(VtepId(index)), Stamp(0), NO_LIMIT);
+            cache.learn(&fdb, *place, Endpoint::Vtep(VtepId(index)), Stamp(0), &NO_LIMIT);
         }
         for _ in 0..2 {
             for (index, place) in (0..).zip(&same_set) {
@@ -307,7 +315,7 @@ mod tests {
         let place = place(1);
         for (now, worker, renewed) in [(0, 0, 0), (255, 0, 0), (255, 1, 0), (256, 1, 256), (300, 0, 256), (512, 0, 512)]
         {
-            caches[worker].learn(&fdb, place, here, Stamp(now), NO_LIMIT);
+            caches[worker].learn(&fdb, place, here, Stamp(now), &NO_LIMIT);
             assert_eq!(fdb.entries()[0].updated, Stamp(renewed));
         }
     }

@@ -232,7 +232,7 @@ fn workers_that_learn_at_once_leave_books_and_table_equal() {
                 let mut cache = FdbCache::default();
                 for step in 0..20_000 {
                     let place = Place::new(BLUE, mac(random.u64(..1000)));
-                    cache.learn(fdb, place, port(random.u16(..4)), Stamp(step), limit);
+                    cache.learn(fdb, place, port(random.u16(..4)), Stamp(step), &limit);
                     if step % 1000 == 0 {
                         fdb.age(Stamp(step), |_| Duration::from_millis(900));
                         fdb.flush(Flush { at: Some(port(random.u16(..4))), ..Flush::default() });
@@ -302,7 +302,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Learn(worker, b, m, e) => {
-                    caches[worker].learn(&fdb, Place::new(BridgeId(b), mac(m)), e, at(now), NO_LIMIT);
+                    caches[worker].learn(&fdb, Place::new(BridgeId(b), mac(m)), e, at(now), &NO_LIMIT);
                     model.learn(b, m, e, now);
                 }
                 Step::Static(b, m, e, sticky) => {

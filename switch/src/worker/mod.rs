@@ -40,8 +40,13 @@ use crossbeam_channel::Sender;
 use weft_vxlan::HeaderFormat;
 
 use self::{
-    counters::Counters, egress::Egress, oversize::Answers, probes::ProbeAnswers, sampling::Sampling, vteps::VtepCache,
-    walk::Walk,
+    counters::Counters,
+    egress::Egress,
+    oversize::Answers,
+    probes::ProbeAnswers,
+    sampling::Sampling,
+    vteps::VtepCache,
+    walk::{Walk, Way},
 };
 use crate::{
     bridge::Tables,
@@ -416,7 +421,9 @@ impl Worker {
             told: None,
         };
         let Self { cache, facts, probe_answers, .. } = self;
-        let walk = Walk { tables, fdb: &self.shared.fdb, cache, now, last_tunnel: None, facts, probe_answers, egress };
+        let fdb = &self.shared.fdb;
+        let (last_tunnel, last_way) = (None, Way::NONE);
+        let walk = Walk { tables, fdb, cache, now, last_tunnel, last_way, facts, probe_answers, egress };
         (walk, &mut self.received, &mut self.arrived)
     }
 }

@@ -148,8 +148,6 @@ struct Ingress<'w> {
     at: Endpoint,
     /// Its port; `None` if it was taken out meanwhile.
     port: Option<&'w PortEntry>,
-    /// The bridge that all of its frames enter; `None`: their tags tell.
-    access: Option<Entrance<'w>>,
 }
 
 /// A bridge as frames of one port enter it.
@@ -163,6 +161,20 @@ struct Entrance<'w> {
     group_fwd_mask: u16,
     /// Whether the port looks at frames closer than others do ([`PortEntry::is_guarded`]).
     guarded: bool,
+}
+
+/// A way through a bridge where frames are only looked up. Whoever takes it after another in the same batch, under the same
+/// tables, may take it too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    bridge: BridgeId,
+    from: Endpoint,
+    to: Endpoint,
+}
+
+impl Way {
+    /// Nobody's.
+    pub(super) const NONE: Self = Self { bridge: BridgeId(0), from: NOWHERE, to: NOWHERE };
 }
 
 /// Where datagrams of one VNI from one source enter.
@@ -188,6 +200,8 @@ pub(super) struct Walk<'w> {
     pub(super) now: Stamp,
     /// Where the last datagram entered: the next one most likely does too. All of a batch came to one port.
     pub(super) last_tunnel: Option<KnownTunnel<'w>>,
+    /// Which way the last frame took.
+    pub(super) last_way: Way,
     pub(super) facts: &'w mut Facts,
     /// Questions about the path MTU that may still be answered.
     pub(super) probe_answers: &'w mut ProbeAnswers,
@@ -201,101 +215,39 @@ impl<'w> Walk<'w> {
         port: PortId,
         frames: impl Iterator<Item = (&'w mut [u8], &'w Option<VnetHeader>)>,
     ) {
-        let entry = self.tables.port(port);
-        let access = entry.and_then(|entry| self.entrance(entry, entry.membership.access()?));
-        let ingress = Ingress { at: Endpoint::Port(port), port: entry, access };
+        let tables = self.tables;
+        let entry = tables.port(port);
+        let ingress = Ingress { at: Endpoint::Port(port), port: entry };
+        let access = entry.and_then(|entry| entrance(tables, entry, entry.membership.access()?));
+        // A loop for either, so that what an access port need not ask of every frame is not asked.
+        match access {
+            Some(access) => self.take_frames_by(&ingress, frames, |_, _| Ok((access, None))),
+            None => self.take_frames_by(&ingress, frames, |header, frames| classify(tables, entry, header, frames)),
+        }
+    }
+
+    /// `classify` tells which bridge a frame enters, and with which tag of its port.
+    #[inline(always)]
+    fn take_frames_by(
+        &mut self,
+        ingress: &Ingress<'w>,
+        frames: impl Iterator<Item = (&'w mut [u8], &'w Option<VnetHeader>)>,
+        classify: impl Fn(&EtherHeader, u32) -> Result<(Entrance<'w>, Option<Tag>), Refused>,
+    ) {
         let mut stage = ArrayVec::<Staged<'_>, { RxBatch::CAPACITY }>::new();
         let mut entered = Entered::default();
         for (bytes, vnet) in frames {
             let len = bytes.len();
-            match self.receive(&ingress, bytes, vnet, &mut stage) {
-                Ok((bridge, frames)) => entered.add(ingress.at, bridge, frames, len, self.counters()),
+            match receive(ingress, bytes, vnet, &classify) {
+                Ok(staged) => {
+                    entered.add(ingress.at, staged.bridge_id(), staged.frames, len, self.counters());
+                    stage.push(staged);
+                }
                 Err(refused) => self.refuse(ingress.at, &refused, len),
             }
         }
         entered.count(self.counters());
         self.carry(&mut stage);
-    }
-
-    /// Stages one frame; says which bridge it has entered, and as how many wire frames.
-    #[inline(always)]
-    fn receive<'b>(
-        &self,
-        ingress: &Ingress<'w>,
-        bytes: &'b mut [u8],
-        vnet: &Option<VnetHeader>,
-        stage: &mut ArrayVec<Staged<'b>, { RxBatch::CAPACITY }>,
-    ) -> Result<(BridgeId, u32), Refused>
-    where
-        'w: 'b,
-    {
-        let bad_offload = || Refused { reason: DropReason::BadOffload, bridge: None, frames: 1 };
-        let vnet = vnet.as_ref().ok_or_else(bad_offload)?;
-        let frames = offload::wire_frames(bytes, vnet).map_err(|_| bad_offload())?;
-        let outside = |reason| Refused { reason, bridge: None, frames };
-        let header = ethernet::parse(bytes).map_err(|_| outside(DropReason::Malformed))?;
-        let (entrance, port_tag) = match ingress.access {
-            Some(access) => (access, None),
-            None => self.classify(ingress.port, &header, frames)?,
-        };
-        let Entrance { id, bridge, learns, group_fwd_mask, guarded } = entrance;
-        let inside = |reason| Refused { reason, bridge: Some(id), frames };
-        let moved;
-        let (bytes, vnet) = match port_tag {
-            None => (&*bytes, vnet),
-            Some(_) => {
-                let (rest, vnet) = untagged(bytes, vnet).map_err(inside)?;
-                moved = vnet;
-                (rest, &moved)
-            }
-        };
-        let mut kept = admitted(bridge, group_fwd_mask, header.dst, header.src).map_err(inside)?;
-        let mut teaches = Teaches::source_if(learns && bridge.learns(header.src));
-        if guarded {
-            if let (None, Some(port)) = (kept, ingress.port) {
-                kept = port.guard().map_err(inside)?;
-            }
-            teaches = Teaches::Guarded;
-        }
-        stage.push(Staged {
-            bytes,
-            bridge,
-            src: Place::new(id, header.src),
-            dst: Place::new(id, header.dst),
-            vnet: *vnet,
-            frames,
-            ingress: ingress.at,
-            priority: port_tag.unwrap_or(Tag(0)),
-            teaches,
-            kept,
-        });
-        Ok((id, frames))
-    }
-
-    /// Which bridge a frame enters, and with which tag of its port.
-    #[inline(never)]
-    fn classify(
-        &self,
-        port: Option<&PortEntry>,
-        header: &EtherHeader,
-        frames: u32,
-    ) -> Result<(Entrance<'w>, Option<Tag>), Refused> {
-        let outside = |reason| Refused { reason, bridge: None, frames };
-        let port = port.ok_or_else(|| outside(DropReason::PortRemoved))?;
-        let (id, tag) = port.classify(header).map_err(outside)?;
-        let inside = || Refused { reason: DropReason::PortRemoved, bridge: Some(id), frames };
-        Ok((self.entrance(port, id).ok_or_else(inside)?, tag))
-    }
-
-    #[inline]
-    fn entrance(&self, port: &PortEntry, id: BridgeId) -> Option<Entrance<'w>> {
-        self.tables.bridge(id).map(|bridge| Entrance {
-            id,
-            bridge,
-            learns: port.learns(),
-            group_fwd_mask: port.options.group_fwd_mask,
-            guarded: port.is_guarded(),
-        })
     }
 
     /// The datagrams of one receive buffer, all from one source.
@@ -422,9 +374,11 @@ impl<'w> Walk<'w> {
 
     /// The second half of the walk, for a whole batch.
     fn carry(&mut self, stage: &mut [Staged<'w>]) {
-        for staged in &*stage {
-            self.cache.prefetch(self.fdb, staged.src);
-            self.cache.prefetch(self.fdb, staged.dst);
+        if self.cache.is_large() {
+            for staged in &*stage {
+                self.cache.prefetch(self.fdb, staged.src);
+                self.cache.prefetch(self.fdb, staged.dst);
+            }
         }
         stage.iter_mut().for_each(|staged| self.learn(staged));
         stage.iter().for_each(|staged| self.forward(staged));
@@ -435,7 +389,7 @@ impl<'w> Walk<'w> {
         match staged.teaches {
             Teaches::Nothing => {}
             Teaches::Source => {
-                match self.cache.learn(self.fdb, staged.src, staged.ingress, self.now, staged.bridge.limit) {
+                match self.cache.learn(self.fdb, staged.src, staged.ingress, self.now, &staged.bridge.limit) {
                     Learned::Known | Learned::Sticky | Learned::Full => {}
                     learned @ (Learned::New { .. } | Learned::Moved { .. } | Learned::StaticAtOtherVtep) => {
                         self.note(staged, learned);
@@ -477,10 +431,15 @@ impl<'w> Walk<'w> {
     #[inline(always)]
     fn forward(&mut self, staged: &Staged<'w>) {
         let Staged { ingress, bridge, dst, .. } = *staged;
+        let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, dst) };
+        if let (Some(to), None) = (known, staged.kept)
+            && self.last_way == (Way { bridge: staged.bridge_id(), from: ingress, to })
+        {
+            return self.egress.deliver(staged, to);
+        }
         if bridge.answers && staged.kept.is_none() && self.answer(staged) {
             return;
         }
-        let known = if dst.mac().is_multicast() { None } else { self.cache.lookup(self.fdb, dst) };
         let verdict = match staged.kept {
             Some(reason) => {
                 if reason == DropReason::PortState {
@@ -497,7 +456,12 @@ impl<'w> Walk<'w> {
             return;
         }
         match verdict {
-            Verdict::Unicast(to) => self.egress.deliver(staged, to),
+            Verdict::Unicast(to) => {
+                if known == Some(to) && bridge.passes_unseen() {
+                    self.last_way = Way { bridge: staged.bridge_id(), from: ingress, to };
+                }
+                self.egress.deliver(staged, to);
+            }
             Verdict::Flood(kind) => self.flood(staged, kind),
             Verdict::Drop(DropReason::LocalDestination) => {
                 let reason = self.on_local_destination(staged);
@@ -593,4 +557,76 @@ impl<'w> Walk<'w> {
     pub(super) fn counters(&mut self) -> &mut Counters {
         self.egress.counters
     }
+}
+
+/// Makes one frame of a port ready for the second half of the walk. `classify` is [`Walk::take_frames_by`]'s.
+#[inline(always)]
+fn receive<'b, 'w: 'b>(
+    ingress: &Ingress<'w>,
+    bytes: &'b mut [u8],
+    vnet: &Option<VnetHeader>,
+    classify: impl Fn(&EtherHeader, u32) -> Result<(Entrance<'w>, Option<Tag>), Refused>,
+) -> Result<Staged<'b>, Refused> {
+    let bad_offload = || Refused { reason: DropReason::BadOffload, bridge: None, frames: 1 };
+    let vnet = vnet.as_ref().ok_or_else(bad_offload)?;
+    let frames = offload::wire_frames(bytes, vnet).map_err(|_| bad_offload())?;
+    let outside = |reason| Refused { reason, bridge: None, frames };
+    let header = ethernet::parse(bytes).map_err(|_| outside(DropReason::Malformed))?;
+    let (Entrance { id, bridge, learns, group_fwd_mask, guarded }, port_tag) = classify(&header, frames)?;
+    let inside = |reason| Refused { reason, bridge: Some(id), frames };
+    let moved;
+    let (bytes, vnet) = match port_tag {
+        None => (&*bytes, vnet),
+        Some(_) => {
+            let (rest, vnet) = untagged(bytes, vnet).map_err(inside)?;
+            moved = vnet;
+            (rest, &moved)
+        }
+    };
+    let mut kept = admitted(bridge, group_fwd_mask, header.dst, header.src).map_err(inside)?;
+    let mut teaches = Teaches::source_if(learns && bridge.learns(header.src));
+    if guarded {
+        if let (None, Some(port)) = (kept, ingress.port) {
+            kept = port.guard().map_err(inside)?;
+        }
+        teaches = Teaches::Guarded;
+    }
+    Ok(Staged {
+        bytes,
+        bridge,
+        src: Place::new(id, header.src),
+        dst: Place::new(id, header.dst),
+        vnet: *vnet,
+        frames,
+        ingress: ingress.at,
+        priority: port_tag.unwrap_or(Tag(0)),
+        teaches,
+        kept,
+    })
+}
+
+/// Which bridge a frame enters, and with which tag of its port.
+#[inline(never)]
+fn classify<'w>(
+    tables: &'w Tables,
+    port: Option<&PortEntry>,
+    header: &EtherHeader,
+    frames: u32,
+) -> Result<(Entrance<'w>, Option<Tag>), Refused> {
+    let outside = |reason| Refused { reason, bridge: None, frames };
+    let port = port.ok_or_else(|| outside(DropReason::PortRemoved))?;
+    let (id, tag) = port.classify(header).map_err(outside)?;
+    let inside = || Refused { reason: DropReason::PortRemoved, bridge: Some(id), frames };
+    Ok((entrance(tables, port, id).ok_or_else(inside)?, tag))
+}
+
+#[inline]
+fn entrance<'w>(tables: &'w Tables, port: &PortEntry, id: BridgeId) -> Option<Entrance<'w>> {
+    tables.bridge(id).map(|bridge| Entrance {
+        id,
+        bridge,
+        learns: port.learns(),
+        group_fwd_mask: port.options.group_fwd_mask,
+        guarded: port.is_guarded(),
+    })
 }
