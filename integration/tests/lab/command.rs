@@ -21,14 +21,17 @@ use weft::{
 };
 use weft_integration::{Needs, trial, weft::binary};
 
+use crate::by_hand::of_the_guide;
+
 /// What the labs' own programs and checks need.
-const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip", "bridge", "nft", "tc"]);
+pub(crate) const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip", "bridge", "nft", "tc", "sysctl"]);
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut trials = vec![
         trial("a_lab_is_used_as_the_guide_says", NEEDS, used_as_the_guide_says),
         trial("what_was_killed_while_it_built_can_be_taken_down", NEEDS, killed_while_building),
         trial("labs_and_files_that_are_not_there_are_named", NEEDS, mistakes_are_named),
+        trial("the_lab_of_the_guide_works", NEEDS, of_the_guide),
         trial("without_root_a_lab_says_what_it_lacks", NEEDS, without_root),
     ];
     for lab in LABS {
@@ -40,18 +43,18 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// A lab with a name of its own, which is taken away with this.
-struct Up {
-    name: String,
+pub(crate) struct Up {
+    pub(crate) name: String,
 }
 
 impl Up {
-    fn named(what: &str) -> Self {
+    pub(crate) fn named(what: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self { name: format!("t{}-{number}-{}", std::process::id(), &what[..what.len().min(12)]) }
     }
 
-    fn start(lab: &Builtin) -> anyhow::Result<(Self, RunningLab)> {
+    pub(crate) fn start(lab: &Builtin) -> anyhow::Result<(Self, RunningLab)> {
         let up = Self::named(lab.name);
         let running = RunningLab::up(&up.name, lab.file, lab.text, &binary()?)?;
         Ok((up, running))
@@ -101,7 +104,7 @@ fn traces(name: &str) -> anyhow::Result<Vec<String>> {
     Ok(traces)
 }
 
-fn leaves_nothing(name: &str) -> anyhow::Result<()> {
+pub(crate) fn leaves_nothing(name: &str) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let left = traces(name)?;

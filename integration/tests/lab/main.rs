@@ -3,7 +3,10 @@
 // Clippy takes only what the standard harness runs for tests.
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, clippy::print_stdout)]
 
+mod beside;
+mod by_hand;
 mod command;
+mod full_kernel;
 mod netlink;
 
 use std::{
@@ -82,6 +85,9 @@ fn main() -> ExitCode {
         trial("without_privileges_it_is_said_what_is_missing", root, without_privileges),
     ];
     tests.extend(command::tests());
+    tests.extend(by_hand::tests());
+    tests.extend(beside::tests());
+    tests.extend(full_kernel::tests());
     main_with_threads(4, tests)
 }
 

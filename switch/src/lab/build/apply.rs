@@ -17,7 +17,7 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         link::{
             BridgePortState, BridgeStpState, BridgeVlanInfoFlags, InfoData, InfoVeth, IpVlanMode, LinkMessage,
-            MacVlanMode,
+            MacVlanMode, VxlanDf,
         },
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
@@ -34,11 +34,12 @@ use crate::{
         LabError, Namespace, find_program,
         running::{self, switches},
         topology::{
-            BridgePort, FdbEntry, Interface, Kind, Mode, Neighbour, PortState, Prefix, Refuse, Route, VlanMember,
+            BridgePort, Df, FdbEntry, Interface, Kind, Mode, Neighbour, PortState, Prefix, Refuse, Route, VlanMember,
         },
         weft_config::namespace_name,
     },
     sys::netns::Netns,
+    wire::MacAddr,
 };
 
 /// Where steps are done: a lab by its name, and its namespaces as far as they are there.
@@ -253,6 +254,12 @@ fn vxlan(interface: &Interface, parent: Option<u32>) -> LinkMessage {
     if let Some(ttl) = interface.ttl {
         message = message.ttl(ttl);
     }
+    match interface.df {
+        Some(Df::Set) => message = message.df(VxlanDf::Set),
+        Some(Df::Unset) => message = message.df(VxlanDf::Unset),
+        Some(Df::Inherit) => message = message.df(VxlanDf::Inherit),
+        None => {}
+    }
     if let Some(parent) = parent {
         message = message.dev(parent);
     }
@@ -413,8 +420,8 @@ async fn neighbour_message(links: &Links, neighbour: &Neighbour) -> Result<Neigh
 
 fn add_fdb(host: &Namespace, entry: &FdbEntry) -> Result<(), LabError> {
     let attempt = format!("add the FDB entry of {}", entry.mac);
-    // In place of what a bridge has learned; beside the other VTEPs of a flood list.
-    let flags = if entry.remote.is_some() { NLM_F_CREATE | NLM_F_APPEND } else { NLM_F_CREATE | NLM_F_REPLACE };
+    // In place of what was learned; beside the other VTEPs of a flood list.
+    let flags = if entry.mac == MacAddr::ZERO { NLM_F_CREATE | NLM_F_APPEND } else { NLM_F_CREATE | NLM_F_REPLACE };
     host.links(async |links| {
         let request = RouteNetlinkMessage::NewNeighbour(fdb_message(links, entry).await?);
         links.acknowledged(&entry.interface, request, flags, attempt).await

@@ -1,5 +1,7 @@
 //! Steps as the commands that do the same by hand: `ip`, `bridge`, `sysctl`, `nft`, `weft`.
 
+use crate::wire::MacAddr;
+
 use super::step::{Action, Device, Step, VlanPort};
 use crate::lab::{
     running::folder,
@@ -115,6 +117,9 @@ fn make(lab: &str, namespace: &str, device: &Device) -> String {
             if let Some(ttl) = interface.ttl {
                 words += &format!(" ttl {ttl}");
             }
+            if let Some(df) = interface.df {
+                words += &format!(" df {}", df.word());
+            }
             if interface.learning == Some(false) {
                 words += " nolearning";
             }
@@ -207,7 +212,10 @@ fn neighbour_words(verb: &str, neighbour: &Neighbour) -> String {
 fn fdb_words(entry: &FdbEntry, add: bool) -> String {
     let FdbEntry { interface, mac, remote } = entry;
     match (remote, add) {
-        (Some(remote), true) => format!("append {mac} dev {interface} dst {remote} self permanent"),
+        (Some(remote), true) => {
+            let verb = if *mac == MacAddr::ZERO { "append" } else { "replace" };
+            format!("{verb} {mac} dev {interface} dst {remote} self permanent")
+        }
         (Some(remote), false) => format!("del {mac} dev {interface} dst {remote} self"),
         (None, true) => format!("replace {mac} dev {interface} master static"),
         (None, false) => format!("del {mac} dev {interface} master"),

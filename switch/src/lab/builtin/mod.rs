@@ -41,6 +41,17 @@ pub const LABS: &[Builtin] = labs![
     "minimal" Kernel "minimal.toml",
     "bridge" Kernel "bridge.toml",
     "bridge" Weft "bridge-weft.toml",
+    "tap" Weft "tap.toml",
+    "bridge-nat" Kernel "bridge-nat.toml",
+    "routed" Kernel "routed.toml",
+    "firewall" Kernel "firewall.toml",
+    "vxlan" Kernel "vxlan.toml",
+    "overlay" Weft "overlay.toml",
+    "macvlan" Kernel "macvlan.toml",
+    "ipvlan" Kernel "ipvlan.toml",
+    "vlan" Kernel "vlan.toml",
+    "vlan" Weft "vlan-weft.toml",
+    "ebpf" Kernel "ebpf.toml",
 ];
 
 /// The lab of this name, with this datapath if it shall be a certain one; by default the first that this kernel can do.

@@ -233,7 +233,7 @@ peer = "left/eth0"
             let topology = lab.topology().unwrap();
             let drawing = Drawing::of(&topology);
             assert_eq!(drawing.cables.len(), cables(&topology).len(), "{}\n{}", lab.file, drawing.text());
-            assert!(drawing.text().lines().all(|line| line.chars().count() <= 120), "{}\n{}", lab.file, drawing.text());
+            assert!(drawing.text().lines().all(|line| line.chars().count() <= 130), "{}\n{}", lab.file, drawing.text());
         }
     }
 }

@@ -29,8 +29,16 @@ pub struct CheckResult {
 /// How often something that should work is tried: the first packets of a network that was just built may be lost while
 /// addresses are asked for and learned.
 const ATTEMPTS: u32 = 4;
-/// How long one attempt may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How often a command looks for something, which the other checks may be about to bring about.
+const LOOKS: u32 = 15;
+/// How long is waited between attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often a connection is tried, which tries again by itself.
+const CONNECTIONS: u32 = 2;
+/// How long it may take to be there: the first packet may be lost, which is sent again after a second.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(1200);
+/// How long its bytes may take.
+const EXCHANGE_PATIENCE: Duration = Duration::from_secs(3);
 /// What a TCP connection carries each way: enough for several full segments.
 const TCP_BYTES: usize = 64 << 10;
 
@@ -41,12 +49,18 @@ impl RunningLab {
     /// It can't be tried: a program is missing, a namespace is gone. That it doesn't hold is none.
     pub fn check(&self, check: &Check) -> Result<CheckResult, LabError> {
         // What must fail may not be tried until it happens to work, and need not be tried more often.
-        let attempts = if check.fails { 1 } else { ATTEMPTS };
+        let attempts = match check {
+            Check { fails: true, .. } => 1,
+            Check { run: Some(_), .. } => LOOKS,
+            Check { tcp: Some(_), .. } => CONNECTIONS,
+            Check { .. } => ATTEMPTS,
+        };
         let mut result = self.attempt(check)?;
         for _ in 1..attempts {
             if result.holds {
                 break;
             }
+            thread::sleep(PAUSE);
             result = self.attempt(check)?;
         }
         Ok(result)
@@ -112,7 +126,8 @@ impl RunningLab {
         };
         let any = if address.is_ipv4() { "0.0.0.0" } else { "[::]" };
         // Where a destination is translated, the address that is asked for is on no host.
-        let listen = || TcpListener::bind(format!("{any}:{}", address.port()));
+        let port = check.listen.unwrap_or(address.port());
+        let listen = || TcpListener::bind(format!("{any}:{port}"));
         let listener = self.host(listener_host)?.within(listen)?;
         let listener = match listener {
             Ok(listener) => listener,
@@ -136,14 +151,14 @@ impl RunningLab {
 
 fn ask(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.connect_timeout(&SockAddr::from(address), PATIENCE)?;
+    socket.connect_timeout(&SockAddr::from(address), CONNECT_PATIENCE)?;
     exchange(socket.into())
 }
 
 fn serve(listener: &TcpListener) -> io::Result<SocketAddr> {
     listener.set_nonblocking(true)?;
     // Longer than the other end tries.
-    let end = Instant::now() + 3 * PATIENCE / 2;
+    let end = Instant::now() + CONNECT_PATIENCE + CONNECT_PATIENCE / 4;
     loop {
         match listener.accept() {
             Ok((stream, source)) => {
@@ -163,8 +178,8 @@ fn serve(listener: &TcpListener) -> io::Result<SocketAddr> {
 
 /// Sends and receives at once what both ends agree on.
 fn exchange(stream: std::net::TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(2 * PATIENCE))?;
-    stream.set_write_timeout(Some(2 * PATIENCE))?;
+    stream.set_read_timeout(Some(EXCHANGE_PATIENCE))?;
+    stream.set_write_timeout(Some(EXCHANGE_PATIENCE))?;
     let mut writer = stream.try_clone()?;
     let mut reader = stream;
     let (sent, received) = thread::scope(|scope| {

@@ -17,6 +17,9 @@ use crate::lab::{
     weft_config,
 };
 
+/// Forgets what IPv4 learned besides its routes (`net/ipv4/route.c:ipv4_sysctl_rtcache_flush`).
+const FLUSH_ROUTE_CACHE: &str = "net.ipv4.route.flush";
+
 /// A fault that was put in, and how it is mended.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Broken {
@@ -98,6 +101,13 @@ impl RunningLab {
             self.reassert(&changes)?;
             save(&self.name, &all)?;
             mended.push(fault);
+        }
+        // Path MTUs that routers told while something was broken would be believed for ten minutes more.
+        for host in &self.topology.hosts {
+            let host = self.site.host(&host.name)?;
+            if host.has_sysctl(FLUSH_ROUTE_CACHE)? {
+                host.sysctl(FLUSH_ROUTE_CACHE, "1")?;
+            }
         }
         let (mended, stay): (Vec<_>, Vec<_>) =
             mended.into_iter().partition(|fault| name.is_none_or(|name| fault == name));
@@ -197,6 +207,7 @@ impl RunningLab {
             back.push(Change { weft: Some(toml::Table::new()), ..on_host() });
         }
         back.extend(change.occupy.map(|port| Change { vacate: Some(port), ..on_host() }));
+        back.extend(change.back.clone().map(|line| Change { run: Some(line), ..on_host() }));
         if change.fill_conntrack {
             back.push(Change { empty_conntrack: true, ..on_host() });
         }

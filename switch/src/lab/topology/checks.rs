@@ -157,7 +157,7 @@ impl<'t> Checker<'t> {
     /// Options that are there and mean nothing to this kind, and those that are not there and must be.
     fn options(&mut self, way: &Way, interface: &Interface) {
         use Kind::{Bridge, Ipvlan, Macvlan, Veth, Vlan, Vxlan};
-        let options: [(&str, bool, &[Kind]); 13] = [
+        let options: [(&str, bool, &[Kind]); 14] = [
             ("peer", interface.peer.is_some(), &[Veth]),
             ("parent", interface.parent.is_some(), &[Vlan, Macvlan, Ipvlan, Vxlan]),
             ("mode", interface.mode.is_some(), &[Macvlan, Ipvlan]),
@@ -167,6 +167,7 @@ impl<'t> Checker<'t> {
             ("udp_port", interface.udp_port.is_some(), &[Vxlan]),
             ("learning", interface.learning.is_some(), &[Vxlan]),
             ("ttl", interface.ttl.is_some(), &[Vxlan]),
+            ("df", interface.df.is_some(), &[Vxlan]),
             ("vlan_filtering", interface.vlan_filtering.is_some(), &[Bridge]),
             ("stp", interface.stp.is_some(), &[Bridge]),
             ("ageing", interface.ageing.is_some(), &[Bridge]),
@@ -332,6 +333,11 @@ impl<'t> Checker<'t> {
         }
         if check.size.is_some() && check.ping.is_none() {
             self.places.mistake(&way.key("size"), "`size` is for `ping`", "take it out");
+        }
+        for (key, written) in [("to", check.to.is_some()), ("listen", check.listen.is_some())] {
+            if written && check.tcp.is_none() {
+                self.places.mistake(&way.key(key), format!("`{key}` is for `tcp`"), "take it out");
+            }
         }
         if check.says.is_some() && check.ping.is_some() {
             self.places.mistake(&way.key("says"), "`says` is for `run` and `tcp`", "take it out");

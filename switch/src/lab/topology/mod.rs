@@ -10,6 +10,8 @@
 //! [`super::plan`].
 
 mod checks;
+mod fault;
+mod interface;
 mod places;
 mod values;
 
@@ -28,7 +30,11 @@ use miette::NamedSource;
 use serde::{Deserialize, Serialize};
 
 pub(in crate::lab) use self::checks::{NAME_RULE, is_name};
-pub use self::values::{Destination, NoPrefix, Prefix};
+pub use self::{
+    fault::{Change, Fault},
+    interface::{BridgePort, Df, Interface, Kind, Mode, PortState, VlanMember},
+    values::{Destination, NoPrefix, Prefix},
+};
 use super::weft_config;
 use crate::{control::config::ConfigErrors, wire::MacAddr};
 
@@ -140,223 +146,6 @@ impl std::fmt::Display for Setting {
             Self::Text(text) => text.fmt(f),
         }
     }
-}
-
-/// What an interface is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// One end of a cable; `peer` is the other.
-    #[default]
-    Veth,
-    /// A kernel bridge.
-    Bridge,
-    /// A kernel VTEP.
-    Vxlan,
-    /// A VLAN of its `parent`.
-    Vlan,
-    /// A further MAC address on its `parent`, which may be another host's interface.
-    Macvlan,
-    /// Further IP addresses on its `parent` with the same MAC address; the parent may be another host's interface.
-    Ipvlan,
-    /// A tap. They are not written here: the ports of `[host.weft]` make them.
-    #[serde(skip_deserializing)]
-    Tap,
-    /// The loopback interface, which is there: for further addresses.
-    Loopback,
-}
-
-impl Kind {
-    /// The kernel's word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Veth => "veth",
-            Self::Bridge => "bridge",
-            Self::Vxlan => "vxlan",
-            Self::Vlan => "vlan",
-            Self::Macvlan => "macvlan",
-            Self::Ipvlan => "ipvlan",
-            Self::Tap => "tap",
-            Self::Loopback => "loopback",
-        }
-    }
-}
-
-/// `[[host.interface]]`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Interface {
-    /// Its name in its host.
-    pub name: String,
-    /// What it is.
-    #[serde(default)]
-    pub kind: Kind,
-    /// Addresses with their prefix lengths.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub address: Vec<Prefix>,
-    /// Its own hardware address; by default one that the kernel makes up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<MacAddr>,
-    /// Its MTU; by default the kernel's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-    /// The bridge of the same host that it is a port of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bridge: Option<String>,
-    /// Its options as a bridge's port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<BridgePort>,
-    /// VLANs that it carries as a port of a bridge with VLAN filtering; then it carries no other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub vlan: Vec<VlanMember>,
-    /// veth: the other end, `"host/interface"`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer: Option<String>,
-    /// vlan, macvlan, ipvlan: the interface it rests on; of another host as `"host/interface"`. vxlan: the underlay
-    /// interface, if it shall be bound to one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<String>,
-    /// macvlan: `bridge`, `private`, `vepa`, `passthru`. ipvlan: `l2`, `l3`, `l3s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
-    /// vlan: the VLAN id. vxlan: the VNI.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<u32>,
-    /// vxlan: the underlay address it sends from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<IpAddr>,
-    /// vxlan: the flood list, other VTEPs' addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remotes: Vec<IpAddr>,
-    /// vxlan: the UDP port; 4789.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub udp_port: Option<u16>,
-    /// vxlan: whether it learns where addresses are; true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learning: Option<bool>,
-    /// vxlan: the outer TTL; by default the kernel's, 64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<u8>,
-    /// bridge: whether VLAN tags mean anything to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vlan_filtering: Option<bool>,
-    /// bridge: spanning tree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stp: Option<bool>,
-    /// bridge: seconds that a learned address lives without traffic; 300.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ageing: Option<u32>,
-    /// bridge: IGMP and MLD snooping; true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snooping: Option<bool>,
-}
-
-/// The mode of a macvlan or ipvlan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// macvlan: siblings reach each other directly.
-    Bridge,
-    /// macvlan: siblings don't reach each other.
-    Private,
-    /// macvlan: frames between siblings go out to the switch, which has to send them back.
-    Vepa,
-    /// macvlan: the only child, which has the parent to itself.
-    Passthru,
-    /// ipvlan: ARP and broadcasts work.
-    L2,
-    /// ipvlan: only routed packets; no ARP, no broadcasts.
-    L3,
-    /// ipvlan: as l3, and netfilter of the parent's host sees the packets.
-    L3s,
-}
-
-impl Mode {
-    /// The word of iproute2.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Private => "private",
-            Self::Vepa => "vepa",
-            Self::Passthru => "passthru",
-            Self::L2 => "l2",
-            Self::L3 => "l3",
-            Self::L3s => "l3s",
-        }
-    }
-
-    /// Whether it is one of ipvlan's, not macvlan's.
-    pub const fn is_ipvlan(self) -> bool {
-        matches!(self, Self::L2 | Self::L3 | Self::L3s)
-    }
-}
-
-/// Options of a bridge's port; what is not said stays as the kernel has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BridgePort {
-    /// Doesn't talk to other isolated ports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub isolated: Option<bool>,
-    /// May get its own frames back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hairpin: Option<bool>,
-    /// Learns source addresses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learning: Option<bool>,
-    /// Gets frames for unknown addresses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flood: Option<bool>,
-    /// Gets broadcast.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bcast_flood: Option<bool>,
-    /// Takes frames only from addresses with a static entry on it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub locked: Option<bool>,
-    /// Has ARP requests for known neighbours answered by the bridge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub neigh_suppress: Option<bool>,
-    /// The state of spanning tree, if no spanning tree decides it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<PortState>,
-}
-
-/// State of a bridge's port. `blocking` is not among them: without spanning tree the kernel makes it forwarding again at once
-/// (`net/bridge/br_stp.c:br_port_state_selection`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PortState {
-    /// Passes frames.
-    Forwarding,
-    /// Passes none, and learns nothing.
-    Listening,
-    /// Passes none, as if it were down.
-    Disabled,
-}
-
-impl PortState {
-    /// The word of iproute2.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Forwarding => "forwarding",
-            Self::Listening => "listening",
-            Self::Disabled => "disabled",
-        }
-    }
-}
-
-/// A VLAN that a bridge's port carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VlanMember {
-    /// The VLAN.
-    pub id: u16,
-    /// Untagged frames are in this VLAN.
-    #[serde(default)]
-    pub pvid: bool,
-    /// Leaves without its tag.
-    #[serde(default)]
-    pub untagged: bool,
 }
 
 /// `[[host.route]]`
@@ -479,6 +268,9 @@ pub struct Check {
     /// The host where `tcp` arrives; by default the one that has its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// The port where `tcp` arrives, if it is translated on the way; by default its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<u16>,
     /// This command of a shell ends well in the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
@@ -488,121 +280,6 @@ pub struct Check {
     /// It must **not** be so: nobody answers, the command fails.
     #[serde(default)]
     pub fails: bool,
-}
-
-/// `[[fault]]`: something that can be broken on purpose.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// What `weft lab break` calls it.
-    pub name: String,
-    /// What is broken, and how it shows.
-    pub text: String,
-    /// The code of the finding that `weft doctor` must name first.
-    pub finding: String,
-    /// What is done, in this order.
-    pub change: Vec<Change>,
-}
-
-/// One change of a fault: to a `host`, or to an interface `at` "host/interface".
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Change {
-    /// The host; `at` says it too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// `"host/interface"`
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
-    /// Sets the interface up or down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub up: Option<bool>,
-    /// Gives it an address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_address: Option<Prefix>,
-    /// Takes an address from it, and with the address the routes that came with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remove_address: Option<Prefix>,
-    /// Sets its MTU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-    /// Sets its hardware address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<MacAddr>,
-    /// Puts it into another bridge; `""` into none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bridge: Option<String>,
-    /// Turns its options as a bridge's port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<BridgePort>,
-    /// Takes it out of a VLAN of its bridge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remove_vlan: Option<u16>,
-    /// Puts it into a VLAN of its bridge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_vlan: Option<VlanMember>,
-    /// Makes it anew, with these keys of `[[host.interface]]` changed: `{ id = 43 }`. Its addresses, and the host's routes
-    /// and entries that need it, are made anew with it. `{}` makes it as the lab says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub anew: Option<toml::Table>,
-    /// Deletes it.
-    #[serde(default)]
-    pub delete: bool,
-    /// Adds an interface that the lab does not have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_interface: Option<Interface>,
-    /// Adds a route.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_route: Option<Route>,
-    /// Removes a route.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remove_route: Option<Route>,
-    /// Adds a neighbour, or changes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_neighbour: Option<Neighbour>,
-    /// Removes a neighbour.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remove_neighbour: Option<Neighbour>,
-    /// Adds an FDB entry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_fdb: Option<FdbEntry>,
-    /// Removes an FDB entry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remove_fdb: Option<FdbEntry>,
-    /// Sets kernel parameters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub sysctl: BTreeMap<String, Setting>,
-    /// Commands for `nft -f`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nft: Option<String>,
-    /// Restarts the host's weft with these keys changed, each as its way through the tables: `"vtep.port"`,
-    /// `"bridge.blue.vni"`. `{}` restarts it as the lab says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weft: Option<toml::Table>,
-    /// Stops the host's weft.
-    #[serde(default)]
-    pub stop_weft: bool,
-    /// Starts a process in the host that holds this UDP port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub occupy: Option<u16>,
-    /// Ends that process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vacate: Option<u16>,
-    /// Fills the host's table of connections to its limit with entries that stay.
-    #[serde(default)]
-    pub fill_conntrack: bool,
-    /// Empties the host's table of connections.
-    #[serde(default)]
-    pub empty_conntrack: bool,
-    /// Takes the eBPF program off the interface.
-    #[serde(default)]
-    pub remove_bpf: bool,
-    /// Puts an eBPF program on an interface, in place of one that is there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub add_bpf: Option<Bpf>,
-    /// Runs a command of a shell in the host first: traffic that shows the fault, or hides it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<String>,
 }
 
 /// Two that must reach each other.
@@ -684,17 +361,5 @@ impl Host {
     /// The interface of this name.
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.name == name)
-    }
-}
-
-impl Interface {
-    /// The same with some keys changed.
-    ///
-    /// # Errors
-    /// What of the keys makes no sense.
-    pub fn with(&self, keys: &toml::Table) -> Result<Self, String> {
-        let mut table = toml::Table::try_from(self).map_err(|error| error.to_string())?;
-        table.extend(keys.clone());
-        table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
     }
 }

@@ -1,0 +1,74 @@
+//! Labs side by side: all of them at once, and one of them fifty times.
+
+use std::{sync::Mutex, thread, time::Instant};
+
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use weft::lab::{
+    builtin::{Builtin, LABS, find, missing},
+    running::{self, RunningLab},
+};
+use weft_integration::trial;
+
+use crate::command::{NEEDS, Up, leaves_nothing};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        trial("all_labs_are_up_at_once", NEEDS, all_at_once),
+        trial("fifty_of_one_kind_are_up_at_once", NEEDS, fifty_at_once),
+    ]
+}
+
+fn all_at_once() -> anyhow::Result<()> {
+    let here: Vec<_> =
+        LABS.iter().filter(|lab| lab.topology().is_ok_and(|lab| missing(&lab.needs).is_empty())).collect();
+    together(&here)
+}
+
+fn fifty_at_once() -> anyhow::Result<()> {
+    let minimal = find("minimal", None).context("there is one")?;
+    together(&[minimal; 50])
+}
+
+/// All up before the first is checked, and all checked before the first goes.
+fn together(labs: &[&'static Builtin]) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let up: Mutex<Vec<(Up, RunningLab)>> = Mutex::new(Vec::new());
+    in_parallel(labs, |lab| {
+        let one = Up::start(lab)?;
+        up.lock().unwrap().push(one);
+        Ok(())
+    })?;
+    println!("{} labs up in {:.2} s", labs.len(), started.elapsed().as_secs_f64());
+    let up = up.into_inner().unwrap();
+    let listed = running::list()?;
+    in_parallel(&up, |(one, running)| {
+        ensure!(listed.iter().any(|found| found.name == one.name && found.whole), "{} is not listed", one.name);
+        for result in running.check_all()? {
+            ensure!(result.holds, "{}: {}\n{}\n{}", one.name, result.name, result.did, result.saw);
+        }
+        Ok(())
+    })?;
+    in_parallel(&up, |(one, _)| {
+        running::down(&one.name)?;
+        leaves_nothing(&one.name)
+    })
+}
+
+/// Four at a time: they are about each other, not about the machine's limits.
+fn in_parallel<T: Sync>(items: &[T], work: impl Fn(&T) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some(item) = items.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                        work(item)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap())
+    })
+}

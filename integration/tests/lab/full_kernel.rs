@@ -1,0 +1,84 @@
+//! Every lab on Debian's kernel, which has all that labs need: ipvlan and VLAN filtering too.
+//!
+//! One boot of the emulated machine (`integration/full-kernel/run`) for all of them: there this very program runs again, and
+//! its outcome is that of the test.
+
+use std::{
+    env,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use weft::lab::{
+    builtin::{LABS, missing},
+    running,
+};
+use weft_integration::{REQUIRE_ALL, trial};
+
+use crate::{
+    by_hand::same_by_hand,
+    command::{NEEDS, Up, leaves_nothing},
+};
+
+const NAME: &str = "every_lab_comes_up_holds_and_goes_on_the_full_kernel";
+/// Set in the environment of the test inside the emulated machine, which must not look for another one.
+const INSIDE: &str = "WEFT_FULL_KERNEL";
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let test = if env::var_os(INSIDE).is_some() { every_lab } else { on_the_full_kernel };
+    vec![trial(NAME, NEEDS, test)]
+}
+
+fn on_the_full_kernel() -> anyhow::Result<()> {
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("full-kernel/run");
+    let mut command = Command::new(run);
+    command.args(["--", "env"]).arg(format!("{INSIDE}=1")).arg(format!("{REQUIRE_ALL}=1"));
+    command.arg(env::current_exe()?).args([NAME, "--nocapture"]).stdin(Stdio::null());
+    let output = command.output().context("full-kernel/run can't be started")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    let passed = output.status.success() && said.contains("1 passed");
+    ensure!(passed, "on the full kernel: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn every_lab() -> anyhow::Result<()> {
+    for lab in LABS {
+        let lacks = missing(&lab.topology()?.needs);
+        ensure!(lacks.is_empty(), "{}: the full kernel has no {}", lab.file, lacks.join(", "));
+        let started = Instant::now();
+        let (up, running) = Up::start(lab)?;
+        let built = started.elapsed();
+        for result in running.check_all()? {
+            ensure!(result.holds, "{}: {}\n{}\n{}", lab.file, result.name, result.did, result.saw);
+        }
+        let checked = started.elapsed();
+        running::down(&up.name)?;
+        leaves_nothing(&up.name)?;
+        println!(
+            "{}: up in {:.1} s, checked after {:.1} s, gone",
+            lab.file,
+            built.as_secs_f64(),
+            checked.as_secs_f64()
+        );
+    }
+    // Those that no other kernel of the tests can build.
+    for lab in LABS.iter().filter(|lab| ["vlan.toml", "ipvlan.toml"].contains(&lab.file)) {
+        same_by_hand(lab)?;
+        let topology = lab.topology()?;
+        for fault in &topology.faults {
+            let (_up, mut running) = Up::start(lab)?;
+            running.inject(&fault.name)?;
+            let fails = running.check_all()?.iter().any(|result| !result.holds);
+            ensure!(fails, "{} {}: nothing fails", lab.file, fault.name);
+            running.mend(Some(&fault.name))?;
+            let wrong: Vec<_> = running.check_all()?.into_iter().filter(|result| !result.holds).collect();
+            ensure!(wrong.is_empty(), "{} {} is not mended: {wrong:#?}", lab.file, fault.name);
+            println!("{} {}: breaks and is mended", lab.file, fault.name);
+        }
+    }
+    Ok(())
+}
