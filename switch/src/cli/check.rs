@@ -92,7 +92,9 @@ fn vtep(vtep: &VtepConfig) -> String {
     let (min, max) = vtep.source_port_range;
     let netns = match &vtep.netns {
         NetnsName::Own => String::new(),
-        netns @ (NetnsName::Named(_) | NetnsName::Path(_) | NetnsName::Pid(_)) => format!(" in {netns}"),
+        netns @ (NetnsName::Named(_) | NetnsName::Path(_) | NetnsName::Pid(_) | NetnsName::Descriptor(_)) => {
+            format!(" in {netns}")
+        }
     };
     let unknown_vni = vtep.unknown_vni.as_ref().map_or_else(String::new, |bridge| format!(", unknown_vni {bridge}"));
     let (ttl, tos) = (ttl(vtep.ttl), tos(vtep.tos));

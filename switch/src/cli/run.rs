@@ -9,12 +9,15 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::control::{
-    self,
-    config::{Config, ConfigErrors},
+use crate::{
+    control::{
+        self,
+        config::{Config, ConfigErrors},
+    },
+    sys::{inherited, signals},
 };
 
 /// Where the configuration is if nobody says otherwise.
@@ -31,6 +34,9 @@ pub(super) struct RunArgs {
     /// How the log is written to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// End when this process, which has started weft, does
+    #[arg(long, value_name = "PID", hide = true)]
+    end_with: Option<i32>,
 }
 
 /// How a log is written.
@@ -55,6 +61,11 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    // Before anything is opened.
+    inherited::note();
+    if let Some(starter) = args.end_with {
+        end_with(starter)?;
+    }
     log_to_stderr(args.log_format);
     let config = args.load()?;
     make_room_for_descriptors()?;
@@ -63,6 +74,19 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime.worker_threads(2).thread_name("weft-control").enable_all().build()?;
     runtime.block_on(control::run::run(config, &args.config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends as by SIGTERM when `starter` ends, however it does; and hears signals that it held back.
+fn end_with(starter: i32) -> anyhow::Result<()> {
+    signals::release_all()?;
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have ended before that was said.
+    let parent = getppid().map(Pid::as_raw_nonzero);
+    anyhow::ensure!(
+        parent.is_some_and(|parent| parent.get() == starter),
+        "process {starter}, weft's starter, has ended"
+    );
+    Ok(())
 }
 
 /// Takes as many descriptors as the system allows: each port costs one for each worker and a few more, and the soft limit

@@ -30,10 +30,17 @@ use crate::{bridge::DropReason, offload::VnetHeader, sys::tun::PlainTap};
 /// See [`TapError`].
 pub fn open(name: &str, workers: usize) -> Result<Vec<PlainTapQueue>, TapError> {
     let tap = PlainTap::create(name)?;
-    let mut losses = LinkLosses::of_tap(tap.index);
+    let losses = LinkLosses::of_tap(tap.index);
+    let mut queues = of_tap(tap, workers);
+    queues[0].losses = losses;
+    Ok(queues)
+}
+
+/// A handle for each worker, at least one, of a plain tap of which nobody says what its interface lost.
+pub(crate) fn of_tap(tap: PlainTap, workers: usize) -> Vec<PlainTapQueue> {
     let tap = Arc::new(tap);
-    let queue = |worker| PlainTapQueue { tap: Arc::clone(&tap), reads: worker == 0, losses: losses.take() };
-    Ok((0..workers.max(1)).map(queue).collect())
+    let queue = |worker| PlainTapQueue { tap: Arc::clone(&tap), reads: worker == 0, losses: None };
+    (0..workers.max(1)).map(queue).collect()
 }
 
 /// One worker's handle of a plain tap.

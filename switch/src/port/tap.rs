@@ -48,13 +48,30 @@ pub fn open(name: &str, queues: usize) -> Result<Vec<TapQueue>, TapError> {
     let tap = Tap::create(name, queues)?;
     let offloads = tap.offloads.into();
     let mut losses = LinkLosses::of_tap(tap.index);
-    let queue = |fd| TapQueue { fd, index: tap.index, offloads, writer: VnetWriter::new(), losses: losses.take() };
+    let queue =
+        |fd| TapQueue { fd, reads: true, index: tap.index, offloads, writer: VnetWriter::new(), losses: losses.take() };
     Ok(tap.queues.into_iter().map(queue).collect())
+}
+
+/// The queues of a tap whose descriptors are one queue and duplicates of it: the first reads, all write. To be called in its
+/// namespace, or none of them will know what the interface lost.
+pub(crate) fn of_one_queue(tap: Tap) -> Vec<TapQueue> {
+    let offloads = tap.offloads.into();
+    let queue = |(number, fd)| TapQueue {
+        fd,
+        reads: number == 0,
+        index: tap.index,
+        offloads,
+        writer: VnetWriter::new(),
+        losses: None,
+    };
+    tap.queues.into_iter().enumerate().map(queue).collect()
 }
 
 /// One worker's queue of a tap.
 pub struct TapQueue {
     fd: OwnedFd,
+    reads: bool,
     index: u32,
     offloads: Offloads,
     writer: VnetWriter,
@@ -77,7 +94,9 @@ impl TapQueue {
 impl Port for TapQueue {
     fn recv(&mut self, batch: &mut RxBatch) -> Result<usize, PortError> {
         let before = batch.len();
-        while let Some(buffer) = batch.next_buffer() {
+        while self.reads
+            && let Some(buffer) = batch.next_buffer()
+        {
             let space = buffer.space_with_front(VNET_HEADER_LEN);
             match read(&self.fd, &mut *space) {
                 Ok(len) => {
@@ -117,7 +136,7 @@ impl Port for TapQueue {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+        self.reads.then(|| self.fd.as_fd())
     }
 
     /// The device's count, on its first queue; 0 on the others. Two system calls.

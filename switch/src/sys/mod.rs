@@ -7,15 +7,19 @@
 
 pub mod affinity;
 pub(crate) mod error_queue;
+pub mod handed_tap;
+pub mod inherited;
 pub mod inside;
 pub mod interface;
 mod memory;
 pub mod netns;
 pub mod packet_socket;
 pub mod scheduling;
+pub mod signals;
 pub mod simd;
 pub mod tun;
 pub(crate) mod udp;
+pub mod userns;
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 

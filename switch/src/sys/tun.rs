@@ -31,7 +31,7 @@ pub const VNET_HDR_LEN: usize = 10;
 ///
 /// The kernel's default is no limit at all; then a slow device behind the tap swallows frames without a word. 4 MiB hold a
 /// batch of 32 super-frames, each of which the kernel charges with up to twice its 64 KiB.
-const SEND_BUFFER: libc::c_int = 4 << 20;
+pub(super) const SEND_BUFFER: libc::c_int = 4 << 20;
 
 /// Why a tap could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -212,6 +212,11 @@ impl PlainTap {
         Ok(tap)
     }
 
+    /// A queue that is attached already, not blocking.
+    pub(super) fn of_queue(queue: OwnedFd, index: u32) -> Self {
+        Self { queue: PlainQueue::Own(queue.into()), index }
+    }
+
     /// One frame, if one waits.
     ///
     /// # Errors
@@ -265,6 +270,39 @@ fn attach_error(name: &InterfaceName, source: io::Error) -> TapError {
     }
 }
 
+/// What a step that the kernel refused becomes.
+pub(super) fn refused(name: &InterfaceName, step: &'static str) -> impl Fn(io::Error) -> TapError {
+    let name = name.clone();
+    move |source| TapError::Refused { name: name.clone(), step, source }
+}
+
+/// Puts a filter on a tap that takes every frame whole.
+pub(super) fn filter_nothing(fd: &OwnedFd) -> io::Result<()> {
+    // One instruction: return the most, the bytes of the frame to keep.
+    let code = (libc::BPF_RET | libc::BPF_K) as u16;
+    let mut all = libc::sock_filter { code, jt: 0, jf: 0, k: u32::MAX };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut all };
+    // SAFETY: TUNATTACHFILTER reads one `sock_fprog` and the one instruction that it points at; both outlive the call, and the
+    // kernel copies them.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNATTACHFILTER, &raw const program) })
+}
+
+/// Takes it off again.
+pub(super) fn filter_no_more(fd: &OwnedFd) -> io::Result<()> {
+    let program = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
+    // SAFETY: TUNDETACHFILTER takes a `sock_fprog` for its form's sake and reads nothing of it.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNDETACHFILTER, &raw const program) })
+}
+
+// include/uapi/linux/if_tun.h: _IOW('T', 213, struct sock_fprog) and _IOW('T', 214, struct sock_fprog)
+const TUNATTACHFILTER: libc::Ioctl = write_request(213);
+const TUNDETACHFILTER: libc::Ioctl = write_request(214);
+
+/// `_IOW` of `include/uapi/asm-generic/ioctl.h` for a number of tun's that reads a `struct sock_fprog`.
+const fn write_request(number: libc::Ioctl) -> libc::Ioctl {
+    1 << 30 | (size_of::<libc::sock_fprog>() as libc::Ioctl) << 16 | (b'T' as libc::Ioctl) << 8 | number
+}
+
 /// The device's flags, as far as the kernel keeps them.
 fn device_flags(fd: &OwnedFd) -> io::Result<libc::c_int> {
     let mut request = InterfaceRequest::EMPTY;
@@ -273,7 +311,7 @@ fn device_flags(fd: &OwnedFd) -> io::Result<libc::c_int> {
     Ok(libc::c_int::from(request.flags))
 }
 
-fn climb_down(fd: &OwnedFd) -> io::Result<TunOffloads> {
+pub(super) fn climb_down(fd: &OwnedFd) -> io::Result<TunOffloads> {
     let mut last = Err(io::ErrorKind::Unsupported.into());
     for offloads in TunOffloads::LADDER {
         last = set_offloads(fd, offloads).map(|()| offloads);
@@ -284,12 +322,12 @@ fn climb_down(fd: &OwnedFd) -> io::Result<TunOffloads> {
     last
 }
 
-fn set_offloads(fd: &impl AsFd, offloads: TunOffloads) -> io::Result<()> {
+pub(super) fn set_offloads(fd: &impl AsFd, offloads: TunOffloads) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes its argument by value; the kernel follows no pointer.
     check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads.0)) })
 }
 
-fn set_by_pointer(fd: &OwnedFd, request: libc::Ioctl, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set_by_pointer(fd: &OwnedFd, request: libc::Ioctl, value: libc::c_int) -> io::Result<()> {
     // SAFETY: TUNSETVNETHDRSZ and TUNSETSNDBUF, the callers' requests, read one int through the pointer; `value` is one.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw const value) })
 }
@@ -297,19 +335,19 @@ fn set_by_pointer(fd: &OwnedFd, request: libc::Ioctl, value: libc::c_int) -> io:
 /// `struct ifreq` (`include/uapi/linux/if.h`) as TUNSETIFF and TUNGETIFF use it. Spelled out rather than libc's, whose union
 /// would make reading the flags unsafe.
 #[repr(C)]
-struct InterfaceRequest {
+pub(super) struct InterfaceRequest {
     /// The name with zeros behind it; an [`InterfaceName`] always leaves one.
-    name: [u8; libc::IFNAMSIZ],
-    flags: u16,
-    rest: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<u16>()],
+    pub(super) name: [u8; libc::IFNAMSIZ],
+    pub(super) flags: u16,
+    pub(super) rest: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<u16>()],
 }
 
 const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
 
 impl InterfaceRequest {
-    const EMPTY: Self = Self { name: [0; _], flags: 0, rest: [0; _] };
+    pub(super) const EMPTY: Self = Self { name: [0; _], flags: 0, rest: [0; _] };
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
+pub(super) fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -258,7 +258,7 @@ inner_vlan = 1
             (
                 11,
                 "`a b` does not name a network namespace",
-                "a name under /run/netns, an absolute path, or \"pid:1234\"",
+                "a name under /run/netns, an absolute path, \"pid:1234\", or \"fd:3\"",
             ),
             (12, "`inner_vlan` must be a string, and this is an integer", "such as: inner_vlan = \"pass\""),
         ],

@@ -100,6 +100,8 @@ fn missing_namespace(netns: &NetnsName, place: Option<Place>, directory: &Path) 
             let help = "the path of a namespace's file, such as \"/proc/1234/ns/net\"".to_owned();
             mistake(format!("there is no file {}", path.display()), help)
         }
+        // What weft will be started with is not for this process to see.
+        NetnsName::Descriptor(_) => None,
         // Its namespace may be for others to see; that is said when it is opened.
         NetnsName::Pid(pid) if Path::new(&format!("/proc/{pid}")).exists() => None,
         NetnsName::Pid(pid) => mistake(

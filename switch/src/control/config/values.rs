@@ -12,7 +12,7 @@ use weft_vxlan::{ReservedBits, Vni};
 use super::types::{Cidr, MCAST_ROUTERS, NETNS_DIRECTORY, NetnsName, Pin, RESERVED_BITS_WORDS, Tos, Ttl};
 use crate::{
     snoop::{Group, Router},
-    sys::affinity::MAX_CPUS,
+    sys::{affinity::MAX_CPUS, inherited::Handle},
     wire::{MacAddr, VlanId, membership::is_for_everybody},
 };
 
@@ -201,7 +201,10 @@ pub(super) fn interface_name(text: &str) -> Checked<String> {
 
 /// A namespace. A path straight under /run/netns is the same as the name there.
 pub(super) fn netns(text: &str) -> Checked<NetnsName> {
-    let help = "a name under /run/netns, an absolute path, or \"pid:1234\"";
+    let help = "a name under /run/netns, an absolute path, \"pid:1234\", or \"fd:3\"";
+    if let Some(handle) = text.strip_prefix("fd:") {
+        return descriptor(handle).map(NetnsName::Descriptor);
+    }
     if let Some(pid) = text.strip_prefix("pid:") {
         let pid = pid.parse().ok().filter(|&pid| pid != 0 && i32::try_from(pid).is_ok());
         return pid.map(NetnsName::Pid).ok_or_else(|| Wrong::new(format!("`{text}` is no process"), help));
@@ -221,6 +224,20 @@ pub(super) fn netns(text: &str) -> Checked<NetnsName> {
         return Ok(NetnsName::Named(text.to_owned()));
     }
     Err(Wrong::new(format!("`{text}` does not name a network namespace"), help))
+}
+
+/// A descriptor by its number, or by its name in `LISTEN_FDNAMES`.
+fn descriptor(text: &str) -> Checked<Handle> {
+    let is_name =
+        |text: &str| !text.starts_with('-') && text.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':');
+    let help = "a number from 3 to 1023 of a descriptor that weft is started with, or its name in LISTEN_FDNAMES";
+    match text.parse() {
+        Ok(number @ 3..=1023) => Ok(Handle::Number(number)),
+        Err(_) if !text.is_empty() && !text.bytes().all(|c| c.is_ascii_digit()) && is_name(text) => {
+            Ok(Handle::Name(text.to_owned()))
+        }
+        Ok(_) | Err(_) => Err(Wrong::new(format!("`fd:{text}` is no descriptor"), help)),
+    }
 }
 
 fn is_netns_name(text: &str) -> bool {
@@ -656,6 +673,11 @@ mod tests {
         assert_eq!(netns("/var/run/netns/left"), Ok(NetnsName::Named("left".into())));
         assert_eq!(netns("/run/docker/netns/1"), Ok(NetnsName::Path("/run/docker/netns/1".into())));
         assert_eq!(netns("pid:1234"), Ok(NetnsName::Pid(1234)));
+        assert_eq!(netns("fd:3"), Ok(NetnsName::Descriptor(Handle::Number(3))));
+        assert_eq!(netns("fd:blue"), Ok(NetnsName::Descriptor(Handle::Name("blue".into()))));
+        for text in ["fd:", "fd:2", "fd:1024", "fd:-1", "fd:99999999999", "fd:a b", "fd:a/b"] {
+            assert!(netns(text).is_err(), "{text}");
+        }
         assert_eq!(netns("."), Ok(NetnsName::Own));
         for text in ["", "pid:", "pid:0", "pid:-1", "pid:4294967295", "a/b", "..", "a b"] {
             assert!(netns(text).is_err(), "{text}");

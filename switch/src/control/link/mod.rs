@@ -18,11 +18,15 @@ mod error;
 mod parse;
 mod watch;
 
-use std::{io, net::IpAddr, os::fd::OwnedFd};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
+};
 
 use futures_util::StreamExt;
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec,
+    LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_core::{
         NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
     },
@@ -44,7 +48,7 @@ pub use self::{
 };
 use super::config::{Cidr, NetnsName};
 use crate::{
-    sys::{adopt, inside, netns::Netns},
+    sys::{adopt, inherited, inside, netns::Netns},
     wire::MacAddr,
 };
 
@@ -58,6 +62,9 @@ pub fn open_netns(name: &NetnsName) -> io::Result<Netns> {
         NetnsName::Named(name) => Netns::named(name),
         NetnsName::Path(path) => Netns::open(path),
         NetnsName::Pid(pid) => Netns::of_pid(*pid),
+        NetnsName::Descriptor(handle) => {
+            Netns::from_descriptor(inherited::take(handle)?, &format!("namespace fd:{handle}"))
+        }
     }
 }
 
@@ -237,6 +244,26 @@ impl Links {
         let message = parse::address_message(self.by_name(name).await?.index, cidr);
         let (address, len) = (cidr.address, cidr.prefix_len);
         self.acknowledged(name, RouteNetlinkMessage::DelAddress(message), 0, format!("remove {address}/{len}")).await
+    }
+
+    /// Adds a default route by an interface.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if there is one; the gateway can't be reached by that interface.
+    pub async fn add_default_route(&self, interface: &str, gateway: IpAddr) -> Result<(), LinkError> {
+        let everywhere: IpAddr = match gateway {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let index = self.by_name(interface).await?.index;
+        let message = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(everywhere, 0)
+            .and_then(|route| route.gateway(gateway))
+            .map_err(|error| self.invalid(interface, format!("no default route by {gateway}: {error}")))?
+            .output_interface(index)
+            .build();
+        let attempt = format!("add a default route by {gateway}");
+        self.acknowledged(interface, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL, attempt).await
     }
 
     /// Deletes an interface.

@@ -23,6 +23,7 @@ mod changes;
 mod events;
 mod explain;
 mod feed;
+mod handed;
 mod paths;
 mod port;
 mod report;
@@ -316,6 +317,7 @@ impl Switch {
             if let Some(open) = self.ports.get_mut(id) {
                 open.default_mtu = default_mtu(&to, &self.config, underlay.mtu(self.underlay.as_ref()));
                 open.config = to;
+                open.assume_mtu();
             }
             touched.push(id);
         }

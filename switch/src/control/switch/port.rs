@@ -4,14 +4,14 @@ use std::{io, sync::Arc};
 
 use tracing::{info, warn};
 
-use super::cable;
+use super::{cable, handed};
 use crate::{
     control::{
         config::{NetnsName, PortConfig, PortKind},
         link::{Link, LinkError, Links, open_netns},
     },
     port::{Offloads, Port, PortQueue, losses::LinkLosses, packet, plain_tap, tap},
-    sys::{netns::Netns, packet_socket::PacketError, tun::TapError},
+    sys::{handed_tap::HandedError, netns::Netns, packet_socket::PacketError, tun::TapError},
     wire::MacAddr,
 };
 
@@ -24,6 +24,12 @@ pub enum PortOpenError {
     /// The tap could not be made.
     #[error("the tap can't be made")]
     Tap(#[source] TapError),
+    /// weft was not started with the descriptor, or it can't be used.
+    #[error("its descriptor can't be used")]
+    Descriptor(#[source] io::Error),
+    /// What is behind the descriptor is not what it should be.
+    #[error("its descriptor can't be used")]
+    Handed(#[from] HandedError),
     /// The tap could not be made for want of `/dev/net/tun`, nor a veth pair in its place.
     #[error("the tap can't be made ({tap}), and neither can a veth pair in its place")]
     Instead {
@@ -46,9 +52,11 @@ pub(super) struct OpenPort {
     pub(super) config: PortConfig,
     /// What it is: what its configuration says, or a veth pair in a tap's place.
     pub(super) kind: PortKind,
-    /// Where its interface is; `None`: the interface or its namespace is gone, and the port has no queues any more. A
-    /// namespace lives as long as anybody holds it, so a port that is gone must not.
+    /// Where its interface is; `None`: it is gone, or weft has no rights over its namespace. A namespace lives as long as
+    /// anybody holds it, so a port that is gone must not.
     pub(super) netns: Option<Netns>,
+    /// The interface or its namespace is gone, and the port has no queues any more.
+    pub(super) gone: bool,
     /// Its interface as it was last heard of.
     pub(super) link: Link,
     /// What the interface lost before weft could read it; `None` also if the port is gone.
@@ -66,13 +74,21 @@ impl OpenPort {
 
     /// Whether its interface or its namespace was deleted.
     pub(super) fn is_gone(&self) -> bool {
-        self.netns.is_none()
+        self.gone
     }
 
     /// The interface or its namespace is gone: nothing here may keep the namespace alive.
     pub(super) fn let_go(&mut self) {
+        self.gone = true;
         self.netns = None;
         self.losses = None;
+    }
+
+    /// An interface that weft can't see is taken to have the MTU that it should.
+    pub(super) fn assume_mtu(&mut self) {
+        if self.netns.is_none() && !self.gone {
+            self.link.mtu = u32::from(self.config.mtu.unwrap_or(self.default_mtu));
+        }
     }
 
     /// Whether this is the interface with that index.
@@ -94,7 +110,7 @@ impl OpenPort {
     /// long as weft has a tap in it, so its end must be asked for.
     pub(super) fn namespace_has_vanished(&self) -> bool {
         let Some(netns) = &self.netns else { return false };
-        if self.config.netns == NetnsName::Own {
+        if matches!(self.config.netns, NetnsName::Own | NetnsName::Descriptor(_)) {
             return false;
         }
         match open_netns(&self.config.netns) {
@@ -111,6 +127,11 @@ pub(super) async fn open(
     workers: usize,
     default_mtu: u16,
 ) -> Result<(OpenPort, Vec<PortQueue>), PortOpenError> {
+    if let NetnsName::Descriptor(handle) = &config.netns
+        && let Some(tap) = handed::tap_of(handle)?
+    {
+        return handed::open(config, tap, workers, default_mtu).await;
+    }
     let netns = open_netns(&config.netns).map_err(PortOpenError::Netns)?;
     let (kind, mut queues) = open_queues(&netns, config, workers).await?;
     let links = Links::open(&netns)?;
@@ -119,7 +140,10 @@ pub(super) async fn open(
     let offloads = queues.first().map_or_else(Offloads::default, Port::offloads);
     info!(port = config.full_name(), kind = kind.name(), mtu = link.mtu, mac = ?link.mac, "port open");
     let losses = queues.iter_mut().find_map(Port::take_link_losses).map(Arc::new);
-    Ok((OpenPort { config: config.clone(), kind, netns: Some(netns), link, losses, offloads, default_mtu }, queues))
+    Ok((
+        OpenPort { config: config.clone(), kind, netns: Some(netns), gone: false, link, losses, offloads, default_mtu },
+        queues,
+    ))
 }
 
 /// Opens the queues, and says of which kind they are. Without `/dev/net/tun` a veth pair takes a tap's place.
@@ -164,7 +188,12 @@ fn open_inside(config: &PortConfig, workers: usize) -> Result<Vec<PortQueue>, Po
 }
 
 /// A packet port's interface belongs to somebody else: only what the configuration names is changed on it.
-async fn set_up(links: &Links, config: &PortConfig, kind: PortKind, default_mtu: u16) -> Result<(), LinkError> {
+pub(super) async fn set_up(
+    links: &Links,
+    config: &PortConfig,
+    kind: PortKind,
+    default_mtu: u16,
+) -> Result<(), LinkError> {
     if let Some(mac) = config.mac {
         links.set_mac(&config.name, mac).await?;
     }
@@ -194,7 +223,16 @@ fn queue_length(config: &PortConfig, kind: PortKind) -> Option<u32> {
 /// Changes on the interface what differs between two configurations of one port.
 pub(super) async fn change(port: &OpenPort, to: &PortConfig, default_mtu: u16) -> Result<(), LinkError> {
     let from = &port.config;
-    let Some(netns) = &port.netns else { return Ok(()) };
+    if port.gone {
+        return Ok(());
+    }
+    let Some(netns) = &port.netns else {
+        return handed::refuse_settings(to).map_err(|error| LinkError::Invalid {
+            interface: to.name.clone(),
+            netns: to.netns.to_string(),
+            reason: error.to_string(),
+        });
+    };
     let links = Links::open(netns)?;
     if let Some(mac) = to.mac.filter(|_| from.mac != to.mac) {
         links.set_mac(&to.name, mac).await?;

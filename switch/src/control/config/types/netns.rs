@@ -1,9 +1,8 @@
 //! Network namespaces as users name them.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
+
+use crate::sys::inherited::Handle;
 
 /// A network namespace as users name it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -16,22 +15,12 @@ pub enum NetnsName {
     Path(PathBuf),
     /// `pid:1234`: that process's.
     Pid(u32),
+    /// `fd:3`, `fd:NAME`: a descriptor that weft was started with, of a namespace's file or, for a port, of the tap itself.
+    Descriptor(Handle),
 }
 
 /// Where `ip netns` keeps the namespaces that have names.
 pub const NETNS_DIRECTORY: &str = "/run/netns";
-
-impl NetnsName {
-    /// The file that stands for the namespace: what to open for `setns`.
-    pub fn path(&self) -> PathBuf {
-        match self {
-            Self::Own => PathBuf::from("/proc/self/ns/net"),
-            Self::Named(name) => Path::new(NETNS_DIRECTORY).join(name),
-            Self::Path(path) => path.clone(),
-            Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
-        }
-    }
-}
 
 impl fmt::Display for NetnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,6 +29,7 @@ impl fmt::Display for NetnsName {
             Self::Named(name) => write!(f, "{name}"),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Descriptor(handle) => write!(f, "fd:{handle}"),
         }
     }
 }

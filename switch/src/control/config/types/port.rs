@@ -127,7 +127,9 @@ impl PortConfig {
     pub fn full_name(&self) -> String {
         match &self.netns {
             NetnsName::Own => self.name.clone(),
-            NetnsName::Named(_) | NetnsName::Path(_) | NetnsName::Pid(_) => format!("{}/{}", self.netns, self.name),
+            NetnsName::Named(_) | NetnsName::Path(_) | NetnsName::Pid(_) | NetnsName::Descriptor(_) => {
+                format!("{}/{}", self.netns, self.name)
+            }
         }
     }
 }
