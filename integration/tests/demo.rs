@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         trial("a_terminated_demo_leaves_nothing", all, || interrupted(Signal::TERM)),
         trial("a_step_that_fails_is_told_and_leaves_nothing", all, a_failing_step),
         trial("a_machine_without_ping_is_told_so_before_anything_is_built", all, no_ping),
-        trial("a_machine_without_privileges_is_told_so", all.programs(&["setpriv"]), no_privileges),
+        trial("a_machine_without_privileges_is_told_so", all.programs(&["setpriv", "unshare"]), no_privileges),
     ])
 }
 
@@ -146,9 +146,16 @@ fn no_ping() -> anyhow::Result<()> {
 }
 
 fn no_privileges() -> anyhow::Result<()> {
-    let mut command = Command::new("setpriv");
+    // Nor may it have a user namespace to get them in.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script, "sh", "setpriv"]);
     command.args(["--bounding-set", "-net_admin,-sys_admin"]).arg(binary()?).arg("demo");
     let said = refused(command)?;
     ensure!(said.contains("\n  - the capability CAP_NET_ADMIN") && said.contains("run it as root"), "{said}");
+    ensure!(
+        said.contains("\n  - or else a user namespace") && said.contains("user.max_user_namespaces is 0"),
+        "{said}"
+    );
     Ok(())
 }

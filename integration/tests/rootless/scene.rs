@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
+    process::{Child, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -44,7 +45,7 @@ pub(crate) enum Tun {
 
 impl Tun {
     /// Shell commands that make it so, in a mount namespace that is the program's own.
-    fn script(self) -> &'static str {
+    pub(crate) fn script(self) -> &'static str {
         match self {
             Self::ForAll => "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec \"$@\"",
             Self::ForRoot => "mount -t tmpfs tmpfs /dev/net && mknod -m 600 /dev/net/tun c 10 200 && exec \"$@\"",
@@ -64,7 +65,7 @@ impl User {
     pub(crate) fn new() -> anyhow::Result<Self> {
         static USERS: AtomicU32 = AtomicU32::new(0);
         // Beyond all that are given to people, and those that are given to people's containers.
-        let id = 3_000_000_000 + std::process::id() % 10_000_000 * 64 + USERS.fetch_add(1, Ordering::Relaxed);
+        let id = 1_500_000_000 + std::process::id() % 10_000_000 * 64 + USERS.fetch_add(1, Ordering::Relaxed);
         let home = tempfile::tempdir()?;
         chown(home.path(), Some(id), Some(id))?;
         Ok(Self { id, home, binary: binary_for_all()? })
@@ -105,6 +106,11 @@ impl User {
         self.command(namespace, &self.binary).args(args)
     }
 
+    /// `weft` as this user, started by a program of root's that runs what stands behind its arguments.
+    pub(crate) fn started_by(&self, starter: Command) -> Command {
+        self.environment(starter.arg("setpriv").args(self.privileges()).arg(&self.binary))
+    }
+
     /// The `weft` binary, where he may run it.
     pub(crate) fn binary(&self) -> &Path {
         &self.binary
@@ -123,7 +129,7 @@ impl User {
         ]
     }
 
-    fn environment(&self, command: Command) -> Command {
+    pub(crate) fn environment(&self, command: Command) -> Command {
         command.env("HOME", self.home()).env("XDG_RUNTIME_DIR", self.home()).env("TMPDIR", self.home())
     }
 }
@@ -190,13 +196,24 @@ impl Station {
 
     /// A program inside, as its root.
     pub(crate) fn run(&self, command: &[&str]) -> anyhow::Result<std::process::Output> {
+        Ok(self.inside(command).output()?)
+    }
+
+    /// Starts a program inside that runs until it is dropped.
+    pub(crate) fn begin(&self, command: &[&str]) -> anyhow::Result<Background> {
+        let mut inside = self.inside(command);
+        inside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Background(inside.spawn()?))
+    }
+
+    fn inside(&self, command: &[&str]) -> std::process::Command {
         let id = self.id().to_string();
         let mut inside = std::process::Command::new("setpriv");
         // Who its user is outside, is root inside.
         let (user, group) = (format!("--reuid={}", self.user), format!("--regid={}", self.user));
         inside.args([&user, &group, "--clear-groups", "--", "nsenter"]);
         inside.args(["--target", &id, "--user", "--net", "--preserve-credentials", "--"]).args(command);
-        Ok(inside.output()?)
+        inside
     }
 
     /// The same for one that must succeed; what it printed.
@@ -224,6 +241,16 @@ impl Station {
         self.process.signal(Signal::KILL)?;
         self.process.wait(PATIENCE)?;
         Ok(())
+    }
+}
+
+/// A program that is ended when this is dropped.
+pub(crate) struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -278,6 +305,11 @@ impl<'u> Weft<'u> {
     pub(crate) fn port(&self, name: &str) -> anyhow::Result<Option<Value>> {
         let ports = self.show("ports")?;
         Ok(ports.as_array().context("a list")?.iter().find(|port| port["name"] == name).cloned())
+    }
+
+    /// Waits until it has no ports any more.
+    pub(crate) fn ports_go(&self) -> anyhow::Result<()> {
+        eventually("the ports go", PATIENCE, || Ok(self.show("ports")?.as_array().is_some_and(Vec::is_empty)))
     }
 
     pub(crate) fn books_balance(&self) -> anyhow::Result<()> {

@@ -7,16 +7,22 @@ mod scene;
 mod story;
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
+    io,
     process::{Command, ExitCode, Stdio},
     time::Instant,
 };
 
+use anyhow::Context;
 use clap::Args;
+use rustix::mount::MountFlags;
 
 use self::scene::{PREFIX, Scene};
 use super::{NOT_SO, UsageError, voice::Voice};
-use crate::lab::{Lab, missing_capabilities};
+use crate::{
+    lab::{Lab, missing_capabilities},
+    sys::userns::{self, With},
+};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {}
@@ -36,7 +42,8 @@ const STEPS: [(&str, Step); 7] = [
 
 pub(super) fn run(_args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    check_machine()?;
+    let rootless = become_root();
+    check_machine(rootless.as_ref().err())?;
     // What an earlier demo could not remove because it was killed. If that fails it is no matter of this one.
     let _ = Lab::remove_stale(PREFIX);
     let mut scene =
@@ -44,6 +51,12 @@ pub(super) fn run(_args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let voice = Voice::new();
     voice.title("weft demo: an overlay between two hosts, and a third that the kernel serves")?;
     voice.say(&format!("All of it is in network namespaces. blue1 stands for {}-blue1, and so on.", scene.name()))?;
+    if let Ok(true) = rootless {
+        voice.say("They belong to a user namespace of your own: outside of it nobody here has a privilege.")?;
+    }
+    if let Err(error) = open_tun() {
+        voice.say(&format!("/dev/net/tun can't be opened ({error}): each tap is a veth pair instead."))?;
+    }
 
     let mut outcome = Ok(());
     for (number, (title, step)) in (1..).zip(STEPS) {
@@ -74,14 +87,30 @@ pub(super) fn run(_args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what this machine lacks, all of it at once, before anything is built.
-fn check_machine() -> Result<(), UsageError> {
+/// Makes an ordinary user root of a user namespace of his own, with a `/run/netns` of its own; `false`: there was no need.
+/// To be called while there is one thread.
+fn become_root() -> anyhow::Result<bool> {
+    if missing_capabilities().is_empty() {
+        return Ok(false);
+    }
+    userns::enter_new(With::Mounts)?;
+    rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
+        .context("can't mount a /run of its own")?;
+    Ok(true)
+}
+
+fn open_tun() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open("/dev/net/tun")
+}
+
+/// Says what this machine lacks, all of it at once, before anything is built. `not_root`: why this could not become root.
+fn check_machine(not_root: Option<&anyhow::Error>) -> Result<(), UsageError> {
     let mut lacks = Vec::new();
     for name in missing_capabilities() {
         lacks.push(format!("the capability {name}, to make network namespaces and interfaces: run it as root"));
     }
-    if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
-        lacks.push(format!("/dev/net/tun, to make taps ({error}): `modprobe tun`, or give it to the container"));
+    if let Some(error) = not_root {
+        lacks.push(format!("or else a user namespace, to be root in: {error:#}"));
     }
     let ping = Command::new("ping").arg("-V").stdin(Stdio::null()).output();
     if !ping.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("iputils")) {

@@ -13,6 +13,7 @@ mod experiment;
 mod explain;
 mod fdb;
 mod groups;
+mod hook;
 mod lab;
 mod mdb;
 mod mtu;
@@ -21,6 +22,7 @@ mod output;
 mod port;
 mod reload;
 mod run;
+mod shell;
 mod show;
 mod tables;
 mod voice;
@@ -76,6 +78,10 @@ enum Command {
     Port(port::PortArgs),
     /// Add bridges to the running switch, or take them out
     Bridge(bridge::BridgeArgs),
+    /// Run a program with a port of the running switch for its network
+    Shell(Box<shell::ShellArgs>),
+    /// Give a container a port of the running switch, as a hook of its runtime
+    OciHook(hook::HookArgs),
     /// Say what the running switch does with a frame, step by step, without sending it; exit code 1 if nobody gets it
     Explain(Box<explain::ExplainArgs>),
     /// Make the running switch read its configuration again
@@ -85,8 +91,12 @@ enum Command {
 /// Parses the arguments of this process, does what they say and tells how it went.
 pub fn main() -> ExitCode {
     // Before anything else: what weft starts of itself to work in another user's namespaces has to have a single thread.
-    if inside::is_helper(&std::env::args_os().collect::<Vec<_>>()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if inside::is_helper(&arguments) {
         return inside::serve_as_helper();
+    }
+    if let Some(ended) = shell::inside::run(&arguments) {
+        return ended;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -110,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Mdb(args) => mdb::run(&args),
         Command::Port(args) => port::run(&args),
         Command::Bridge(args) => bridge::run(&args),
+        Command::Shell(args) => shell::run(&args),
+        Command::OciHook(args) => hook::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
     };
@@ -234,6 +246,9 @@ mod tests {
             "weft explain --vtep 192.0.2.2 --vni 42 --src 02:00:00:00:00:01 --outer-tos 0x03",
             "weft explain --vtep 192.0.2.2 --outer 0800000000002a00",
             "weft reload --socket /tmp/s",
+            "weft shell --bridge blue",
+            "weft shell --bridge blue --address 10.0.0.5/24 --gateway 10.0.0.1 --dns 10.0.0.1 --config weft.toml -- ls -l",
+            "weft oci-hook --socket /tmp/s",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -259,6 +274,9 @@ mod tests {
         assert_eq!(refusal("weft lab down a --all"), ErrorKind::ArgumentConflict);
         assert_eq!(refusal("weft lab exec a b"), ErrorKind::MissingRequiredArgument);
         assert_eq!(refusal("weft lab up a --datapath ovs"), ErrorKind::InvalidValue);
+        assert_eq!(refusal("weft shell"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refusal("weft shell --bridge b --config f --socket s"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft shell --bridge b --dns here"), ErrorKind::ValueValidation);
         assert_eq!(refusal("weft run --log-format xml"), ErrorKind::InvalidValue);
     }
 }
