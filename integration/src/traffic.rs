@@ -90,7 +90,15 @@ impl PingTrain {
     /// # Errors
     /// None comes within five seconds.
     pub fn start(from: &Namespace, address: &str) -> anyhow::Result<Self> {
-        let mut ping = from.command("ping").args(["-n", "-i0.01", "-W2", address]).spawn()?;
+        Self::start_with(from, address, &[])
+    }
+
+    /// The same with more arguments for `ping`.
+    ///
+    /// # Errors
+    /// As [`PingTrain::start`].
+    pub fn start_with(from: &Namespace, address: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut ping = from.command("ping").args(["-n", "-i0.01", "-W2"]).args(arguments).arg(address).spawn()?;
         ping.wait_for("icmp_seq=", Duration::from_secs(5))?;
         Ok(Self { ping, started: Instant::now() })
     }

@@ -1,10 +1,16 @@
 //! Frames that are too long for the overlay, between real hosts: who sends them is told, or they arrive all the same.
 
+// What was measured is for whoever reads the tests' output.
+#![allow(clippy::print_stdout)]
+
 mod answers;
+mod forged;
 mod fragments;
 mod mss;
+mod paths;
 mod pmtu;
 mod scene;
+mod way;
 
 use std::process::ExitCode;
 
@@ -16,6 +22,7 @@ const PREFIX: &str = "weft-mtu";
 const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip"]);
 
 fn main() -> ExitCode {
-    let tests = [answers::tests(), fragments::tests(), mss::tests(), pmtu::tests()];
-    main_with_threads(2, tests.into_iter().flatten().collect())
+    // Those that wait longest go first.
+    let tests = [paths::tests(), forged::tests(), answers::tests(), fragments::tests(), mss::tests(), pmtu::tests()];
+    main_with_threads(3, tests.into_iter().flatten().collect())
 }
