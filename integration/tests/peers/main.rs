@@ -1,5 +1,5 @@
-//! weft beside switches that are nobody's here: Open vSwitch's userspace datapath, the kernel's VLAN-aware bridge, and
-//! tshark and other people's captures as witnesses of what goes over the wire.
+//! weft beside switches that are nobody's here: Open vSwitch's userspace datapath, the kernel's VLAN-aware bridge and its
+//! Geneve device, and tshark and other people's captures as witnesses of what goes over the wire.
 //!
 //! Each test builds a lab of its own. Hosts in it are namespaces whose kernel does the talking.
 
@@ -9,6 +9,7 @@
 mod capture;
 mod checksums;
 mod decoded;
+mod encapsulations;
 mod full_kernel;
 mod ovs;
 mod replay;
@@ -24,7 +25,18 @@ use weft_integration::main_with_threads;
 const PREFIX: &str = "weft-peers";
 
 fn main() -> ExitCode {
+    if full_kernel::is_inside() {
+        // Nothing else is to be run there: the machine is slow.
+        return main_with_threads(1, full_kernel::tests());
+    }
     // The longest goes first.
-    let tests = [full_kernel::tests(), ovs::tests(), checksums::tests(), decoded::tests(), replay::tests()];
+    let tests = [
+        full_kernel::tests(),
+        ovs::tests(),
+        encapsulations::tests(),
+        checksums::tests(),
+        decoded::tests(),
+        replay::tests(),
+    ];
     main_with_threads(2, tests.into_iter().flatten().collect())
 }

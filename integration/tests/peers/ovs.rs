@@ -1,16 +1,22 @@
 //! Open vSwitch with its userspace datapath: a switch and a VTEP that shares no code with the kernel's devices.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
-use weft::lab::{Lab, Ovs};
+use weft::{
+    lab::{Lab, Ovs},
+    wire::probe,
+};
 use weft_integration::{
     Needs,
-    shape::{Shape, in_every_shape},
-    weft::Weft,
+    exchange::stream,
+    shape::{Shape, in_every_shape, in_shapes},
+    weft::{Weft, eventually},
 };
+use weft_vxlan::Encapsulation;
 
 use crate::{
     PREFIX,
+    capture::Capture,
     traffic::{becomes_reachable, ping, tcp},
     trunk::{Trunk, VLANS, peer_address, weft_address},
 };
@@ -18,15 +24,30 @@ use crate::{
 const NEEDS: Needs =
     Needs::ROOT_AND_TUN.programs(&["ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "tcpdump", "ping", "ethtool"]);
 const TRANSFER: usize = 20_000_000;
+/// What goes through encapsulations that are not in every shape.
+const LARGE_TRANSFER: usize = 100_000_000;
+const TWO_SHAPES: [Shape; 2] = [Shape::USUAL, Shape { offload: false, workers: 1 }];
 
 pub(crate) fn tests() -> Vec<Trial> {
-    in_every_shape(&[
+    let mut tests = in_every_shape(&[
         ("ovs_and_weft_keep_the_vlans_of_a_trunk_apart", NEEDS, vlans_are_kept_apart),
         ("ovs_and_weft_tell_tagged_frames_alike", NEEDS, tagged_frames_are_told_alike),
         ("tcp_crosses_a_trunk_to_ovs_byte_for_byte_both_ways", NEEDS, |shape| tcp_crosses_the_trunk(shape, false)),
         ("tcp_in_super_frames_crosses_a_trunk_to_ovs_byte_for_byte", NEEDS, |shape| tcp_crosses_the_trunk(shape, true)),
-        ("ovs_and_weft_are_vteps_of_one_overlay", NEEDS, one_overlay),
-    ])
+        ("ovs_and_weft_are_vteps_of_one_overlay", NEEDS, |shape| one_overlay(shape, Encapsulation::Vxlan, TRANSFER)),
+    ]);
+    tests.extend(in_shapes(
+        &TWO_SHAPES,
+        &[
+            ("ovs_and_weft_are_vteps_of_a_geneve_overlay", NEEDS, |shape| {
+                one_overlay(shape, Encapsulation::Geneve, LARGE_TRANSFER)
+            }),
+            ("ovs_and_weft_are_vteps_of_a_vxlan_gpe_overlay", NEEDS, |shape| {
+                one_overlay(shape, Encapsulation::VxlanGpe, LARGE_TRANSFER)
+            }),
+        ],
+    ));
+    tests
 }
 
 fn vlans_are_kept_apart(shape: Shape) -> anyhow::Result<()> {
@@ -75,7 +96,18 @@ fn trunk_to_ovs(shape: Shape, whole: bool) -> anyhow::Result<(Trunk, Ovs)> {
     Ok((trunk, ovs))
 }
 
-fn one_overlay(shape: Shape) -> anyhow::Result<()> {
+/// What Open vSwitch calls the tunnel.
+fn interface(encapsulation: Encapsulation) -> &'static str {
+    match encapsulation {
+        Encapsulation::Vxlan => "type=vxlan",
+        Encapsulation::VxlanGbp => "type=vxlan options:exts=gbp",
+        // Ethernet inside: its own default.
+        Encapsulation::VxlanGpe => "type=vxlan options:exts=gpe options:packet_type=legacy_l2",
+        Encapsulation::Geneve => "type=geneve",
+    }
+}
+
+fn one_overlay(shape: Shape, encapsulation: Encapsulation, byte_count: usize) -> anyhow::Result<()> {
     let lab = Lab::new(PREFIX);
     let (here, there) = (lab.namespace("here")?, lab.namespace("there")?);
     let (weft_host, ovs_host) = (lab.namespace("left")?, lab.namespace("right")?);
@@ -91,13 +123,18 @@ fn one_overlay(shape: Shape) -> anyhow::Result<()> {
     there.address("phy", "192.0.2.2/24")?;
     there.mtu("phy", 1550)?;
     there.up("phy")?;
-    ovs.vsctl(
-        "add-br int -- set bridge int datapath_type=netdev -- add-port int vx0 -- set interface vx0 type=vxlan \
-         options:remote_ip=192.0.2.1 options:key=42 options:dst_port=4789",
-    )?;
+    let (interface, port) = (interface(encapsulation), encapsulation.default_port());
+    ovs.vsctl(&format!(
+        "add-br int -- set bridge int datapath_type=netdev -- add-port int tun0 -- set interface tun0 {interface} \
+         options:remote_ip=192.0.2.1 options:key=42 options:dst_port={port}"
+    ))?;
     ovs.tap("int", &ovs_host, "")?;
     ovs_host.address("eth0", "10.9.0.2/24")?;
     ovs_host.up("eth0")?;
+    // Behind UDP and the tunnel's header: the group that probes go to.
+    let filter = format!("udp dst port {port} and udp[16:4] = 0x0180c200 and udp[20:2] = 0x0001");
+    let tunnel = Capture::start(&there, "u0", &["-Q", "in", &filter])?;
+    let through = Capture::start(&ovs_host, "eth0", &[&format!("ether dst {}", probe::GROUP)])?;
     let weft = Weft::start(
         &here,
         &format!(
@@ -105,6 +142,7 @@ fn one_overlay(shape: Shape) -> anyhow::Result<()> {
             {}
             [vtep]
             address = "192.0.2.1"
+            encapsulation = "{encapsulation}"
             [[bridge]]
             name = "blue"
             vni = 42
@@ -126,11 +164,28 @@ fn one_overlay(shape: Shape) -> anyhow::Result<()> {
         ping(&weft_host, "10.9.0.2", payload_len)?;
         ping(&ovs_host, "10.9.0.1", payload_len)?;
     }
-    tcp(&weft_host, &ovs_host, "10.9.0.2", TRANSFER)?;
-    tcp(&ovs_host, &weft_host, "10.9.0.1", TRANSFER)?;
+    stream(&weft_host, &ovs_host, "10.9.0.2".parse()?, byte_count)?;
+    stream(&ovs_host, &weft_host, "10.9.0.1".parse()?, byte_count)?;
     let mac = ovs_host.link("eth0")?.mac.map(|mac| mac.to_string()).unwrap_or_default();
     let place = weft.whereabouts("blue", &mac)?;
     ensure!(place.as_deref().is_some_and(|place| place.starts_with("192.0.2.2")), "{mac} is at {place:?}");
+    overlooks_probes(&weft, &ovs, &tunnel, &through)?;
     weft.ledger_balances()?;
+    Ok(())
+}
+
+/// weft's probes in the tunnel have come to Open vSwitch, which has passed none on and learned nothing of them: the path is
+/// measured by other means.
+fn overlooks_probes(weft: &Weft, ovs: &Ovs, tunnel: &Capture, through: &Capture) -> anyhow::Result<()> {
+    tunnel.wait_for("a probe in the tunnel", 1, |_| true)?;
+    eventually("the path is measured", std::time::Duration::from_secs(20), || {
+        let vtep = &weft.show("mtu")?["vteps"][0];
+        Ok(vtep["path_mtu"] == 1550 && vtep["state"] == "measured" && vtep["method"] == "echo")
+    })?;
+    let passed = through.frames()?;
+    ensure!(passed.is_empty(), "{} probes went on to a host", passed.len());
+    let own = probe::own_address("192.0.2.1".parse().context("an address")?, 0).to_string();
+    let learned = ovs.appctl("fdb/show", &["int"])?;
+    ensure!(!learned.contains(&own), "{own} is learned:\n{learned}");
     Ok(())
 }
