@@ -33,8 +33,8 @@
 //! `br_handle_frame`), Open vSwitch's NORMAL action likewise (`ofproto-dpif-xlate.c`: `is_admissible`), a weft without probes
 //! counts `reserved_group`. EtherType 0x88B5 is IEEE 802's for local experiments, so what looks at frames does not take it for a
 //! pause frame, whose EtherType is 0x8808. The source has to be somebody's: the kernel's vxlan device learns it before its
-//! bridge sees the frame (`vxlan_core.c`: `vxlan_snoop`), refuses one that is zero or a group since Linux 6.11, and takes zero for its
-//! flood list before. So each VTEP has one unicast address of its own for this ([`own_address`]), always the same one: a
+//! bridge sees the frame (`vxlan_core.c`: `vxlan_snoop`), and refuses one that is zero or a group; kernels from before 2024 would take
+//! zero for the address of their flood list. So each VTEP has one unicast address of its own for this ([`own_address`]), always the same one: a
 //! peer holds one entry more, which is true and ages.
 
 use std::net::IpAddr;
