@@ -319,7 +319,11 @@ mod tests {
             let echo = match Echo::open(&Netns::own().unwrap(), local, sender) {
                 Ok(echo) => echo,
                 // As it is for whoever is not in net.ipv4.ping_group_range.
-                Err(EchoError::NotAllowed) => return,
+                Err(error @ EchoError::NotAllowed) => {
+                    let must_run = std::env::var_os("WEFT_REQUIRE_ALL").is_some_and(|value| value == "1");
+                    assert!(!must_run, "{error}, and WEFT_REQUIRE_ALL is set");
+                    return eprintln!("ignored: {error}");
+                }
                 Err(error) => panic!("{error}"),
             };
             for size in [64, 1500, 9001, 60_000] {
