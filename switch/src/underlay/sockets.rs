@@ -333,13 +333,14 @@ fn new_receiver(settings: &UnderlaySettings) -> Result<Socket, UnderlayError> {
 
 fn open_senders(settings: &UnderlaySettings) -> Result<Senders, UnderlayError> {
     let UnderlaySettings { source_port_range, source_ports, dont_fragment, gso, .. } = *settings;
-    let bucket_count = usize::from(source_ports.clamp(1, source_port_range.distinct_count()));
-    let mut sockets = Vec::new();
     let sets: &[bool] = match dont_fragment {
         DontFragment::Set => &[true],
         DontFragment::Unset => &[false],
         DontFragment::Inherit => &[true, false],
     };
+    let most = usize::from(source_ports.clamp(1, source_port_range.distinct_count()));
+    let bucket_count = bucket_count(settings, most, sets.len());
+    let mut sockets = Vec::new();
     for &dont_fragment in sets {
         for bucket in 0..bucket_count {
             let sender = new_sender(settings, dont_fragment)?;
@@ -415,11 +416,24 @@ fn set_dont_fragment(fd: BorrowedFd<'_>, address: IpAddr, dont_fragment: bool) -
     }
 }
 
+/// As many buckets as can be, and `most` at most, so that each has ports for so many sockets beside those that are left alone.
+fn bucket_count(settings: &UnderlaySettings, most: usize, socket_count: usize) -> usize {
+    let has_ports = |bucket, count| {
+        let (first, last) = settings.source_port_range.bucket_ports(bucket, count);
+        (first..=last).filter(|port| is_for_sending(settings, *port)).nth(socket_count - 1).is_some()
+    };
+    // One that has not enough is reported when its socket finds none.
+    (1..=most).rev().find(|&count| (0..count).all(|bucket| has_ports(bucket, count))).unwrap_or(1)
+}
+
 /// The ports of the formats are left alone, since each may be listened on one day.
+fn is_for_sending(settings: &UnderlaySettings, port: u16) -> bool {
+    HeaderFormat::ALL.iter().all(|format| settings.port_of(*format) != port)
+}
+
 fn bind_to_one_of(socket: &Socket, settings: &UnderlaySettings, first: u16, last: u16) -> Result<(), UnderlayError> {
     let address = settings.address;
-    let is_free = |port: &u16| HeaderFormat::ALL.iter().all(|format| settings.port_of(*format) != *port);
-    for port in (first..=last).filter(is_free) {
+    for port in (first..=last).filter(|port| is_for_sending(settings, *port)) {
         match socket.bind(&SockAddr::from(SocketAddr::new(address, port))) {
             Ok(()) => return Ok(()),
             // Taken, or below net.ipv4.ip_unprivileged_port_start.
@@ -467,6 +481,19 @@ fn because<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Underla
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_the_range_without_a_port_to_send_from_is_joined_to_another() {
+        // The formula takes three ports of these, one of which is left alone.
+        let settings = UnderlaySettings {
+            source_port_range: SourcePorts::new(6081, 6084).unwrap(),
+            ..UnderlaySettings::new("127.0.0.1".parse().unwrap())
+        };
+        let counts = |settings: &UnderlaySettings| [1, 2].map(|sockets| bucket_count(settings, 3, sockets));
+        assert_eq!(counts(&settings), [2, 1]);
+        assert_eq!(counts(&UnderlaySettings { geneve_port: 7000, ..settings.clone() }), [3, 1]);
+        assert_eq!(counts(&UnderlaySettings { port: 6082, gpe_port: 6083, ..settings }), [1, 1], "none is left");
+    }
 
     #[test]
     fn a_kernel_without_segmentation_is_an_error_only_if_it_was_asked_for() {
