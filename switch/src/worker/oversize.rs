@@ -22,7 +22,7 @@ use super::{
 use crate::{
     bridge::{DropReason, Overlay, Oversize},
     fdb::Stamp,
-    ids::{BridgeId, Endpoint, VtepId},
+    ids::{Endpoint, VtepId},
     l3::{
         Fragments, NoAnswer, mss,
         too_big::{self, MAX_ANSWER_LEN},
@@ -30,6 +30,7 @@ use crate::{
     offload::Segments,
     underlay::{MAX_DATAGRAM_LEN, Target},
     wire::{
+        MacAddr,
         dissect::{Dissected, IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN, dissect},
         ethernet::HEADER_LEN as ETHER_HEADER_LEN,
     },
@@ -111,7 +112,9 @@ impl Egress<'_> {
             return *reason;
         }
         let (bridge, ingress) = (staged.bridge_id(), staged.ingress());
-        let reason = if self.answers.take(bridge, self.now) {
+        let sender =
+            staged.bytes.get(6..).and_then(|bytes| bytes.first_chunk()).map_or(MacAddr::ZERO, |mac| MacAddr::new(*mac));
+        let reason = if self.answers.take(ingress, sender, self.now) {
             self.counters.copied(ingress, bridge, 1);
             self.deliver_now(&staged.answer(answer), ingress);
             DropReason::OversizeAnswered
@@ -155,11 +158,50 @@ impl Egress<'_> {
     }
 }
 
-/// How many answers each bridge may still give, in one worker.
+/// How many answers may still be given, in one worker: so many out of each port, and no more than a part of them to one sender
+/// there, so that who sends nothing but what is too big leaves answers for the others.
 #[derive(Default)]
 pub(super) struct Answers {
-    /// By [`BridgeId`].
-    buckets: Vec<Bucket>,
+    /// By [`PortId`](crate::ids::PortId); no other frames have answers.
+    ports: Vec<PortAnswers>,
+}
+
+/// The answers of one port.
+#[derive(Clone)]
+struct PortAnswers {
+    all: Bucket,
+    /// By the sender's address; some may share one.
+    senders: [Bucket; SENDERS],
+}
+
+/// Buckets of a port's senders. Two senders share one in a 64th of all cases.
+const SENDERS: usize = 64;
+
+impl Answers {
+    /// What one sender takes of its own bucket for an answer, where it takes 1 of the port's: a quarter of them is one sender's at
+    /// most.
+    const SHARES: u64 = 4;
+
+    /// Whether the sender of a frame that came in here may be answered at `now`; if so, this is one of the answers.
+    fn take(&mut self, ingress: Endpoint, sender: MacAddr, now: Stamp) -> bool {
+        let Endpoint::Port(port) = ingress else { return false };
+        if self.ports.len() <= port.index() {
+            let none = PortAnswers { all: Bucket::FULL, senders: [Bucket::FULL; SENDERS] };
+            self.ports.resize(port.index() + 1, none);
+        }
+        let PortAnswers { all, senders } = &mut self.ports[port.index()];
+        // The last bytes are those that differ most.
+        let [.., a, b, c] = sender.octets();
+        let sender = &mut senders[usize::from(a ^ b.rotate_left(3) ^ c) % SENDERS];
+        all.fill(now);
+        sender.fill(now);
+        let may = all.tokens >= 1 && sender.tokens >= Self::SHARES;
+        if may {
+            all.tokens -= 1;
+            sender.tokens -= Self::SHARES;
+        }
+        may
+    }
 }
 
 /// A token bucket.
@@ -169,27 +211,20 @@ struct Bucket {
     filled: Stamp,
 }
 
-impl Answers {
+impl Bucket {
     /// What comes in one batch from many stations that all have to learn it: as many as a kernel sends of all its ICMP errors at
     /// once (`net.ipv4.icmp_msgs_burst`).
     const BURST: u64 = 50;
     /// A thousand a second, as a kernel of all its ICMP errors (`net.ipv4.icmp_msgs_per_sec`). A station needs one for each
     /// destination and keeps what it heard for ten minutes (RFC 1191 section 6.3), so this serves 600,000 pairs of them. An
-    /// answer is at most 1,302 bytes: whoever sends nothing but what is too big is sent no more than 10 Mbit/s.
+    /// answer is at most 1,302 bytes: a port whose stations send nothing but what is too big is sent no more than 10 Mbit/s.
     const PER_MILLISECOND: u64 = 1;
+    const FULL: Self = Self { tokens: Self::BURST, filled: Stamp(0) };
 
-    /// Whether an answer may be given in this bridge at `now`; if so, it is one of them.
-    fn take(&mut self, bridge: BridgeId, now: Stamp) -> bool {
-        if self.buckets.len() <= bridge.index() {
-            self.buckets.resize(bridge.index() + 1, Bucket { tokens: Self::BURST, filled: Stamp(0) });
-        }
-        let bucket = &mut self.buckets[bridge.index()];
-        let elapsed = now.0.saturating_sub(bucket.filled.0);
-        bucket.tokens = bucket.tokens.saturating_add(elapsed.saturating_mul(Self::PER_MILLISECOND)).min(Self::BURST);
-        bucket.filled = bucket.filled.max(now);
-        let may = bucket.tokens > 0;
-        bucket.tokens -= u64::from(may);
-        may
+    fn fill(&mut self, now: Stamp) {
+        let elapsed = now.0.saturating_sub(self.filled.0);
+        self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(Self::PER_MILLISECOND)).min(Self::BURST);
+        self.filled = self.filled.max(now);
     }
 }
 
@@ -198,23 +233,33 @@ const _: () = assert!(MAX_ANSWER_LEN == 1302);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::tests::scene::{BLUE, GREEN};
+    use crate::ids::PortId;
 
-    fn taken(answers: &mut Answers, bridge: BridgeId, now: u64) -> usize {
-        (0..200).filter(|_| answers.take(bridge, Stamp(now))).count()
+    fn taken(answers: &mut Answers, port: u16, sender: u8, now: u64) -> usize {
+        let sender = MacAddr::new([2, 0, 0, 0, 0, sender]);
+        (0..200).filter(|_| answers.take(Endpoint::Port(PortId(port)), sender, Stamp(now))).count()
     }
 
     #[test]
-    fn a_burst_and_then_one_a_millisecond_for_each_bridge() {
+    fn a_sender_has_a_quarter_of_the_answers_of_its_port() {
         let mut answers = Answers::default();
-        assert_eq!(taken(&mut answers, GREEN, 5), 50);
-        assert_eq!(taken(&mut answers, BLUE, 5), 50);
+        assert_eq!(taken(&mut answers, 3, 1, 5), 12);
         assert_eq!(
-            (taken(&mut answers, BLUE, 5), taken(&mut answers, BLUE, 6), taken(&mut answers, BLUE, 26)),
-            (0, 1, 20)
+            (taken(&mut answers, 3, 1, 6), taken(&mut answers, 3, 1, 15), taken(&mut answers, 3, 1, 25)),
+            (0, 3, 2)
         );
+        assert_eq!(taken(&mut answers, 3, 2, 25), 12, "another one is not muted with it");
         // No more than the burst, however long it was silent; and a clock that stands still gives nothing.
-        assert_eq!((taken(&mut answers, GREEN, 100_000), taken(&mut answers, GREEN, 99_000)), (50, 0));
+        assert_eq!((taken(&mut answers, 3, 1, 100_000), taken(&mut answers, 3, 1, 99_000)), (12, 0));
+    }
+
+    #[test]
+    fn a_port_has_a_burst_and_then_one_answer_a_millisecond() {
+        let mut answers = Answers::default();
+        let all =
+            |answers: &mut Answers, port, now| (0..9).map(|sender| taken(answers, port, sender, now)).sum::<usize>();
+        assert_eq!((all(&mut answers, 1, 5), all(&mut answers, 1, 5), all(&mut answers, 1, 25)), (50, 0, 20));
+        assert_eq!(all(&mut answers, 0, 5), 50, "each port for itself");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Frames that are too long for their VTEP: answers, fragments, named drops; and TCP that is kept from sending them.
 
 use etherparse::{SlicedPacket, TransportSlice, defrag::IpDefragPool};
+use weft_vxlan::{
+    Encapsulation,
+    geneve::{GeneveOption, OptionList},
+};
 
 use super::scene::*;
 use crate::{
@@ -100,6 +104,36 @@ fn what_just_fits_passes_and_a_byte_more_is_answered_where_it_came_in() {
     }
     assert_eq!(scene.drops(), [(DropReason::OversizeAnswered, 2)]);
     assert_eq!(scene.shared.fdb.lookup(BLUE, B), Some(Endpoint::Vtep(peer.vtep)), "an answer teaches nothing");
+}
+
+#[test]
+fn options_of_geneve_leave_less_room() {
+    let (mut scene, mut peer) = scene();
+    scene.bridge(BLUE).encapsulation = Encapsulation::Geneve;
+    let mut options = OptionList::new();
+    options.push(GeneveOption { class: 0xff01, kind: 1, data: &[0xc0, 0xff, 0xee, 0] }).unwrap();
+    scene.bridge(BLUE).geneve_options = options;
+    let (header, longest) = (16, LONGEST - 8);
+    let fitting = udp4(B, A, 0, longest - 42);
+    scene.send(P0, &fitting);
+    assert_eq!(
+        payloads(&mut peer),
+        [[&[2, 0, 0x65, 0x58, 0, 0, 42, 0, 0xff, 1, 1, 1, 0xc0, 0xff, 0xee, 0], &fitting[..]].concat()]
+    );
+
+    let longer = udp4(B, A, 0, longest - 41);
+    scene.send(P0, &longer);
+    assert_eq!(scene.received(P0), [answer_to(&longer, longest - 14)]);
+    assert_eq!((scene.drops(), payloads(&mut peer).len()), (vec![(DropReason::OversizeAnswered, 1)], 0));
+
+    let loose = loose(B, A, 3000);
+    scene.send(P0, &loose);
+    let fragments = payloads(&mut peer);
+    let lens: Vec<_> = fragments.iter().map(|bytes| bytes.len() - header).collect();
+    // 1422 bytes of each packet are left for its payload, of which a fragment holds a multiple of 8: 1416.
+    assert_eq!(lens, [34 + 1416, 34 + 1416, 34 + 3000 - 34 - 2 * 1416]);
+    let plain: Vec<_> = fragments.iter().map(|bytes| bytes[header - 8..].to_vec()).collect();
+    assert_eq!(put_together(&plain), [&loose[34..]]);
 }
 
 #[test]
@@ -270,9 +304,12 @@ fn answers_are_limited_and_what_had_none_is_another_drop() {
     for _ in 0..60 {
         scene.send(P0, &bytes);
     }
-    assert_eq!(scene.received(P0).len(), 50);
-    assert_eq!(scene.drops(), [(DropReason::OversizeAnswered, 50), (DropReason::OversizeMuted, 10)]);
-    scene.now = Stamp(7);
+    assert_eq!(scene.received(P0).len(), 12);
+    assert_eq!(scene.drops(), [(DropReason::OversizeAnswered, 12), (DropReason::OversizeMuted, 48)]);
+    // Another sender behind the same port is answered all the same.
+    scene.send(P0, &udp4(B, C, 0, 1500));
+    assert_eq!(scene.received(P0).len(), 1);
+    scene.now = Stamp(28);
     for _ in 0..10 {
         scene.send(P0, &bytes);
     }
