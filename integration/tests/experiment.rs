@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     let all = Needs::ROOT_AND_TUN;
     main_with(vec![
         trial("mtu_counts_what_is_on_the_wire_and_leaves_only_its_files", all, mtu),
+        trial("what_the_middle_link_loses_and_delays_is_lost_and_late", all, faults),
         trial("an_interrupted_sweep_leaves_nothing_and_goes_on", all, interrupted),
         trial("encap_measures_exactly_what_it_computes", all, encap),
         trial("every_black_hole_is_one_and_its_remedies_end_it", all.programs(&["ping"]), blackhole),
@@ -121,6 +122,37 @@ fn mtu() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A link that loses a tenth of all frames and takes 5 ms, each way. The losses are those of a seed, but not always the same
+/// frames'.
+fn faults() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    // A lost SYN takes a second.
+    let cells = ["--encapsulation", "vxlan,geneve", "--inner-mtu", "fit", "--offload", "on", "--seconds", "1.5"];
+    let faults = ["--loss", "10", "--delay", "5", "--udp-rate", "15", "--answer", "100", "--out", path(&out)];
+    ends(0, &[&["experiment", "mtu", "--quick"][..], &cells, &faults].concat())?;
+    let results = json(&out.join("results.json"))?;
+    let cells = results["cells"].as_array().context("there are cells")?;
+    ensure!(cells.len() == 2, "{results:#}");
+    for cell in cells {
+        let load = |name: &str| {
+            let loads = cell["loads"].as_array().unwrap();
+            loads.iter().find(|load| load["load"] == name).cloned().unwrap_or_default()
+        };
+        let (tcp, udp, request) = (load("tcp"), load("udp"), load("request"));
+        // Some 2,000 datagrams: a tenth of them is 200, give or take 14.
+        let (sent, received) = (number(&udp["sent"]), number(&udp["received"]));
+        let lost = 1.0 - received as f64 / sent as f64;
+        ensure!(sent > 500 && (0.05..0.25).contains(&lost), "{received} of {sent} datagrams: {cell:#}");
+        // Question and answer, each over that link.
+        ensure!(request["p50_us"].as_f64() >= Some(10_000.0), "{cell:#}");
+        ensure!(number(&tcp["retransmissions"]) > 0 && number(&tcp["cables"]["middle lost"]) > 0, "{cell:#}");
+        let fragments = number(&udp["fragments"]) + number(&tcp["fragments"]);
+        ensure!(cell["failed"].is_null() && fragments == 0, "{cell:#}");
+    }
+    Ok(())
+}
+
 fn interrupted() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
@@ -178,8 +210,16 @@ fn blackhole() -> anyhow::Result<()> {
     let seen = symptoms(&middle["finding"]);
     ensure!(number(&seen["middleboxes"]["left filtered"]) > 0 && seen["tcp"]["is_connected"] == true, "{seen:#}");
     ensure!(seen["tcp"]["arrived"] != seen["tcp"]["wanted"], "{seen:#}");
-    let cut = middle["remedies"].as_array().unwrap().iter().find(|one| one["remedy"].as_str().unwrap().contains("df"));
-    ensure!(number(&symptoms(&cut.unwrap()["finding"])["fragments"]) > 100, "{middle:#}");
+    let remedy = |word: &str| {
+        let remedies = middle["remedies"].as_array().unwrap();
+        let one = remedies.iter().find(|one| one["remedy"].as_str().unwrap().contains(word));
+        symptoms(&one.unwrap_or_else(|| panic!("a remedy has {word} in its name"))["finding"])
+    };
+    ensure!(number(&remedy("df")["fragments"]) > 100, "{middle:#}");
+    let measured = remedy("path_mtu");
+    ensure!(measured["tcp"]["arrived"] == measured["tcp"]["wanted"] && measured["fragments"] == 0, "{measured:#}");
+    let shown = measured["show_mtu"].as_str().context("weft show mtu was asked")?;
+    ensure!(shown.contains("1400") && shown.contains("black hole"), "{shown}");
     let seen = symptoms(&of("checksum")?["finding"]);
     ensure!(number(&seen["checksum_errors"]) > 0 && seen["small"]["answered"] == 0, "{seen:#}");
     let seen = symptoms(&of("wrong-port-mtu")?["finding"]);
@@ -216,7 +256,11 @@ fn refused() -> anyhow::Result<()> {
         let said = text(&ends(2, &words)?.stderr);
         ensure!(said.contains(why), "{arguments}: {said}");
     }
+    let listed = text(&ends(0, &["experiment", "mtu", "--list", "--quick"])?.stdout);
+    for tunnel in ["vxlan", "vxlan-gbp", "vxlan-gpe", "geneve"] {
+        ensure!(listed.contains(&format!("weft {tunnel} ipv4 underlay=1500")), "{listed}");
+    }
     let listed = text(&ends(0, &["experiment", "mtu", "--list", "--quick", "--only", "vxlan df=set"])?.stdout);
-    ensure!(listed.lines().count() == 8 && listed.contains("weft vxlan ipv4 underlay=1500"), "{listed}");
+    ensure!(listed.lines().count() == 6 && listed.contains("weft vxlan ipv4 underlay=1500"), "{listed}");
     Ok(())
 }

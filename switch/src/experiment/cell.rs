@@ -163,10 +163,30 @@ pub struct Tunnel {
 impl Tunnel {
     /// Plain VXLAN.
     pub const VXLAN: Self = Self::new(Encapsulation::Vxlan);
+    /// Every encapsulation, without options.
+    pub const ALL: [Self; 4] = [
+        Self::VXLAN,
+        Self::new(Encapsulation::VxlanGbp),
+        Self::new(Encapsulation::VxlanGpe),
+        Self::new(Encapsulation::Geneve),
+    ];
 
     /// An encapsulation without options.
     pub const fn new(encapsulation: Encapsulation) -> Self {
         Self { encapsulation, options_len: 0 }
+    }
+
+    /// The data of each option: with a header of 4 bytes each (RFC 8926 section 3.5) they take `options_len`.
+    pub fn options(self) -> Vec<Vec<u8>> {
+        const HEADER_LEN: u16 = 4;
+        const LONGEST: u16 = HEADER_LEN + 31 * 4;
+        let (mut options, mut left) = (Vec::new(), self.options_len);
+        while left >= HEADER_LEN {
+            let len = left.min(LONGEST);
+            options.push([0xc0, 0xff, 0xee, 0].repeat(usize::from(len - HEADER_LEN) / 4));
+            left -= len;
+        }
+        options
     }
 
     /// What its headers cost.

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weft_vxlan::pmtu::Policy;
+
 use super::{
     cable::CableSettings,
     cell::{Cell, Engine},
@@ -61,6 +63,7 @@ pub fn plan(cell: &Cell, conditions: &Conditions) -> Plan {
         oversize: cell.oversize,
         mss_clamp: false,
         udp_checksum: true,
+        path_mtu: Policy::Assume,
     };
     let has_faults = conditions.loss_percent > 0.0 || conditions.delay_ms > 0.0;
     let faults = CableSettings {

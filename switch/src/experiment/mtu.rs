@@ -233,7 +233,7 @@ mod tests {
             sweep
         };
         let error = Run::resume(folder.path(), change).unwrap_err().to_string();
-        assert!(error.contains("\n  - seconds is 9.0 and not 0.25\n"), "{error}");
+        assert!(error.contains("\n  - seconds is 9.0 and not 0.2\n"), "{error}");
         let error = Run::begin(folder.path(), sweep()).unwrap_err().to_string();
         assert!(error.contains("is there already"), "{error}");
     }

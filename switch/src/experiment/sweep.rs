@@ -135,7 +135,7 @@ impl Sweep {
     pub fn standard() -> Self {
         Self {
             engine: vec![Engine::Weft],
-            encapsulation: vec![Tunnel::VXLAN],
+            encapsulation: Tunnel::ALL.to_vec(),
             underlay: vec![Underlay::Ipv4],
             underlay_mtu: vec![1500, 9000],
             middle_mtu: vec![MiddleMtu::Same],
@@ -168,9 +168,9 @@ impl Sweep {
         let standard = Self::standard();
         Self {
             underlay_mtu: vec![1500],
-            inner_mtu: vec![InnerMtu::Bytes(576), InnerMtu::Bytes(1280), InnerMtu::Fit(0), InnerMtu::Underlay],
-            df: vec![DfPolicy::Set, DfPolicy::Unset],
-            conditions: Conditions { seconds: 0.25, ..standard.conditions.clone() },
+            inner_mtu: vec![InnerMtu::Bytes(576), InnerMtu::Fit(0), InnerMtu::Underlay],
+            df: vec![DfPolicy::Set],
+            conditions: Conditions { seconds: 0.2, ..standard.conditions.clone() },
             ..standard
         }
     }
@@ -328,7 +328,7 @@ mod tests {
         let sweep = Sweep::standard();
         let (cells, left_out) = sweep.cells();
         // 1500 is Ethernet's own MTU and the first underlay's: five and six inner MTUs.
-        assert_eq!(cells.len(), (5 + 6) * 2 * 3);
+        assert_eq!(cells.len(), 4 * (5 + 6) * 2 * 3);
         let keys: HashSet<_> = cells.iter().map(Cell::key).collect();
         assert_eq!(keys.len(), cells.len());
         assert!(left_out.is_empty());
@@ -408,7 +408,7 @@ mod tests {
         other.df = vec![DfPolicy::Inherit];
         let mut differences = one.differences(&other);
         differences.sort();
-        assert_eq!(differences, ["df is [\"set\",\"unset\"] and not [\"inherit\"]", "seconds is 0.25 and not 2.0"]);
+        assert_eq!(differences, ["df is [\"set\"] and not [\"inherit\"]", "seconds is 0.2 and not 2.0"]);
         let json = serde_json::to_string(&one).unwrap();
         assert_eq!(serde_json::from_str::<Sweep>(&json).unwrap(), one);
     }

@@ -19,7 +19,7 @@ pub(super) struct EncapArgs {
     /// A few sizes, a few seconds
     #[arg(long)]
     quick: bool,
-    /// Encapsulations [default: vxlan]
+    /// Encapsulations [default: vxlan,vxlan-gbp,vxlan-gpe,geneve]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     encapsulation: Option<Vec<Tunnel>>,
     /// IP versions of the underlay [default: ipv4,ipv6]

@@ -33,7 +33,7 @@ pub(super) struct MtuArgs {
     /// MTUs of the stations: bytes, `fit`, `fit-100`, `fit+1`, `underlay` [default: 576,1280,1500,4000,fit,underlay]
     #[arg(long, value_name = "BYTES", value_delimiter = ',', allow_hyphen_values = true)]
     inner_mtu: Option<Vec<InnerMtu>>,
-    /// Encapsulations [default: vxlan]
+    /// Encapsulations [default: vxlan,vxlan-gbp,vxlan-gpe,geneve]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     encapsulation: Option<Vec<Tunnel>>,
     /// IP versions of the underlay: ipv4, ipv6 [default: ipv4]

@@ -1,6 +1,7 @@
 //! The classic faults, each with its scene and its remedies.
 
 use serde::Serialize;
+use weft_vxlan::pmtu::Policy;
 
 use super::symptoms::Symptoms;
 use crate::experiment::{
@@ -107,12 +108,21 @@ fn middle_link() -> Fault {
         name: "middle-link",
         title: "A smaller link in the middle, and a firewall that eats ICMP",
         told: "Both hosts have links of 1500 bytes, and between their routers is one of 1400: a VPN, a provider's tunnel. \
-               The router says so in ICMP, as it should (RFC 1191), but a firewall before each host lets no ICMP pass.",
+               The router says so in ICMP, as it should (RFC 1191), but a firewall before each host lets no ICMP pass. weft \
+               measures the way to each VTEP by itself; here it was told not to: path_mtu = \"assume\".",
         complaint: "\"ping works, ssh logs in, and hangs at the first long output.\"",
         plan: with(VtepPlan::weft()),
         hears: Hears::Icmp,
         expected: Expected::SMALL,
         remedies: vec![
+            Remedy {
+                name: "[vtep] path_mtu = \"measure\", on both hosts: weft's default",
+                told: "The wefts send each other packets of many sizes and see which arrive: no ICMP is needed. A few seconds later \
+                       the stations are told what fits, and TCP goes on. A ping that insists on its size is refused, with the size \
+                       that fits.",
+                plan: with(VtepPlan { path_mtu: Policy::Measure, ..VtepPlan::weft() }),
+                expected: Expected::SMALL_AND_TCP,
+            },
             remedy(
                 "ip link set u0 mtu 1400, on both hosts",
                 "The hosts are told the truth. weft takes its ports' MTU from it, and answers what is larger.",

@@ -11,7 +11,11 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use weft_vxlan::{HeaderFormat, Vni, encapsulation::Encapsulation, header::DEFAULT_PORT};
+use weft_vxlan::{
+    HeaderFormat, Vni,
+    geneve::{GeneveOption, OptionList},
+    header::DEFAULT_PORT,
+};
 
 use crate::{
     bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
@@ -49,24 +53,27 @@ pub fn nanoseconds(tunnel: Tunnel, frame_len: usize, rounds: u32) -> Option<f64>
 struct Walk {
     worker: Worker,
     peer: MemoryUnderlay,
+    format: HeaderFormat,
     batch: UnderlayBatch,
 }
 
 impl Walk {
     fn new(tunnel: Tunnel, frame_len: usize) -> Option<Self> {
-        if tunnel.encapsulation != Encapsulation::Vxlan {
-            return None;
-        }
+        let Tunnel { encapsulation, .. } = tunnel;
+        let (format, udp_port) = (encapsulation.format(), encapsulation.default_port());
         let (here, there) = (MacAddr::new([2, 0, 0, 0, 0, 1]), MacAddr::new([2, 0, 0, 0, 0, 2]));
         let mut frame = [&there.octets()[..], &here.octets(), &[0x88, 0xb5]].concat();
         frame.resize(frame_len, 0x5a);
         let (port, _) = MemoryPort::generator(vec![(frame, VnetHeader::NONE)], Offloads::default());
         let shared = Shared::new(7);
-        let [local, remote] = [1, 2].map(|last| SocketAddr::new(IpAddr::from([192, 0, 2, last]), DEFAULT_PORT));
+        let [local, remote] = [1, 2].map(|last| SocketAddr::new(IpAddr::from([192, 0, 2, last]), udp_port));
         let net = MemoryNet::new(1);
-        let (end, peer) = (net.attach(local).ok()?, net.attach(remote).ok()?);
+        let attach = |address| net.attach_at(address, &[(format, udp_port)]).ok();
+        let (end, peer) = (attach(local)?, attach(remote)?);
         let vtep = shared.vteps.intern(remote).ok()?;
-        let mut bridge = Bridge { vni: Vni::new(VNI), ports: vec![PORT], ..Bridge::default() };
+        let geneve_options = options(tunnel)?;
+        let mut bridge =
+            Bridge { vni: Vni::new(VNI), ports: vec![PORT], encapsulation, geneve_options, ..Bridge::default() };
         bridge.flood_list.push(vtep);
         bridge.known_vteps.insert(remote.ip(), vtep);
         let membership = Membership::Access(BRIDGE);
@@ -75,14 +82,14 @@ impl Walk {
             bridges: vec![Some(bridge)],
             by_vni: Vni::new(VNI).map(|vni| (vni, BRIDGE)).into_iter().collect(),
             ports: vec![Some(entry)],
-            overlay: Some(Overlay::new(local)),
+            overlay: Some(Overlay::new(SocketAddr::new(local.ip(), DEFAULT_PORT))),
         }));
         shared.fdb.learn(BRIDGE, there, Endpoint::Vtep(vtep), Stamp(0), Limit::NONE);
         // Facts that find no room are dropped and counted; nobody reads them here.
         let mut worker = Worker::new(shared, Facts::new(bounded(1).0));
         worker.add_port(PORT, PortQueue::Memory(port));
         worker.set_underlay(Some(Underlay::Memory(end)));
-        Some(Self { worker, peer, batch: UnderlayBatch::new() })
+        Some(Self { worker, peer, format, batch: UnderlayBatch::new() })
     }
 
     /// Nanoseconds for each frame; what has arrived is read in between, and not timed.
@@ -93,7 +100,7 @@ impl Walk {
             let started = Instant::now();
             frames += self.worker.turn_port(PORT, Stamp(0)).unwrap_or(0);
             nanos += started.elapsed().as_nanos();
-            while self.peer.recv(HeaderFormat::Vxlan, &mut self.batch).unwrap_or(0) > 0 {
+            while self.peer.recv(self.format, &mut self.batch).unwrap_or(0) > 0 {
                 black_box(&self.batch);
             }
         }
@@ -102,23 +109,36 @@ impl Walk {
     }
 }
 
+fn options(tunnel: Tunnel) -> Option<OptionList> {
+    let mut options = OptionList::new();
+    for (kind, data) in (1..).zip(tunnel.options()) {
+        options.push(GeneveOption { class: 0xff01, kind, data: &data }).ok()?;
+    }
+    Some(options)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_frame_of_a_round_is_carried() {
-        for frame_len in [64, 9000] {
-            let mut walk = Walk::new(Tunnel::VXLAN, frame_len).unwrap();
-            assert!(walk.round() > 0.0);
-            let total = walk.worker.report().counters.total();
-            let expected = (TURNS * RxBatch::CAPACITY) as u64;
-            assert_eq!((total.frames_in, total.frames_out), (expected, expected));
+    fn every_frame_of_a_round_is_carried_in_every_encapsulation() {
+        let with_options = "geneve+252".parse().unwrap();
+        for tunnel in Tunnel::ALL.into_iter().chain([with_options]) {
+            for frame_len in [64, 9000] {
+                let mut walk = Walk::new(tunnel, frame_len).unwrap();
+                assert!(walk.round() > 0.0);
+                let total = walk.worker.report().counters.total();
+                let expected = (TURNS * RxBatch::CAPACITY) as u64;
+                assert_eq!((total.frames_in, total.frames_out), (expected, expected), "{tunnel}");
+            }
         }
     }
 
     #[test]
     fn the_median_is_a_time() {
-        assert!(nanoseconds(Tunnel::VXLAN, 64, 3).is_some_and(|ns| ns > 0.0 && ns.is_finite()));
+        for tunnel in Tunnel::ALL {
+            assert!(nanoseconds(tunnel, 64, 3).is_some_and(|ns| ns > 0.0 && ns.is_finite()), "{tunnel}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use weft_vxlan::pmtu::Policy;
 
 use super::{
     cell::{DfPolicy, Engine, Offload, Oversize, Tunnel, Underlay},
@@ -58,7 +59,7 @@ impl Measurement {
     /// What is measured if nothing else is asked for.
     pub fn standard() -> Self {
         Self {
-            encapsulation: vec![Tunnel::VXLAN],
+            encapsulation: Tunnel::ALL.to_vec(),
             underlay: vec![Underlay::Ipv4, Underlay::Ipv6],
             sizes: vec![64, 128, 256, 512, 1024, 1280, 1514, 2048, 4096, 9000],
             frames: 200,
@@ -224,6 +225,7 @@ impl<'m> Joined<'m> {
             oversize: Oversize::Fragment,
             mss_clamp: false,
             udp_checksum: true,
+            path_mtu: Policy::Assume,
         };
         let mtu = u32::from(MAX_FRAME_LEN) + u32::from(tunnel.budget(underlay).overhead());
         let plan = Plan {

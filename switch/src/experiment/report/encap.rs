@@ -131,13 +131,12 @@ fn by_path(results: &Results, of: impl Fn(&Record) -> Option<f64>) -> Vec<Series
 
 fn overhead(results: &Results) -> Result<Figure, ExperimentError> {
     let share = |extra: f64, frame_len: f64| 100.0 * extra / (frame_len + extra);
-    let mut lines: Vec<(u16, Vec<String>)> = Vec::new();
-    for (tunnel, underlay) in results.measurement.paths() {
-        let overhead = tunnel.budget(underlay).overhead();
-        let name = format!("{} over {underlay}", tunnel.title());
+    let mut lines: Vec<(u16, Vec<(Tunnel, Underlay)>)> = Vec::new();
+    for path in results.measurement.paths() {
+        let overhead = path.0.budget(path.1).overhead();
         match lines.iter_mut().find(|(known, _)| *known == overhead) {
-            Some((_, names)) => names.push(name),
-            None => lines.push((overhead, vec![name])),
+            Some((_, paths)) => paths.push(path),
+            None => lines.push((overhead, vec![path])),
         }
     }
     lines.sort_by_key(|line| line.0);
@@ -145,21 +144,20 @@ fn overhead(results: &Results) -> Result<Figure, ExperimentError> {
     sizes.sort_by(f64::total_cmp);
     let (low, high) = (sizes.first().copied().unwrap_or(64.0), sizes.last().copied().unwrap_or(9000.0));
     let mut series = Vec::new();
-    for (style, (overhead, names)) in lines.iter().enumerate() {
+    for (style, (overhead, paths)) in lines.iter().enumerate() {
         let overhead = f64::from(*overhead);
         // Smooth in powers of two.
         let steps = 60;
         let at = |step: i32| low * (high / low).powf(f64::from(step) / f64::from(steps));
         let points = (0..=steps).map(|step| (at(step), share(overhead, at(step)))).collect();
         series.push(Series { name: format!("computed, {overhead} bytes"), points, style, mark: Mark::Line });
-        let of_line =
-            |record: &&Record| names.contains(&format!("{} over {}", record.encapsulation.title(), record.underlay));
+        let of_line = |record: &&Record| paths.contains(&(record.encapsulation, record.underlay));
         let measured = results.records.iter().filter(of_line).flat_map(|record| {
             let frame_len = f64::from(record.frame_len);
             record.measured.keys().map(move |len| (frame_len, share(f64::from(*len) - frame_len, frame_len)))
         });
         series.push(Series {
-            name: format!("measured ({})", names.join(", ")),
+            name: format!("measured ({})", names(paths)),
             points: measured.collect(),
             style,
             mark: Mark::Points,
@@ -173,12 +171,12 @@ fn overhead(results: &Results) -> Result<Figure, ExperimentError> {
     };
     let words: Vec<_> = lines
         .iter()
-        .map(|(overhead, names)| {
+        .map(|(overhead, paths)| {
             let overhead_share = |len: f64| percent(share(f64::from(*overhead), len) / 100.0);
             format!(
                 "{} bytes ({}) are {} of the wire with frames of {}, and {} with {}.",
                 overhead,
-                names.join(", "),
+                names(paths),
                 overhead_share(low),
                 short(low),
                 overhead_share(high),
@@ -203,6 +201,20 @@ fn overhead(results: &Results) -> Result<Figure, ExperimentError> {
         ),
         details: None,
     })
+}
+
+/// "VXLAN, Geneve over ipv4; VXLAN over ipv6".
+fn names(paths: &[(Tunnel, Underlay)]) -> String {
+    let mut by_underlay: Vec<(Underlay, Vec<String>)> = Vec::new();
+    for (tunnel, underlay) in paths {
+        match by_underlay.iter_mut().find(|(known, _)| known == underlay) {
+            Some((_, titles)) => titles.push(tunnel.title()),
+            None => by_underlay.push((*underlay, vec![tunnel.title()])),
+        }
+    }
+    let names: Vec<_> =
+        by_underlay.iter().map(|(underlay, titles)| format!("{} over {underlay}", titles.join(", "))).collect();
+    names.join("; ")
 }
 
 fn cost(series: Vec<Series>) -> Result<Figure, ExperimentError> {
@@ -330,10 +342,10 @@ mod tests {
         let html = page(&results(false)).unwrap();
         assert_well_formed(&html);
         for text in [
-            "In all 8 cells the bytes on the wire are exactly those of the arithmetic.",
+            "In all 32 cells the bytes on the wire are exactly those of the arithmetic.",
             "VXLAN over ipv4 adds 50 bytes to a frame",
             "Every measured point lies exactly on its line.",
-            "50 bytes (VXLAN over ipv4) are 43.9 % of the wire with frames of 64",
+            "50 bytes (VXLAN, VXLAN-GBP, VXLAN-GPE, Geneve over ipv4) are 43.9 % of the wire with frames of 64",
         ] {
             assert!(html.contains(text), "{text}");
         }
@@ -343,7 +355,7 @@ mod tests {
     fn where_they_do_not_is_told_first() {
         let html = page(&results(true)).unwrap();
         assert_well_formed(&html);
-        let told = "In 1 of 8 cells the bytes on the wire are not those of the arithmetic: \
+        let told = "In 1 of 32 cells the bytes on the wire are not those of the arithmetic: \
                     vxlan over ipv4, frame of 64: 50 of 114 expected, 50 of 115 seen.";
         assert!(html.contains(told) && html.contains("class=\"short bad\""), "{html}");
     }

@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
-use weft_vxlan::encapsulation::Encapsulation;
+use weft_vxlan::{encapsulation::Encapsulation, pmtu::Policy};
 
 use super::{Plan, STATION_INTERFACE, VNI, host_address, station_address, station_mac};
-use crate::experiment::cell::{DfPolicy, Engine, Offload, Oversize, Tunnel};
+use crate::{
+    control::config::{PATH_MTU_WORDS, word_of},
+    experiment::cell::{DfPolicy, Engine, Offload, Oversize, Tunnel},
+};
 
 /// One host's end of the tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,10 +29,13 @@ pub struct VtepPlan {
     pub mss_clamp: bool,
     /// Whether UDP checksums are sent.
     pub udp_checksum: bool,
+    /// What the path MTU goes by. If it is measured, probes are on the wire among the traffic.
+    pub path_mtu: Policy,
 }
 
 impl VtepPlan {
-    /// A weft as it is if nobody says anything.
+    /// A weft as it is if nobody says anything, but that it takes the link's MTU for the path's: what is counted on the wire
+    /// is the traffic's.
     pub const fn weft() -> Self {
         Self {
             engine: Engine::Weft,
@@ -40,18 +46,21 @@ impl VtepPlan {
             oversize: Oversize::Fragment,
             mss_clamp: false,
             udp_checksum: true,
+            path_mtu: Policy::Assume,
         }
     }
 }
 
 /// The configuration of the weft on a host, whose station's namespace is `station`. What is weft's default is not said.
 pub(super) fn text(plan: &Plan, side: usize, station: &str) -> String {
-    let VtepPlan { engine: _, tunnel, port_mtu, offload, df, oversize, mss_clamp, udp_checksum } = &plan.vteps[side];
+    let VtepPlan { engine: _, tunnel, port_mtu, offload, df, oversize, mss_clamp, udp_checksum, path_mtu } =
+        &plan.vteps[side];
     let local = host_address(plan.underlay, side);
     let remote = host_address(plan.underlay, 1 - side);
     let mut text = format!("[switch]\nworkers = {}\n\n[vtep]\naddress = \"{local}\"\n", plan.workers);
-    // What is counted on the wire is the traffic's.
-    text.push_str("path_mtu = \"assume\"\n");
+    if *path_mtu != Policy::Measure {
+        let _ = writeln!(text, "path_mtu = \"{}\"", word_of(PATH_MTU_WORDS, path_mtu));
+    }
     if *df != DfPolicy::Set {
         let _ = writeln!(text, "df = \"{df}\"");
     }
@@ -66,7 +75,7 @@ pub(super) fn text(plan: &Plan, side: usize, station: &str) -> String {
         let _ = writeln!(text, "encapsulation = \"{}\"", tunnel.encapsulation.word());
     }
     let _ = write!(text, "\n[[bridge]]\nname = \"blue\"\nvni = {VNI}\nremotes = [\"{remote}\"]\n");
-    text.push_str(&geneve_options(tunnel.options_len));
+    text.push_str(&geneve_options(*tunnel));
     if *mss_clamp {
         text.push_str("mss_clamp = true\n");
     }
@@ -85,18 +94,12 @@ pub(super) fn text(plan: &Plan, side: usize, station: &str) -> String {
     text
 }
 
-/// Options of so many bytes in all: each has a header of 4 bytes and at most 124 bytes of data (RFC 8926 section 3.5).
-fn geneve_options(len: u16) -> String {
-    const HEADER_LEN: u16 = 4;
-    const LONGEST: u16 = HEADER_LEN + 31 * 4;
-    let (mut options, mut left, mut kind) = (Vec::new(), len, 1);
-    while left >= HEADER_LEN {
-        let data_len = left.min(LONGEST) - HEADER_LEN;
-        let data = "c0ffee00".repeat(usize::from(data_len / 4));
-        options.push(format!("{{ class = 0xff01, type = {kind}, data = \"{data}\" }}"));
-        left -= HEADER_LEN + data_len;
-        kind += 1;
-    }
+fn geneve_options(tunnel: Tunnel) -> String {
+    let option = |(kind, data): (usize, Vec<u8>)| {
+        let data: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{{ class = 0xff01, type = {}, data = \"{data}\" }}", kind + 1)
+    };
+    let options: Vec<_> = tunnel.options().into_iter().enumerate().map(option).collect();
     if options.is_empty() { String::new() } else { format!("geneve_option = [{}]\n", options.join(", ")) }
 }
 
@@ -151,10 +154,11 @@ mod tests {
 
     #[test]
     fn options_are_as_long_as_they_are_asked_for() {
-        assert_eq!(geneve_options(0), "");
-        assert_eq!(geneve_options(4), "geneve_option = [{ class = 0xff01, type = 1, data = \"\" }]\n");
-        assert_eq!(geneve_options(8), "geneve_option = [{ class = 0xff01, type = 1, data = \"c0ffee00\" }]\n");
-        let longest = geneve_options(252);
+        let options = |options_len| geneve_options(Tunnel { encapsulation: Encapsulation::Geneve, options_len });
+        assert_eq!(options(0), "");
+        assert_eq!(options(4), "geneve_option = [{ class = 0xff01, type = 1, data = \"\" }]\n");
+        assert_eq!(options(8), "geneve_option = [{ class = 0xff01, type = 1, data = \"c0ffee00\" }]\n");
+        let longest = options(252);
         assert_eq!(longest.matches("class").count(), 2);
         assert_eq!(longest.matches("c0ffee00").count() * 4 + 2 * 4, 252);
     }

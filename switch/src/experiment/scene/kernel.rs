@@ -18,7 +18,7 @@ const PORT: &str = "port0";
 
 impl Scene {
     pub(super) fn build_kernel_vtep(&self, side: usize) -> Result<(), ExperimentError> {
-        let VtepPlan { engine: _, tunnel, port_mtu, offload, df, udp_checksum, oversize: _, mss_clamp: _ } =
+        let VtepPlan { engine: _, tunnel, port_mtu, offload, df, udp_checksum, oversize: _, mss_clamp: _, path_mtu: _ } =
             &self.plan.vteps[side];
         let refused = |what: &str| ExperimentError::Refused(what.to_owned());
         if *tunnel != Tunnel::VXLAN {
