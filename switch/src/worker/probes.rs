@@ -145,9 +145,7 @@ impl<'w> Walk<'w> {
     /// A frame to a reserved group came out of a tunnel and goes no further. Is it a probe?
     #[cold]
     pub(super) fn on_reserved_group(&mut self, tunnel: &Tunnel<'w>, frame: &[u8]) -> DropReason {
-        let (Some(probe), Endpoint::Vtep(vtep)) = (Probe::parse(frame), tunnel.ingress) else {
-            return DropReason::ReservedGroup;
-        };
+        let Some((probe, vtep)) = probe_in(frame, tunnel.ingress) else { return DropReason::ReservedGroup };
         let bridge = tunnel.id;
         match probe.kind {
             probe::Kind::Answer => {
@@ -176,10 +174,8 @@ impl<'w> Walk<'w> {
     /// What stations send there besides answers, such as solicitations for the asker, is nobody else's either.
     #[cold]
     pub(super) fn on_local_destination(&mut self, staged: &Staged<'w>) -> DropReason {
-        let own = |overlay: &Overlay| index_of(staged.dst(), overlay.local.ip());
-        let (Some(index), Endpoint::Vtep(vtep)) = (self.tables.overlay.as_ref().and_then(own), staged.ingress()) else {
-            return DropReason::LocalDestination;
-        };
+        let asker = asker(self.tables.overlay.as_ref(), staged.dst(), staged.ingress());
+        let Some((index, vtep)) = asker else { return DropReason::LocalDestination };
         if is_answer(staged.bytes) {
             self.facts.probe_news(ProbeNews::StationAnswered { vtep, mac: staged.src(), index });
         }
@@ -199,6 +195,18 @@ impl<'w> Walk<'w> {
             }
         }
     }
+}
+
+/// The probe in a frame to a reserved group that came in here, and the VTEP that sent it.
+pub(super) fn probe_in(frame: &[u8], ingress: Endpoint) -> Option<(Probe, VtepId)> {
+    let Endpoint::Vtep(vtep) = ingress else { return None };
+    Some((Probe::parse(frame)?, vtep))
+}
+
+/// Which of the addresses that stations are asked from a frame of the host's own is for, and the VTEP that sent it.
+pub(super) fn asker(overlay: Option<&Overlay>, dst: MacAddr, ingress: Endpoint) -> Option<(u8, VtepId)> {
+    let Endpoint::Vtep(vtep) = ingress else { return None };
+    Some((index_of(dst, overlay?.local.ip())?, vtep))
 }
 
 /// Whether a frame may be what a station says to a question.

@@ -27,6 +27,7 @@ pub use self::{
 use super::{
     SharedVteps, TunnelHeader,
     checks::{Entry, admitted, come_out, enter_tunnel, inspect, malformed_inside, on_guard, untagged},
+    probes::{asker, probe_in},
     snooping::listen,
     tunnel::Rewritten,
 };
@@ -231,18 +232,22 @@ impl<'s> Explainer<'s> {
         let parsed = ethernet::parse(&inner).map_err(malformed_inside);
         self.walk.steps.push(Step::Parse(parsed));
         let header = parsed?;
+        let is_probe = probe_in(&inner, ingress).is_some();
+        let kept_from_forwarding = |reason| {
+            if is_probe && reason == DropReason::ReservedGroup { DropReason::PathMtuProbe } else { reason }
+        };
         let (mut bytes, untouched) = (inner.clone(), inner);
         let came_out = come_out(tables, overlay, (ingress, bridge), &header, tos, &mut bytes);
         // In the order of the walk: a tunnel that learns looks at the source before it looks at the packet.
         if bridge.tunnel.learning {
             self.admit(id, bridge, 0, &header);
-            admitted(bridge, 0, header.dst, header.src)?;
+            admitted(bridge, 0, header.dst, header.src).map_err(kept_from_forwarding)?;
         }
         let passes = self.inspect(overlay, (ingress, bridge), tos, untouched);
         if !bridge.tunnel.learning && passes {
             self.admit(id, bridge, 0, &header);
         }
-        let (vnet, frames, kept) = came_out?;
+        let (vnet, frames, kept) = came_out.map_err(kept_from_forwarding)?;
         self.walk.frames = frames;
         let learns = bridge.tunnel.learning;
         let teaching = if learns { taught_by(bridge, header.src) } else { Err(Learning::TunnelOff) };
@@ -368,7 +373,9 @@ impl<'s> Explainer<'s> {
         match verdict {
             Verdict::Drop(reason) => {
                 self.walk.steps.push(step(vec![], vec![]));
-                Err(reason)
+                let is_asker = || asker(tables.overlay.as_ref(), dst, ingress).is_some();
+                let is_answer = reason == DropReason::LocalDestination && is_asker();
+                Err(if is_answer { DropReason::PathMtuProbe } else { reason })
             }
             Verdict::Unicast(to) => {
                 self.walk.steps.push(step(vec![], vec![]));

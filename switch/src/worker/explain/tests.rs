@@ -13,7 +13,10 @@ use crate::{
     bridge::{Membership, Neigh, Oversize, PortOptions, StpState},
     fdb::Limit,
     underlay::memory::Conditions,
-    wire::Tpid,
+    wire::{
+        Tpid,
+        probe::{self, Probe},
+    },
     worker::{
         counters::Tally,
         sampling::{Came, Choice, Filter, Sampler},
@@ -28,6 +31,8 @@ use crate::{
 const MTU: u32 = 1400;
 const PORTS: usize = 4;
 const PEERS: [u8; 3] = [2, 3, 4];
+/// The VTEP's own address.
+const LOCAL: [u8; 4] = [192, 0, 2, 1];
 /// Nobody named it.
 const STRANGER: u8 = 9;
 
@@ -50,6 +55,7 @@ const FORESEEABLE: &[DropReason] = &[
     DropReason::InnerVlan,
     DropReason::SameEndpoint,
     DropReason::LocalDestination,
+    DropReason::PathMtuProbe,
     DropReason::NoFloodTarget,
     DropReason::SplitHorizon,
     DropReason::Isolated,
@@ -255,6 +261,10 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
         if random.u8(..4) == 0 {
             bridge.local_macs.push(C);
         }
+        // As where stations are asked.
+        if random.bool() {
+            bridge.local_macs.push(probe::own_address(IpAddr::from(LOCAL), 0));
+        }
         if random.u8(..4) == 0 {
             bridge.vni = None;
         }
@@ -330,8 +340,17 @@ fn random_frame(random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
+/// A frame about the path MTU. Questions are answered besides, so these are answers.
+fn probe_frame(random: &mut fastrand::Rng) -> Vec<u8> {
+    match random.bool() {
+        true => Probe { kind: probe::Kind::Answer, nonce: 7, len: 1000 }.frame(B),
+        false => frame(probe::own_address(IpAddr::from(LOCAL), 0), B, 60),
+    }
+}
+
 fn random_payload(random: &mut fastrand::Rng, format: HeaderFormat) -> Vec<u8> {
-    let mut payload = wrapped(format, [42, 43, 44][random.usize(..3)], &random_frame(random));
+    let inner = if random.u8(..10) == 0 { probe_frame(random) } else { random_frame(random) };
+    let mut payload = wrapped(format, [42, 43, 44][random.usize(..3)], &inner);
     match random.u8(..12) {
         0 => payload.truncate(random.usize(1..30)),
         // flags and versions of all kinds
