@@ -128,7 +128,7 @@ drop_reasons! {
     VtepUnknown = "vtep_unknown",
     /// from a new VTEP when the table of VTEPs is full
     VtepTableFull = "vtep_table_full",
-    /// the source has a static entry at another VTEP or port
+    /// a static entry says that the source is behind another VTEP
     SourceStatic = "source_static",
     /// no room for an inner Ethernet header
     InnerTruncated = "inner_truncated",

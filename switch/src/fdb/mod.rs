@@ -26,8 +26,10 @@
 //! # What is the kernel's
 //!
 //! A newer port wins at once; a static entry moves too and stays static, only a sticky one stays; a frame towards an
-//! address does not keep its entry alive (`net/bridge/br_fdb.c`: `br_fdb_update`, `br_fdb_cleanup`). A source with a
-//! static entry at one VTEP that shows up behind another is an intruder (`vxlan_core.c`: `vxlan_snoop`). What was learned
+//! address does not keep its entry alive (`net/bridge/br_fdb.c`: `br_fdb_update`, `br_fdb_cleanup`). A source for which a
+//! static entry names one VTEP and that shows up behind another is an intruder, even while the entry is at a port to which its
+//! address has moved; an entry that names a port binds no VTEP (`vxlan_core.c`: `vxlan_snoop`, which has a table of its own and sees
+//! no port). What was learned
 //! at a locked port is locked, and so is its address kept out there ([`Fdb::standing`]), until it moves to another port or
 //! a user names it (`br_input.c`: `br_handle_frame_finish`).
 //!
@@ -43,7 +45,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -241,8 +243,7 @@ impl Fdb {
             evicted = Some(victim.mac());
         }
         books.insert(key, at, now);
-        let updated = AtomicU64::new(now.0);
-        self.map.insert(key, Entry { at, origin: Origin::Learned, locked: terms.locked, filed: now, updated });
+        self.map.insert(key, Entry::learned(at, terms.locked, now));
         Learned::New { evicted }
     }
 
@@ -275,8 +276,7 @@ impl Fdb {
     pub fn add_static(&self, bridge: BridgeId, mac: MacAddr, at: Endpoint, origin: Origin, now: Stamp) {
         let key = Key::new(bridge, mac);
         let mut books = self.books();
-        let updated = AtomicU64::new(now.0);
-        let old = self.map.insert(key, Entry { at, origin, locked: false, filed: now, updated });
+        let old = self.map.insert(key, Entry::of_user(at, origin, now));
         self.outdate(key);
         if let Some(old) = old
             && old.origin == Origin::Learned

@@ -64,6 +64,18 @@ fn a_static_address_at_one_vtep_is_refused_behind_another() {
     fdb.add_static(BLUE, mac(1), vtep(1), Origin::Static, at(0));
     assert_eq!(fdb.learn(BLUE, mac(1), vtep(2), at(1), NO_LIMIT), Learned::StaticAtOtherVtep);
     assert_eq!(fdb.learn(BLUE, mac(1), port(1), at(1), NO_LIMIT), Learned::Moved { from: vtep(1) });
+    assert_eq!(fdb.learn(BLUE, mac(1), vtep(2), at(2), NO_LIMIT), Learned::StaticAtOtherVtep, "wherever it is now");
+    assert_eq!(fdb.learn(BLUE, mac(1), vtep(1), at(2), NO_LIMIT), Learned::Moved { from: port(1) });
+}
+
+#[test]
+fn a_static_address_at_a_port_may_be_behind_any_vtep() {
+    let fdb = Fdb::new();
+    fdb.add_static(BLUE, mac(1), port(1), Origin::Static, at(0));
+    assert_eq!(fdb.learn(BLUE, mac(1), vtep(1), at(1), NO_LIMIT), Learned::Moved { from: port(1) });
+    assert_eq!(fdb.learn(BLUE, mac(1), vtep(2), at(1), NO_LIMIT), Learned::Moved { from: vtep(1) });
+    assert_eq!(fdb.learn(BLUE, mac(1), port(2), at(1), NO_LIMIT), Learned::Moved { from: vtep(2) });
+    assert_eq!(fdb.entry(BLUE, mac(1)).unwrap().origin, Origin::Static);
 }
 
 #[test]
@@ -276,13 +288,20 @@ fn steps() -> impl Strategy<Value = Step> {
 
 /// The table as anybody would write it first: a sorted map, searched from end to end.
 #[derive(Default)]
-struct Model(BTreeMap<(u16, u64), (Endpoint, Origin, u64)>);
+struct Model(BTreeMap<(u16, u64), (Endpoint, Origin, u64)>, BTreeMap<(u16, u64), Endpoint>);
 
 impl Model {
+    fn name(&mut self, bridge: u16, mac: u64, at: Endpoint, origin: Origin, now: u64) {
+        self.0.insert((bridge, mac), (at, origin, now));
+        // Where the user said it is.
+        self.1.insert((bridge, mac), at);
+    }
+
     fn learn(&mut self, bridge: u16, mac: u64, at: Endpoint, now: u64) {
         match self.0.get_mut(&(bridge, mac)) {
             Some((old, _, stamp)) if *old == at => *stamp = now,
-            Some((old, Origin::Static, _)) if matches!((*old, at), (Endpoint::Vtep(_), Endpoint::Vtep(_))) => {}
+            Some((_, Origin::Static, _)) if matches!((self.1[&(bridge, mac)], at), (Endpoint::Vtep(named), Endpoint::Vtep(vtep)) if named != vtep) =>
+                {}
             Some((_, Origin::Sticky, _)) => {}
             Some((old, _, stamp)) => (*old, *stamp) = (at, now),
             None => _ = self.0.insert((bridge, mac), (at, Origin::Learned, now)),
@@ -308,7 +327,7 @@ proptest! {
                 Step::Static(b, m, e, sticky) => {
                     let origin = if sticky { Origin::Sticky } else { Origin::Static };
                     fdb.add_static(BridgeId(b), mac(m), e, origin, at(now));
-                    model.0.insert((b, m), (e, origin, now));
+                    model.name(b, m, e, origin, now);
                 }
                 Step::Remove(b, m) => {
                     let removed = fdb.remove(BridgeId(b), mac(m)).is_some();

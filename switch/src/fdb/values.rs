@@ -1,12 +1,13 @@
 //! What the forwarding database holds, is told and answers.
 
 use std::{
+    num::NonZeroU16,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use crate::{
-    ids::{BridgeId, Endpoint},
+    ids::{BridgeId, Endpoint, VtepId},
     wire::MacAddr,
 };
 
@@ -115,7 +116,7 @@ pub enum Learned {
     },
     /// A sticky entry holds it elsewhere; nothing changed.
     Sticky,
-    /// A static entry holds it at another VTEP; nothing changed, and the frame is to be dropped.
+    /// A static entry names another VTEP for it; nothing changed, and the frame is to be dropped.
     StaticAtOtherVtep,
     /// The bridge or the port holds as many as it may. Not learned; an entry at another place is forgotten if it was the
     /// port that is full, for the address is no longer there.
@@ -174,13 +175,39 @@ pub(super) struct Entry {
     pub(super) origin: Origin,
     /// See [`EntryView::locked`] (learned entries only).
     pub(super) locked: bool,
+    /// The VTEP that a user named, wherever the entry has moved since.
+    named: Option<Named>,
     /// Under which stamp the books hold it (learned entries only). Changes only while the books are locked.
     pub(super) filed: Stamp,
     /// Milliseconds, see [`Stamp`]. Renewed by the fast path under the shard's shared lock.
     pub(super) updated: AtomicU64,
 }
 
+/// A VTEP's number and 1, so that an entry needs no more room for having one or not ([`weft_vxlan::vtep::MAX_VTEPS`] are less).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Named(NonZeroU16);
+
+impl Named {
+    fn new(VtepId(number): VtepId) -> Option<Self> {
+        number.checked_add(1).and_then(NonZeroU16::new).map(Self)
+    }
+}
+
 impl Entry {
+    /// One that was learned.
+    pub(super) const fn learned(at: Endpoint, locked: bool, now: Stamp) -> Self {
+        Self { at, origin: Origin::Learned, locked, named: None, filed: now, updated: AtomicU64::new(now.0) }
+    }
+
+    /// A user's.
+    pub(super) fn of_user(at: Endpoint, origin: Origin, now: Stamp) -> Self {
+        let named = match (origin, at) {
+            (Origin::Static | Origin::Sticky, Endpoint::Vtep(vtep)) => Named::new(vtep),
+            (Origin::Static | Origin::Sticky | Origin::ExternLearn | Origin::Learned, _) => None,
+        };
+        Self { at, origin, locked: false, named, filed: now, updated: AtomicU64::new(now.0) }
+    }
+
     pub(super) fn updated(&self) -> Stamp {
         Stamp(self.updated.load(Ordering::Relaxed))
     }
@@ -191,13 +218,16 @@ impl Entry {
         let from = self.at;
         match self.origin {
             _ if from == at => Learned::Known,
-            Origin::Static | Origin::Sticky if matches!((from, at), (Endpoint::Vtep(_), Endpoint::Vtep(_))) => {
-                Learned::StaticAtOtherVtep
-            }
+            _ if self.is_kept_from(at) => Learned::StaticAtOtherVtep,
             Origin::Sticky => Learned::Sticky,
             Origin::Learned | Origin::ExternLearn if !has_room(from) => Learned::Full,
             Origin::Static | Origin::Learned | Origin::ExternLearn => Learned::Moved { from },
         }
+    }
+
+    /// Whether a user named another VTEP than this.
+    fn is_kept_from(&self, at: Endpoint) -> bool {
+        matches!(at, Endpoint::Vtep(vtep) if self.named.is_some_and(|named| Some(named) != Named::new(vtep)))
     }
 }
 

@@ -363,7 +363,7 @@ impl Narrator<'_> {
                 ("sticky", text, self.sticky(&name, src).into_iter().collect(), None)
             }
             Learning::Foreseen(Learned::StaticAtOtherVtep) => {
-                let text = format!("{src} has a static entry at another VTEP: this frame is an intruder's");
+                let text = format!("{src} has a static entry that names another VTEP: this frame is an intruder's");
                 ("static_at_other_vtep", text, entry().into_iter().collect(), Some(DropReason::SourceStatic))
             }
             Learning::Foreseen(Learned::Full) => {
