@@ -41,6 +41,21 @@ pub struct Dissected {
     pub l4: Option<L4>,
 }
 
+impl Dissected {
+    /// Whether the frame, `len` bytes long, ends within the IP header that its type says, behind tags as well.
+    ///
+    /// Such a frame the kernel's vxlan driver does not send (`skb_vlan_inet_prepare` in `include/net/ip_tunnels.h`).
+    #[inline]
+    pub const fn ends_within_ip(&self, len: usize) -> bool {
+        let header_len = match self.ether_type {
+            ETHER_TYPE_IPV4 => IPV4_HEADER_LEN,
+            ETHER_TYPE_IPV6 => IPV6_HEADER_LEN,
+            _ => return false,
+        };
+        self.l3.is_none() && len < HEADER_LEN + TAG_LEN * self.tag_count as usize + header_len
+    }
+}
+
 /// Which IP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IpVersion {
@@ -295,6 +310,24 @@ mod tests {
             .write(&mut frame, payload)
             .unwrap();
         frame
+    }
+
+    #[test]
+    fn a_frame_that_ends_within_its_ip_header_is_known_behind_tags_too() {
+        let plain = udp4(b"");
+        let tagged = [&plain[..12], &[0x81, 0, 0, 5], &plain[12..]].concat();
+        let twice = [&tagged[..12], &[0x88, 0xa8, 0, 6], &tagged[12..]].concat();
+        for (whole, header_at) in [(plain, 14), (tagged, 18), (twice, 22)] {
+            for len in 0..whole.len() {
+                let ends_within_ip = dissect(&whole[..len]).ends_within_ip(len);
+                assert_eq!(ends_within_ip, (header_at..header_at + 20).contains(&len), "{len} of {}", whole.len());
+            }
+        }
+        let v6 = ipv6_with(&[], 59, b"");
+        assert!(dissect(&v6[..53]).ends_within_ip(53) && !dissect(&v6).ends_within_ip(54));
+        let mut nonsense = udp4(b"");
+        nonsense[14] = 0;
+        assert!(!dissect(&nonsense).ends_within_ip(nonsense.len()), "it makes no sense, but is all there");
     }
 
     /// An IPv6 packet with these extension headers, given as (its own number, bytes behind the next header's number).

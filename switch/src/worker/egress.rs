@@ -259,6 +259,9 @@ impl<'w> Egress<'w> {
         if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
             return Err(DropReason::InnerVlan);
         }
+        if dissected.ends_within_ip(staged.bytes.len()) {
+            return Err(DropReason::InnerIpTruncated);
+        }
         let segments = Segments::new(staged.bytes, &staged.vnet).map_err(|_| DropReason::BadOffload)?;
         let header_len = staged.bridge.header_len();
         let mut target = outer(overlay, staged.bridge_id(), vtep, address, header_len, dissected.l3);
@@ -389,7 +392,10 @@ pub(super) fn outer(
         address,
         tos: ecn.in_tos(dscp),
         ttl: overlay.ttl.unwrap_or_else(|| inner.map_or(Overlay::DEFAULT_TTL, |l3| l3.ttl.max(1))),
-        dont_fragment: overlay.dont_fragment.unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment)),
+        // A tag hides the inner packet's, and nothing else of it (`vxlan_xmit_one` asks `eth_hdr(skb)->h_proto`).
+        dont_fragment: overlay
+            .dont_fragment
+            .unwrap_or_else(|| inner.is_some_and(|l3| l3.dont_fragment && usize::from(l3.offset) == ETHER_HEADER_LEN)),
         header_len: header_len as u16,
     }
 }
@@ -458,6 +464,10 @@ mod tests {
         assert_eq!(outer_of(&inherited, &frame(B, A, 60)), (0, Overlay::DEFAULT_TTL, false));
         assert_eq!(outer_of(&inherited, &udp4(B, A, 0x29, 10)), (0x29, 9, true));
         assert_eq!(outer_of(&inherited, &udp6(B, A, 0x2a, 10)), (0x2a, 9, true));
+
+        let tagged = |frame: &[u8]| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+        assert_eq!(outer_of(&inherited, &tagged(&udp4(B, A, 0x29, 10))), (0x29, 9, false), "a tag hides DF");
+        assert_eq!(outer_of(&inherited, &tagged(&udp6(B, A, 0x2a, 10))), (0x2a, 9, false));
 
         let mut dying = udp4(B, A, 0, 10);
         dying[20] = 0; // without DF

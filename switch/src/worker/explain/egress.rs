@@ -190,6 +190,9 @@ fn to_vtep(
     if dissected.tag_count > 0 && !overlay.inner_vlan_passes {
         return Err(DropReason::InnerVlan);
     }
+    if dissected.ends_within_ip(departure.bytes.len()) {
+        return Err(DropReason::InnerIpTruncated);
+    }
     let header = TunnelHeader::to_send(scene.tables, entered.bridge, vni, entered.ingress);
     let header_len = entered.bridge.header_len();
     let mut target = outer(overlay, entered.id, vtep, address, header_len, dissected.l3);

@@ -219,6 +219,22 @@ fn an_inner_frame_that_is_cut_off_is_dropped_by_name() {
     assert_eq!(scene.received(P0), [whole[..34].to_vec(), frame(MacAddr::BROADCAST, B, 14)]);
 }
 
+/// The kernel: `vxlan_xmit_one`, which asks `skb_vlan_inet_prepare`.
+#[test]
+fn a_frame_that_ends_within_its_ip_header_goes_to_ports_and_not_to_vteps() {
+    let (mut scene, mut peer) = scene();
+    let whole = udp4(MacAddr::BROADCAST, A, 0, 0);
+    let tagged = [&whole[..12], &[0x81, 0, 0, 5], &whole[12..33]].concat();
+    for cut_off in [&whole[..14], &whole[..33], &tagged] {
+        scene.send(P0, cut_off);
+        assert_eq!(scene.received(P1), [cut_off.to_vec()]);
+    }
+    assert_eq!(payloads(&mut peer).len(), 0);
+    assert_eq!(scene.drops(), [(DropReason::InnerIpTruncated, 3)]);
+    scene.send(P0, &whole[..34]);
+    assert_eq!(payloads(&mut peer).len(), 1);
+}
+
 #[test]
 fn an_inner_source_that_can_not_be_is_dropped() {
     let (mut scene, mut peer) = scene();
