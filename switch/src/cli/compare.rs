@@ -57,6 +57,9 @@ struct RunArgs {
     /// Only say which cases there are
     #[arg(long)]
     list: bool,
+    /// Only the cases of these names, one in each line of the file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cases", "replay"])]
+    names: Option<PathBuf>,
     /// Run this many random sequences of 50 steps instead of the catalogue
     #[arg(long, value_name = "N")]
     cases: Option<u64>,
@@ -69,6 +72,9 @@ struct RunArgs {
     /// Where a sequence that differs is written, made short, as a case file and a capture
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     save: PathBuf,
+    /// Let times be so many times longer, those that cases wait for and those that options say: for a slow machine
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    slow: u32,
     /// What weft is compared with
     #[arg(long, value_name = "SWITCH", value_enum, default_value_t = Reference::Kernel)]
     against: Reference,
@@ -108,8 +114,9 @@ fn compare(about: About, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (cases, random) = match (&args.replay, args.cases) {
         (Some(file), _) => (vec![read(file)?], None),
         (None, Some(count)) => ((0..count).map(|number| random::case(about, seed, number)).collect(), Some(seed)),
-        (None, None) => (named(about, args.filter.as_deref())?, None),
+        (None, None) => (named(about, args)?, None),
     };
+    let cases: Vec<_> = cases.into_iter().map(|case| case.slowed(args.slow)).collect();
     if args.list {
         return list(&cases, args.json);
     }
@@ -178,10 +185,19 @@ fn begin(against: Reference) -> anyhow::Result<Comparison> {
         .map_err(|error| UsageError(format!("this machine can't compare: {:#}", anyhow::Error::from(error))))?)
 }
 
-fn named(about: About, filter: Option<&str>) -> anyhow::Result<Vec<Case>> {
+fn named(about: About, args: &RunArgs) -> anyhow::Result<Vec<Case>> {
     let mut all = cases(about);
-    if let Some(filter) = filter {
-        let cited = |cite: &Cite| cite.label() == filter;
+    if let Some(file) = &args.names {
+        let wrong = |error| UsageError(format!("{} has no names of cases: {error}", file.display()));
+        let text = fs::read_to_string(file).map_err(wrong)?;
+        let names: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        if let Some(name) = names.iter().find(|name| !all.iter().any(|case| case.name == **name)) {
+            return Err(UsageError(format!("{}: no case is called {name:?}: see --list", file.display())).into());
+        }
+        all.retain(|case| names.contains(&case.name.as_str()));
+    }
+    if let Some(filter) = &args.filter {
+        let cited = |cite: &Cite| cite.label() == *filter;
         all.retain(|case| case.name.contains(filter) || case.group.contains(filter) || case.cites.iter().any(cited));
         if all.is_empty() {
             return Err(

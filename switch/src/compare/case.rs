@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::statement::Cite;
+use super::{option::GPE, statement::Cite};
 use crate::wire::MacAddr;
 
 /// Ports of a scene, numbered from 1.
@@ -22,6 +22,8 @@ pub const PORTS: u8 = 4;
 pub const UNDERLAY: u8 = 0;
 /// The VNI of an overlay, if a case does not say otherwise.
 pub const VNI: u32 = 42;
+/// The option that says how long a bridge remembers what it has learned.
+pub const AGEING: &str = "ageing";
 /// The option that lets a bridge listen to what hosts say about multicast groups.
 pub const SNOOPING: &str = "mcast_snooping";
 /// The option that lets it ask them.
@@ -276,6 +278,8 @@ pub enum Reading {
     TunnelMtu,
     /// Octets that have come in by the tunnel.
     TunnelOctets,
+    /// Packets that the tunnel has taken.
+    TunnelPackets,
 }
 
 /// Where an FDB entry points.
@@ -343,6 +347,13 @@ impl Case {
         let turns =
             |step: &Step| matches!(step, Step::SetBridge { option, value } if option == SNOOPING && on(Some(value)));
         on(self.setup.bridge.get(SNOOPING)) || self.steps.iter().any(turns)
+    }
+}
+
+impl Overlay {
+    /// Whether its header says what is inside.
+    pub fn is_gpe(&self) -> bool {
+        self.options.get(GPE) == Some(&Value::Switch(true))
     }
 }
 
@@ -439,6 +450,7 @@ impl Reading {
             Self::BridgeMtu => "the MTU of the bridge's own interface",
             Self::TunnelMtu => "the MTU of the tunnel's device",
             Self::TunnelOctets => "octets that have come in by the tunnel",
+            Self::TunnelPackets => "packets that the tunnel has taken",
         }
     }
 }
@@ -511,6 +523,23 @@ mod tests {
         let text = serde_json::to_string_pretty(&case).unwrap();
         assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");
         assert_eq!(case.waits_ms(), 5);
+    }
+
+    #[test]
+    fn a_case_is_slower_in_its_times_alone() {
+        let case = |times: i64| {
+            let wait = 5 * u64::try_from(times).unwrap();
+            Case::new("slow")
+                .bridge("ageing", 1000 * times)
+                .bridge("fdb_max_learned", 3)
+                .overlay(&[vtep(2)])
+                .tunnel("ttl", 7)
+                .set_bridge("mcast_querier_interval", 300 * times)
+                .set_port(1, "mcast_max_groups", 1)
+                .set_tunnel("ageing", 1000 * times)
+                .wait(wait)
+        };
+        assert_eq!(case(1).slowed(4), case(4));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl<'r> Page<'r> {
     fn rulings(&mut self) {
         self.text.push_str("\n## What is intended\n\n");
         let used = self.used("intended");
-        for ruling in ruling::RULINGS.iter().filter(|ruling| used.contains(ruling.id)) {
+        for ruling in ruling::all().filter(|ruling| used.contains(ruling.id)) {
             let ruling::Ruling { id, question, theirs, weft, reason, setting, .. } = ruling;
             let _ = writeln!(
                 self.text,

@@ -10,6 +10,7 @@ use super::{
     case::{Case, Step, UNDERLAY},
     verdict::Difference,
 };
+use crate::wire::dissect::dissect;
 
 /// A kernel's version, without what distributions and stable series add.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -102,6 +103,26 @@ pub const CHANGES: &[Change] = &[
             }
             Difference::Counter { name, reference, weft } => name.ends_with(" out") && reference < weft,
             Difference::Fdb { .. }
+            | Difference::Refusal { .. }
+            | Difference::Reading { .. }
+            | Difference::Group { .. } => false,
+        },
+    },
+    Change {
+        id: "cut_off",
+        question: "a frame that ends within its IP header, on its way into a tunnel",
+        before: "was sent",
+        since_then: "is dropped",
+        since: Version { major: 6, minor: 10 },
+        commit: "31392048f55f, \"vxlan: Pull inner IP header in vxlan_xmit_one().\"",
+        explains: |case, difference| match difference {
+            Difference::Frames { step, place: UNDERLAY, weft, .. } => {
+                let Some(Step::Send { frame, .. }) = case.steps.get(*step) else { return false };
+                weft.is_empty() && dissect(&frame.0).ends_within_ip(frame.0.len())
+            }
+            Difference::Frames { .. }
+            | Difference::Counter { .. }
+            | Difference::Fdb { .. }
             | Difference::Refusal { .. }
             | Difference::Reading { .. }
             | Difference::Group { .. } => false,

@@ -100,10 +100,10 @@ pub enum Weft {
     Same,
     /// By the same name, milliseconds as a duration.
     Duration,
-    /// By this name, milliseconds as a duration.
-    DurationNamed(&'static str),
     /// An option of the tunnel that is one of `[[bridge]]`, by the same name.
     OfBridge,
+    /// A word of the option `encapsulation`.
+    Encapsulation(&'static str),
     /// It has no such option, and what the kernel does with it is compared all the same.
     Absent,
 }
@@ -129,9 +129,18 @@ const fn bridge_switch(name: &'static str, attribute: u16) -> Knob {
     knob(name, Part::Tunnel, Kernel::Attribute(attribute, Form::U8), Default::Switch(false), Weft::OfBridge)
 }
 
+/// A switch of a vxlan device that is a word of `encapsulation`.
+const fn encapsulation(name: &'static str, attribute: u16, word: &'static str) -> Knob {
+    let kernel = Kernel::Attribute(attribute, Form::Flag);
+    knob(name, Part::Tunnel, kernel, Default::Switch(false), Weft::Encapsulation(word))
+}
+
 const fn weft_only(name: &'static str, part: Part, default: &'static str) -> Knob {
     knob(name, part, Kernel::Absent, Default::Word(default), Weft::Same)
 }
+
+/// The option of a tunnel whose header says what is inside.
+pub const GPE: &str = "gpe";
 
 /// Every option.
 pub const OPTIONS: &[Knob] = &[
@@ -203,8 +212,8 @@ pub const OPTIONS: &[Knob] = &[
     bridge_switch("l2miss", 13),
     bridge_switch("l3miss", 14),
     knob("udpcsum", Part::Tunnel, Kernel::Attribute(18, Form::U8), Default::Switch(true), Weft::Same),
-    tunnel_switch("gbp", Kernel::Attribute(23, Form::Flag)),
-    tunnel_switch("gpe", Kernel::Attribute(27, Form::Flag)),
+    encapsulation("gbp", 23, "vxlan-gbp"),
+    encapsulation(GPE, 27, "vxlan-gpe"),
     tunnel_switch("localbypass", Kernel::Attribute(31, Form::U8)),
     knob("vxlan_learning", Part::Tunnel, Kernel::Attribute(7, Form::U8), Default::Switch(true), Weft::OfBridge),
     knob("maxaddress", Part::Tunnel, Kernel::Attribute(9, Form::U32), Default::Number(0), Weft::OfBridge),
@@ -262,13 +271,21 @@ pub fn range(word: &str) -> Option<(u16, u16)> {
 }
 
 impl Knob {
+    /// Whether its number is a time, in milliseconds.
+    pub const fn is_time(&self) -> bool {
+        let here = matches!(self.weft, Weft::Duration);
+        let of_kernel =
+            matches!(self.kernel, Kernel::Attribute(_, Form::Centiseconds | Form::LongCentiseconds | Form::Seconds));
+        here || of_kernel
+    }
+
     /// The line of weft's configuration for a value.
     pub fn line(&self, value: &Value) -> String {
-        let (key, duration) = match self.weft {
+        let duration = match self.weft {
             Weft::Absent => return String::new(),
-            Weft::Same | Weft::OfBridge => (self.name, false),
-            Weft::Duration => (self.name, true),
-            Weft::DurationNamed(key) => (key, true),
+            Weft::Same | Weft::OfBridge => false,
+            Weft::Duration => true,
+            Weft::Encapsulation(word) => return format!("encapsulation = {word:?}\n"),
         };
         let text = match value {
             Value::Switch(on) => on.to_string(),
@@ -280,7 +297,7 @@ impl Knob {
                 None => format!("{word:?}"),
             },
         };
-        format!("{key} = {text}\n")
+        format!("{} = {text}\n", self.name)
     }
 }
 

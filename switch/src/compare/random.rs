@@ -3,15 +3,19 @@
 //! A seed and a number make the same sequence every time. Few stations and few groups make addresses meet: they move, are
 //! known at ports that may not be reached, fill a small FDB. To let sequences use a new option, name it in
 //! `PORT_SWITCHES`, or draw its values in `Draw::bridge_option`.
+//!
+//! Left to the catalogue is what weft does otherwise on purpose whatever its settings ([`super::ruling`]): a pause frame from a VTEP,
+//! an inner frame that ends with its tag, a station that a packet teaches which is dropped afterwards, and entries of a control
+//! plane's (`extern_learn`).
 
 use std::net::Ipv4Addr;
 
 use super::{
-    case::{At, Case, Datagram, FdbAdd, Kind, Step, VNI, Value, vtep},
+    case::{AGEING, At, Case, Datagram, FdbAdd, Kind, Options, Step, VNI, Value, vtep},
     catalogue::About,
     frame::{
-        ARP, DOT1AD, DOT1Q, EXPERIMENT, ICMP, IPV4, UDP, arp_request, echo, ethernet, frame, group, ipv4, port_mac,
-        reserved, station, tagged, tci, udp, unpadded, vxlan, with_header,
+        ARP, DOT1AD, DOT1Q, EXPERIMENT, ICMP, IPV4, IPV6, UDP, arp_request, echo, ethernet, frame, group, ipv4, ipv6,
+        port_mac, reserved, station, tagged, tci, udp, unpadded, vxlan, with_header,
     },
 };
 use crate::wire::MacAddr;
@@ -21,25 +25,47 @@ pub const STEPS: usize = 50;
 
 /// Options of ports that are turned on and off at random.
 const PORT_SWITCHES: &[&str] = &["hairpin", "learning", "flood", "mcast_flood", "bcast_flood", "isolated"];
+/// One sequence in so many waits until all that has been learned before is too old.
+const SLOW: u32 = 40;
+/// The ageing time of such a sequence: much longer than its steps take.
+const AGEING_MS: i64 = 2000;
+const WAIT_MS: u64 = 3000;
+const TUNNEL_LEARNING: &str = "vxlan_learning";
 /// VTEPs of the flood list, of which frames come.
 const VTEPS: u8 = 3;
 
 /// The sequence `number` of a seed.
 pub fn case(about: About, seed: u64, number: u64) -> Case {
-    let mut draw = Draw { rng: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number), about };
+    let mut draw = Draw {
+        rng: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number),
+        about,
+        tunnel_learns: false,
+    };
     let kind = if about == About::Bridge { "bridge" } else { "vxlan" };
     let mut case = Case::new(&format!("random {kind} sequence {number} of seed {seed}"));
     case.group = "random".into();
     case = draw.setup(case);
+    draw.tunnel_learns = case.setup.overlay.as_ref().is_some_and(|overlay| !is_off(&overlay.options, TUNNEL_LEARNING));
     for _ in 0..STEPS {
         case.steps.push(draw.step());
     }
+    if draw.one_in(SLOW) {
+        case.setup.bridge.insert(AGEING.into(), Value::Number(AGEING_MS));
+        let at = draw.rng.usize(0..STEPS);
+        case.steps[at] = Step::Wait { ms: WAIT_MS };
+    }
     case
+}
+
+fn is_off(options: &Options, name: &str) -> bool {
+    options.get(name) == Some(&Value::Switch(false))
 }
 
 struct Draw {
     rng: fastrand::Rng,
     about: About,
+    /// What comes by the tunnel teaches.
+    tunnel_learns: bool,
 }
 
 impl Draw {
@@ -51,6 +77,9 @@ impl Draw {
             if self.one_in(4) {
                 let df = self.pick(&["unset", "set", "inherit"]);
                 case = case.tunnel("df", df);
+            }
+            if self.one_in(4) {
+                case = case.tunnel(TUNNEL_LEARNING, false);
             }
             if self.one_in(4) {
                 let ttl = self.rng.i64(1..=255);
@@ -83,24 +112,27 @@ impl Draw {
                 Step::SetBridge { option, value }
             }
             9..13 => {
-                // A static entry of a port that has moved to a VTEP is static there for weft, and learned for the vxlan device.
-                let moves = self.rng.bool() && self.about == About::Bridge;
-                let kind = if moves { Kind::Static } else { Kind::Sticky };
+                let kind = if self.rng.bool() { Kind::Static } else { Kind::Sticky };
                 Step::FdbAdd(FdbAdd { mac: self.station(), at: At::Port(self.port()), vid: None, kind })
             }
             13..15 => Step::FdbDelete { mac: self.station(), vid: None },
             15..17 => Step::FdbFlush { port: self.rng.bool().then(|| self.port()) },
             17 if self.one_in(2) => Step::Link { port: self.port(), up: self.one_in(2) },
             18..50 if self.about == About::Vxlan => Step::Arrive(self.datagram()),
-            _ => Step::Send { port: self.port(), frame: super::case::Bytes(self.frame()) },
+            _ => {
+                let frame = self.frame();
+                let bare = frame.len() < 20 && self.one_in(4);
+                let frame = if bare { tagged(&frame, DOT1Q, self.rng.u16(..)) } else { frame };
+                Step::Send { port: self.port(), frame: super::case::Bytes(frame) }
+            }
         }
     }
 
     /// An option of the bridge with a value.
     fn bridge_option(&mut self) -> (String, Value) {
-        // Not the ageing time: what is due when it becomes shorter the kernel forgets in its own time.
-        match self.rng.u32(0..2) {
-            0 => ("group_fwd_mask".into(), Value::Number(self.rng.i64(0..0x10000) & 0xfff8)),
+        match self.rng.u32(0..5) {
+            0 | 1 => ("group_fwd_mask".into(), Value::Number(self.rng.i64(0..0x10000) & 0xfff8)),
+            2 => (AGEING.into(), Value::Number([0, 10_000, 300_000][self.rng.usize(0..3)])),
             _ => ("fdb_max_learned".into(), Value::Number(self.rng.i64(0..6))),
         }
     }
@@ -156,10 +188,19 @@ impl Draw {
                 let packet = ipv4(0, [10, 0, 0, 1].into(), [10, 0, 0, 2].into(), UDP, &udp(1000, 2000, b"random"));
                 ethernet(dst, src, IPV4, &packet)
             }
+            6 => {
+                let (from, to) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+                let packet = ipv6(self.rng.u8(..), from.to_ipv6_mapped(), to.to_ipv6_mapped(), 59, b"none");
+                ethernet(dst, src, IPV6, &packet)
+            }
+            7 => {
+                let ether_type = if self.rng.bool() { IPV4 } else { IPV6 };
+                let cut_off = self.rng.usize(0..40);
+                unpadded(dst, src, ether_type, &[if ether_type == IPV4 { 0x45 } else { 0x60 }; 40][..cut_off])
+            }
             _ => frame(dst, src),
         };
         if bytes.len() < 20 {
-            // A tag with nothing behind it: ruling bare_tag.
             return bytes;
         }
         match self.rng.u32(0..12) {
@@ -171,7 +212,13 @@ impl Draw {
     }
 
     fn datagram(&mut self) -> Datagram {
-        let inner = self.frame();
+        let mut inner = self.frame();
+        let tos = if self.one_in(2) { self.rng.u8(..) } else { 0 };
+        if self.tunnel_learns && is_dropped(tos, &inner) {
+            // Whose packet is dropped is known in one of the kernel's two tables (ruling one_fdb), but for a port's own address,
+            // which nobody learns.
+            inner[6..12].copy_from_slice(&port_mac(self.port()).octets());
+        }
         let payload = match self.rng.u32(0..20) {
             0 => vxlan(VNI + 1, &inner),
             1 => with_header(u64::from(VNI) << 8, &inner),
@@ -181,9 +228,7 @@ impl Draw {
             _ => vxlan(VNI, &inner),
         };
         let mut datagram = Datagram::new(vtep(2 + self.rng.u8(0..VTEPS + 1)), payload);
-        // CE is left to the catalogue: with an inner packet that is not capable the kernel knows the station in one of its two
-        // tables (ruling one_fdb).
-        datagram.tos = if self.one_in(2) { self.rng.u8(..) & !1 } else { 0 };
+        datagram.tos = tos;
         datagram.source_port = self.rng.u16(1024..);
         datagram
     }
@@ -197,6 +242,19 @@ impl Draw {
     }
 }
 
+/// Whether a vxlan device drops this after it has learned its source: the IP header is cut off, or the outer header says CE and the inner
+/// one that it is not capable.
+fn is_dropped(tos: u8, inner: &[u8]) -> bool {
+    const CE: u8 = 3;
+    let header = inner.get(14..).unwrap_or_default();
+    let (len, ecn) = match inner.get(12..14).map(|octets| u16::from_be_bytes([octets[0], octets[1]])) {
+        Some(IPV4) => (20, header.get(1).map(|tos| tos & 3)),
+        Some(IPV6) => (40, header.get(1).map(|low| low >> 4 & 3)),
+        _ => return false,
+    };
+    header.len() < len || tos & CE == CE && ecn == Some(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +264,27 @@ mod tests {
         assert_eq!(case(About::Bridge, 7, 3), case(About::Bridge, 7, 3));
         assert_ne!(case(About::Bridge, 7, 3).steps, case(About::Bridge, 7, 4).steps);
         assert_ne!(case(About::Bridge, 7, 3).steps, case(About::Bridge, 8, 3).steps);
+    }
+
+    #[test]
+    fn what_a_vxlan_device_drops_late_is_known() {
+        let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let v4 = |tos| ethernet(station(1), station(2), IPV4, &ipv4(tos, a, b, UDP, b"x"));
+        let v6 =
+            |tos| ethernet(station(1), station(2), IPV6, &ipv6(tos, a.to_ipv6_mapped(), b.to_ipv6_mapped(), 59, b""));
+        for (tos, inner, dropped) in [
+            (3, v4(0), true),
+            (3, v4(0x28 | 2), false),
+            (2, v4(0), false),
+            (3, v6(0x28), true),
+            (3, v6(0x28 | 1), false),
+            (0, v4(0)[..33].to_vec(), true),
+            (0, unpadded(station(1), station(2), IPV6, &[0x60; 39]), true),
+            (3, arp_request(station(1), a, b), false),
+            (3, tagged(&v4(0), DOT1Q, 5), false),
+        ] {
+            assert_eq!(is_dropped(tos, &inner), dropped, "{tos} {inner:02x?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,13 @@ use super::{
     At, Bytes, Case, Datagram, FdbAdd, Kind, MdbAdd, Neighbour, Options, Overlay, Reading, Setup, Step, VNI, Value,
     VlanMember,
 };
-use crate::{compare::statement::Cite, wire::MacAddr};
+use crate::{
+    compare::{
+        option::{self, Part},
+        statement::Cite,
+    },
+    wire::MacAddr,
+};
 
 impl Case {
     /// A case of a local bridge without any options.
@@ -258,6 +264,43 @@ impl Case {
     #[must_use]
     pub fn wait(self, ms: u64) -> Self {
         self.step(Step::Wait { ms })
+    }
+
+    /// The same for a machine that is so many times slower: it waits longer, and the options that say how long something lasts are
+    /// longer as well. What a frame says of times stays as it is.
+    #[must_use]
+    pub fn slowed(mut self, times: u32) -> Self {
+        let slow = |part, name: &str, value: &mut Value| {
+            if let Value::Number(number) = value
+                && option::find(part, name).is_some_and(option::Knob::is_time)
+            {
+                *number *= i64::from(times);
+            }
+        };
+        let all = |part, options: &mut Options| options.iter_mut().for_each(|(name, value)| slow(part, name, value));
+        all(Part::Bridge, &mut self.setup.bridge);
+        self.setup.port.values_mut().for_each(|options| all(Part::Port, options));
+        self.setup.overlay.iter_mut().for_each(|overlay| all(Part::Tunnel, &mut overlay.options));
+        for step in &mut self.steps {
+            match step {
+                Step::Wait { ms } => *ms *= u64::from(times),
+                Step::SetBridge { option, value } => slow(Part::Bridge, option, value),
+                Step::SetPort { option, value, .. } => slow(Part::Port, option, value),
+                Step::SetTunnel { option, value } => slow(Part::Tunnel, option, value),
+                Step::Send { .. }
+                | Step::Arrive(_)
+                | Step::FdbAdd(_)
+                | Step::FdbDelete { .. }
+                | Step::FdbFlush { .. }
+                | Step::Link { .. }
+                | Step::Attach { .. }
+                | Step::MdbAdd(_)
+                | Step::MdbDelete(_)
+                | Step::AddTunnel { .. }
+                | Step::Read { .. } => {}
+            }
+        }
+        self
     }
 
     /// How long it waits in all, in milliseconds.

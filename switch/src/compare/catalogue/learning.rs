@@ -114,6 +114,26 @@ pub(super) fn cases() -> Vec<Case> {
             .flush(Some(1))
             .send(2, frame(a, b))
             .send(2, frame(c, b)),
+        Case::new("a flush of the bridge leaves what a control plane has put in")
+            .source("br_fdb.c:br_fdb_flush")
+            .ruling("extern_flush")
+            .fdb(a, At::Port(1), Kind::External)
+            .flush(None),
+        Case::new("a flush of a port leaves what a control plane has put in")
+            .source("br_fdb.c:br_fdb_delete_by_port")
+            .fdb(a, At::Port(1), Kind::External)
+            .flush(Some(1))
+            .send(2, frame(a, b)),
+        Case::new("a control plane's entry that a user names anew is the user's")
+            .statement(11)
+            .fdb(a, At::Port(1), Kind::External)
+            .fdb(a, At::Port(2), Kind::Static)
+            .send(3, frame(b, a)),
+        Case::new("a user's entry that a control plane names anew is the control plane's")
+            .statement(11)
+            .fdb(a, At::Port(1), Kind::Static)
+            .fdb(a, At::Port(2), Kind::External)
+            .send(3, frame(b, a)),
         Case::new("a port that goes down loses what was learned, not what a user added")
             .shows(16)
             .send(1, frame(b, a))

@@ -2,6 +2,9 @@
 //!
 //! Port 4 has the router, whose query a scene begins with ([`asked`]); hosts are behind ports 1 to 3, and station 3 sends.
 
+mod messages;
+mod sources;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
@@ -10,8 +13,8 @@ use crate::{
         frame::{
             DOT1Q, frame,
             groups::{
-                Kind, group_query, host, leave, message, pim_hello, query, query_from, record, records, report,
-                report_v1, router_advertisement, source, traffic,
+                Kind, group_query, host, leave, query, query_from, records, report, router_advertisement, source,
+                traffic,
             },
             station, tagged, vxlan,
         },
@@ -22,26 +25,11 @@ use crate::{
 /// How long a query that gives no time must be known before it is believed: a tick of the kernel's clock, and some more.
 const BELIEVED_MS: u64 = 30;
 const TICK_MS: u64 = 12;
-const KINDS: [(Kind, &str); 6] = [
-    (Kind::IsInclude, "is include"),
-    (Kind::IsExclude, "is exclude"),
-    (Kind::ToInclude, "to include"),
-    (Kind::ToExclude, "to exclude"),
-    (Kind::Allow, "allow"),
-    (Kind::Block, "block"),
-];
 
 /// A group of each family, with its name.
 fn families() -> [(&'static str, IpAddr, IpAddr); 2] {
     let v6 = |last| Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 1, last).into();
     [("IGMP", [239, 1, 1, 1].into(), [239, 1, 1, 2].into()), ("MLD", v6(1), v6(2))]
-}
-
-/// The families whose cases are in the catalogue. Those of MLD are not yet: now and then the kernel goes on flooding after its
-/// first MLD query, for a reason that is not understood, and a case must come out the same way each time.
-fn compared() -> [(&'static str, IpAddr, IpAddr); 1] {
-    let [igmp, _mld] = families();
-    [igmp]
 }
 
 /// A bridge that listens.
@@ -75,16 +63,16 @@ fn from_four(case: Case, group: IpAddr) -> Case {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for family in compared() {
+    for family in families() {
         cases.extend(membership(family));
         cases.extend(leaving(family));
         cases.extend(routers(family));
         cases.extend(ports(family));
         cases.extend(limits(family));
-        cases.extend(sources(family));
+        cases.extend(sources::cases(family));
         cases.extend(by_hand(family));
     }
-    cases.extend(old_and_broken());
+    cases.extend(messages::cases());
     cases.extend(clocks());
     cases.extend(states());
     cases
@@ -361,93 +349,6 @@ fn limits((version, group, other): (&str, IpAddr, IpAddr)) -> Vec<Case> {
     ]
 }
 
-/// Each kind of record on each state of a membership, about one source that is listed and one that is not; then traffic of four
-/// sources (the state tables of RFC 3376 section 6.4 and RFC 3810 section 7.4).
-fn sources((version, group, _): (&str, IpAddr, IpAddr)) -> Vec<Case> {
-    let asked = |name: &str| with_sources(asked(&format!("{version} with sources: {name}"), group));
-    let list = |numbers: &[u8]| -> Vec<_> { numbers.iter().map(|number| source(*number, group)).collect() };
-    let states = [
-        ("nobody", None),
-        ("a member of two sources", Some((Kind::IsInclude, list(&[1, 2])))),
-        ("a member of all but two", Some((Kind::IsExclude, list(&[1, 2])))),
-        ("a member of all", Some((Kind::IsExclude, vec![]))),
-    ];
-    let mut cases = Vec::new();
-    for (before, first) in &states {
-        for (kind, word) in KINDS {
-            for (what, named) in [("two sources", list(&[2, 3])), ("no source", vec![])] {
-                if first.is_none() && kind == Kind::Allow && named.is_empty() {
-                    continue; // ruling empty_member
-                }
-                let mut case = asked(&format!("{before}, then {word} of {what}"));
-                if let Some((kind, sources)) = first {
-                    case = case.send(1, record(1, *kind, group, sources));
-                }
-                cases.push(from_four(case.send(1, record(1, kind, group, &named)), group));
-            }
-        }
-    }
-    cases.extend([
-        from_four(
-            asked("two ports want different sources")
-                .send(1, record(1, Kind::IsInclude, group, &list(&[1, 2])))
-                .send(2, record(2, Kind::IsExclude, group, &list(&[1]))),
-            group,
-        ),
-        from_four(
-            asked("with mcast_fast_leave the last host that blocks a source ends it")
-                .port(1, "mcast_fast_leave", true)
-                .send(1, record(1, Kind::Allow, group, &list(&[1, 2])))
-                .send(1, record(2, Kind::Allow, group, &list(&[2])))
-                .send(1, record(1, Kind::Block, group, &list(&[1, 2]))),
-            group,
-        ),
-        from_four(
-            asked("with mcast_fast_leave a host that wants nothing more")
-                .port(1, "mcast_fast_leave", true)
-                .send(1, record(1, Kind::ToExclude, group, &[]))
-                .send(1, record(1, Kind::ToInclude, group, &[])),
-            group,
-        ),
-        from_four(
-            asked("sources run out")
-                .bridge("mcast_membership_interval", 300)
-                .send(1, record(1, Kind::IsInclude, group, &list(&[1, 2])))
-                .wait(150)
-                .send(1, record(1, Kind::Allow, group, &list(&[2])))
-                .wait(220),
-            group,
-        ),
-        data(asked("an old report is a membership of all").send(1, report(1, group)), group),
-        from_four(
-            asked("an old report after a list of sources")
-                .send(1, record(1, Kind::IsInclude, group, &list(&[1])))
-                .send(1, report(1, group)),
-            group,
-        ),
-        data(
-            asked("a host that only ever said that it wants nothing")
-                .ruling("empty_member")
-                .send(1, record(1, Kind::Allow, group, &[])),
-            group,
-        ),
-        asked("a report with several records")
-            .send(
-                1,
-                records(1, &[(Kind::ToExclude, group, vec![]), (Kind::IsInclude, families_other(group), list(&[1]))]),
-            )
-            .send(3, traffic(3, source(1, group), group))
-            .send(3, traffic(3, source(1, group), families_other(group)))
-            .send(3, traffic(3, source(2, group), families_other(group))),
-    ]);
-    cases
-}
-
-/// The family's other group.
-fn families_other(group: IpAddr) -> IpAddr {
-    families().into_iter().find(|(_, one, _)| *one == group).map_or(group, |(_, _, other)| other)
-}
-
 fn by_hand((version, group, _): (&str, IpAddr, IpAddr)) -> Vec<Case> {
     let asked = |name: &str| asked(&format!("{version}: {name}"), group);
     let of = source(1, group);
@@ -478,7 +379,7 @@ fn by_hand((version, group, _): (&str, IpAddr, IpAddr)) -> Vec<Case> {
 /// The tunnel is a port like any other: all VTEPs together.
 pub(super) fn tunnels() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (version, group, _) in compared() {
+    for (version, group, _) in families() {
         let asked = |name: &str| asked(&format!("{version} and a tunnel: {name}"), group).overlay(&[vtep(2), vtep(3)]);
         let arriving = |frame: &[u8]| vxlan(VNI, frame);
         cases.extend([
@@ -499,73 +400,6 @@ pub(super) fn tunnels() -> Vec<Case> {
             asked("a group's frame from a VTEP goes to members and routers")
                 .send(1, report(1, group))
                 .arrive(vtep(2), arriving(&traffic(9, source(1, group), group))),
-        ]);
-    }
-    cases
-}
-
-/// What only IGMP has, and what is no good.
-fn old_and_broken() -> Vec<Case> {
-    let [(_, v4, _), (_, v6, _)] = families();
-    let mut cases = vec![
-        data(asked("IGMP: a report of version 1 is one", v4).send(1, report_v1(1, v4)), v4),
-        data(asked("IGMP: a PIM Hello says where a router is", v4).send(2, pim_hello(2)), v4),
-        data(
-            asked("IGMP: a report to a bridge of version 3 joins", v4)
-                .bridge("mcast_igmp_version", 3)
-                .send(1, report(1, v4)),
-            v4,
-        ),
-        data(
-            asked("IGMP: a report of version 3 to a bridge of version 2 joins, whatever its sources", v4)
-                .send(1, record(1, Kind::IsInclude, v4, &[source(9, v4)])),
-            v4,
-        ),
-        data(
-            asked("IGMP: a report of version 3 to a bridge of version 2 leaves", v4)
-                .port(1, "mcast_fast_leave", true)
-                .send(1, report(1, v4))
-                .send(1, record(1, Kind::ToInclude, v4, &[])),
-            v4,
-        ),
-        data(asked("an IGMP querier says nothing of MLD", v4).send(1, report(1, v6)), v6),
-    ];
-    for (version, group, _) in compared() {
-        let asked = |name: &str| asked(&format!("{version}: {name}"), group);
-        let broken = |at: usize| {
-            let mut frame = report(1, group);
-            frame[at] ^= 1;
-            frame
-        };
-        let (ip, message_checksum) = if group.is_ipv4() { (14 + 10, 14 + 24 + 2) } else { (14 + 5, 14 + 40 + 8 + 2) };
-        let of = source(1, group);
-        let cut = |len: usize| {
-            let whole = record(1, Kind::ToExclude, group, &[of, of]);
-            whole[..len].to_vec()
-        };
-        let header = if group.is_ipv4() { 14 + 24 } else { 14 + 48 };
-        cases.extend([
-            data(asked("a report with a wrong checksum is dropped").send(1, broken(message_checksum)), group),
-            data(asked("a report with a wrong IP header is dropped").send(1, broken(ip)), group),
-            data(asked("a report that is cut off in its record is dropped").send(1, cut(header + 10)), group),
-            data(
-                with_sources(asked("a report that says more records than it has is dropped")).send(1, {
-                    let mut body =
-                        if group.is_ipv4() { vec![0x22, 0, 0, 0, 0, 0, 0, 2] } else { vec![143, 0, 0, 0, 0, 0, 0, 2] };
-                    body.extend([Kind::ToExclude as u8, 0, 0, 0]);
-                    match group {
-                        IpAddr::V4(group) => body.extend(group.octets()),
-                        IpAddr::V6(group) => body.extend(group.octets()),
-                    }
-                    let to = if group.is_ipv4() {
-                        IpAddr::from([224, 0, 0, 22])
-                    } else {
-                        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16).into()
-                    };
-                    message(1, host(1, group), to, body)
-                }),
-                group,
-            ),
         ]);
     }
     cases

@@ -173,8 +173,10 @@ pub(super) fn tunnels() -> Vec<Case> {
             .shows(31)
             .arrive(vtep(2), vxlan(3000, &all(far))),
         case("a tag inside is payload, and its network says which VLAN")
+            .ruling("network_tag")
             .arrive(vtep(2), vxlan(TWENTY, &tagged(&all(far), DOT1Q, 10))),
-        case("a tag inside counts where no VLAN has the network")
+        case("a tag inside is payload where no VLAN has the network")
+            .ruling("network_tag")
             .arrive(vtep(2), vxlan(3000, &tagged(&all(far), DOT1Q, 20))),
     ]
 }

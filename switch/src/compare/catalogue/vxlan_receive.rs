@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     compare::{
-        case::{At, Case, Checksum, Datagram, Kind, UNDERLAY, VNI, vtep},
+        case::{At, Case, Checksum, Datagram, Kind, Reading, UNDERLAY, VNI, vtep},
         frame::{
             ARP, DOT1Q, ICMP, IPV4, IPV6, arp_request, echo, ethernet, frame, group, ipv4, ipv6, port_mac, reserved,
             station, tagged, unpadded, vxlan, with_header,
@@ -35,6 +35,30 @@ fn ecn(outer: u8, inner: u8) -> Datagram {
 fn ecn6(outer: u8, inner: u8) -> Datagram {
     let packet = ipv6(inner, FROM.to_ipv6_mapped(), TO.to_ipv6_mapped(), 59, b"none");
     Datagram { tos: outer, ..datagram(vxlan(VNI, &ethernet(station(1), station(9), IPV6, &packet))) }
+}
+
+/// VXLAN-GPE, whose header says what is inside. What can be compared is which packets are taken.
+fn gpe() -> Vec<Case> {
+    const ETHERNET: u8 = 3;
+    let packet = |flags: u8, next: u8| {
+        let header = u64::from(flags) << 56 | u64::from(next) << 32 | u64::from(VNI) << 8;
+        Datagram { port: 4790, ..datagram(with_header(header, &frame(station(1), station(9)))) }
+    };
+    let case = |name: &str, flags, next| {
+        case(&format!("a GPE packet {name}"))
+            .shows(38)
+            .tunnel("gpe", true)
+            .tunnel("port", 4790)
+            .arrive_with(packet(flags, next))
+            .read(Reading::TunnelPackets)
+    };
+    vec![
+        case("with its P bit and Ethernet inside is taken", 0x0c, ETHERNET).ruling("gpe_bridge"),
+        case("without its P bit is dropped", 0x08, ETHERNET),
+        case("of version 1 is dropped", 0x1c, ETHERNET),
+        case("with its O bit is dropped", 0x0d, ETHERNET),
+        case("with something unknown inside is dropped", 0x0c, 0x7f),
+    ]
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -149,6 +173,27 @@ pub(super) fn cases() -> Vec<Case> {
             .fdb(far, At::Vtep(vtep(2)), Kind::Static)
             .arrive(vtep(2), good.clone())
             .send(1, frame(far, a)),
+        case("a static entry binds its station to its VTEP while it is at a port")
+            .statement(11)
+            .statement(36)
+            .fdb(far, At::Vtep(vtep(3)), Kind::Static)
+            .send(1, frame(a, far))
+            .arrive(vtep(2), good.clone())
+            .send(2, frame(far, b))
+            .arrive(vtep(3), good.clone())
+            .send(2, frame(far, b)),
+        case("a static entry of a port moves from VTEP to VTEP")
+            .statement(11)
+            .shows(36)
+            .fdb(far, At::Port(1), Kind::Static)
+            .arrive(vtep(2), good.clone())
+            .arrive(vtep(3), good.clone())
+            .send(2, frame(far, b)),
+        case("with gbp a packet may say its policy")
+            .source("draft-smith-vxlan-group-policy-05")
+            .tunnel("gbp", true)
+            .arrive(vtep(2), with_header(I_FLAG | 1 << 63 | 7 << 32 | u64::from(VNI) << 8, &frame(a, far)))
+            .arrive(vtep(2), good.clone()),
         case("an inner frame of 14 octets and an unknown type is taken")
             .shows_row(8)
             .arrive(vtep(2), vxlan(VNI, &unpadded(a, far, 0x88b5, &[]))),
@@ -252,6 +297,7 @@ pub(super) fn cases() -> Vec<Case> {
             .tunnel("reserved_bits", "ignore")
             .arrive(vtep(2), with_header(I_FLAG | 1 << 63 | u64::from(VNI) << 8 | 1, &frame(a, far))),
     );
+    cases.extend(gpe());
     const NAMES: [&str; 4] = ["Not-ECT", "ECT(1)", "ECT(0)", "CE"];
     for outer in 0..4_u8 {
         for inner in 0..4_u8 {

@@ -236,6 +236,17 @@ pub(super) fn cases() -> Vec<Case> {
             .send(1, packet(Ipv4 { dont_fragment: true, ..PLAIN }))
             .send(1, packet6(0))
             .send(1, frame(far, a)),
+        case("DF as the inner packet's, which a tag hides")
+            .statement(46)
+            .tunnel("df", "inherit")
+            .send(1, tagged(&packet(Ipv4 { dont_fragment: true, ..PLAIN }), DOT1Q, tci(0, 5)))
+            .send(1, tagged(&packet6(0), DOT1Q, tci(0, 5))),
+        case("TTL and TOS as the inner packet's, which no tag hides")
+            .statement(47)
+            .tunnel("ttl", "inherit")
+            .tunnel("tos", "inherit")
+            .send(1, tagged(&packet(Ipv4 { ttl: 7, tos: 0x28, ..PLAIN }), DOT1Q, tci(0, 5)))
+            .send(1, tagged(&packet6(0x28), DOT1Q, tci(0, 5))),
         case("TOS as it is set")
             .statement(47)
             .tunnel("tos", 0x48)
@@ -257,10 +268,14 @@ pub(super) fn cases() -> Vec<Case> {
             .tunnel("proxy", true)
             .send(1, arp_request(a, FROM, TO)),
         case("rsc passes what no router's entry matches").statement(44).tunnel("rsc", true).send(1, packet(PLAIN)),
-        case("a GPE packet without its P bit")
-            .shows(38)
-            .tunnel("gpe", true)
-            .arrive(vtep(2), vxlan(VNI, &frame(a, far))),
+        case("a frame that ends within its IP header does not leave")
+            .source("ip_tunnels.h:skb_vlan_inet_prepare")
+            .changed("cut_off")
+            .send(1, unpadded(far, a, IPV4, &[0x45; 19]))
+            .send(1, unpadded(far, a, IPV6, &[0x60; 39]))
+            .send(1, tagged(&unpadded(far, a, IPV4, &[0x45; 19]), DOT1Q, 5))
+            .send(1, unpadded(far, a, IPV4, &[]))
+            .send(1, unpadded(far, a, IPV4, &[0x45; 20])),
         case("a remote of no address is dropped")
             .ruling("impossible_remote")
             .shows(42)

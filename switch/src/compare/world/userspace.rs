@@ -1,5 +1,6 @@
 //! weft itself: the switch of `weft run`, in this process, made what a configuration file says and reloaded with another.
 
+mod commands;
 mod file;
 
 use std::{
@@ -7,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use self::file::{Scene, bridge_of_vlan, text};
@@ -20,30 +20,29 @@ use super::{
 use crate::{
     compare::{
         case::{
-            At, Checksum, Datagram, FdbAdd, Kind, MdbAdd, PORTS, QUERIER, Reading, SNOOPING, Setup, Step, UNDERLAY,
-            Value, access,
+            AGEING, At, Checksum, Datagram, Kind, MdbAdd, PORTS, QUERIER, Reading, SNOOPING, Setup, Step, UNDERLAY,
+            Value,
         },
         observe::{Entry, Seen, membership, router},
     },
     control::{
         api::{
-            mdb::{Filter, MdbRequest},
+            mdb::Filter,
             model::{FdbOrigin, LinkState, Place},
-            request::FlushRequest,
         },
         config::{Config, ConfigErrors},
         switch::{Event, RuntimeError, Switch},
     },
     lab::{Lab, Namespace, rtnl::Rtnl},
-    wire::MacAddr,
 };
 
 /// An option of the kernel's bridge that weft has not.
 const DEFAULT_PVID: &str = "vlan_default_pvid";
 /// How the names of bridges begin that a scene's ports are not in.
 const OTHER: &str = "other";
-/// A counter that the kernel has not by this name.
+/// Counters that the kernel has not by these names.
 const OCTETS: &str = "tunnel octets";
+const PACKETS: &str = "tunnel packets";
 /// weft writes to the cable itself, so that is the only hop; one more for what its side's kernel may say to that.
 const HOPS: u32 = 2;
 /// What an Ethernet header and a tag add to an MTU.
@@ -222,133 +221,13 @@ impl WeftWorld {
         self.ends.settle(HOPS)
     }
 
-    fn fdb_add(&mut self, entry: &FdbAdd) -> Result<Result<(), String>, CompareError> {
-        if let (None, At::Port(port), Some(vlans)) = (entry.vid, entry.at, &self.scene.setup.vlans) {
-            // An entry for each of its VLANs.
-            let vids: Vec<_> = vlans.get(&port).into_iter().flatten().map(|member| member.vid).collect();
-            for vid in vids {
-                if let Err(why) = self.fdb_add(&FdbAdd { vid: Some(vid), ..entry.clone() })? {
-                    return Ok(Err(why));
-                }
-            }
-            return Ok(Ok(()));
-        }
-        let bridge = self.bridge_of(entry.vid);
-        let mut request = json!({"bridge": bridge, "mac": entry.mac});
-        match entry.at {
-            At::Port(port) => request["port"] = self.full_name(port).into(),
-            At::Vtep(vtep) => request["vtep"] = vtep.to_string().into(),
-        }
-        match entry.kind {
-            Kind::Static => {}
-            Kind::Sticky => request["sticky"] = true.into(),
-            Kind::External => request["extern_learn"] = true.into(),
-            Kind::Learned | Kind::Locked => {
-                return Err(CompareError::Lacks(format!("nobody adds a {} entry to weft by hand", entry.kind)));
-            }
-        }
-        // As `bridge fdb replace`: whatever was there goes.
-        let named = self.switch.config().fdb.iter().any(|other| other.bridge == bridge && other.mac == entry.mac);
-        let done = self.runtime.block_on(async {
-            if named {
-                self.switch.remove_entry(&bridge, entry.mac).await?;
-            }
-            self.switch.add_entry(&request).await
-        });
-        match done {
-            Ok(_) => Ok(Ok(())),
-            Err(RuntimeError::Config(errors)) if is_unknown(&errors) => Err(CompareError::Lacks(said(&errors))),
-            Err(error) => Ok(Err(error.to_string())),
-        }
-    }
-
-    fn fdb_delete(&mut self, mac: MacAddr, vid: Option<u16>) -> Result<(), String> {
-        let bridge = self.bridge_of(vid);
-        self.runtime.block_on(self.switch.remove_entry(&bridge, mac)).map_err(|error| error.to_string())
-    }
-
-    /// weft has no default for a PVID: the file says of each port what it is. As `br_vlan.c`: `__br_vlan_set_default_pvid`, a port
-    /// that is a member of the new one stays as it is, and so does one that is none of the old one.
-    fn default_pvid(&mut self, value: &Value) -> Result<Result<(), String>, CompareError> {
-        let Value::Number(new) = value else { return Ok(Err("no number".to_owned())) };
-        let new = u16::try_from(*new).unwrap_or(0);
-        let old = match self.scene.setup.bridge.get(DEFAULT_PVID) {
-            Some(Value::Number(old)) => u16::try_from(*old).unwrap_or(0),
-            Some(Value::Switch(_) | Value::Word(_)) | None => 0,
-        };
-        self.change(|scene| {
-            scene.setup.bridge.insert(DEFAULT_PVID.to_owned(), value.clone());
-            let Some(vlans) = &mut scene.setup.vlans else { return };
-            for port in 1..=PORTS {
-                let members = vlans.entry(port).or_default();
-                let has_old = members.iter().any(|member| *member == access(old));
-                if old != 0 && !has_old || members.iter().any(|member| member.vid == new) {
-                    continue;
-                }
-                members.retain(|member| old == 0 || member.vid != old);
-                if new != 0 {
-                    members.iter_mut().for_each(|member| member.pvid = false);
-                    members.push(access(new));
-                }
-            }
-        })
-    }
-
-    fn attach(&mut self, port: u8, on: bool) -> Result<(), CompareError> {
-        if on {
-            let refused =
-                |why| CompareError::Late { world: "weft", what: format!("port {port} in its bridge ({why})") };
-            self.change(|scene| _ = scene.detached.remove(&port))?.map_err(refused)?;
-            return self.until(port, LinkState::Up);
-        }
-        let (name, counted) = (self.full_name(port), self.counters_since());
-        match self.runtime.block_on(self.switch.remove_port(&name)) {
-            Ok(_) => {
-                self.scene.detached.insert(port);
-                // Its counters go with it, and begin anew when it is back.
-                for name in [counter_in(port), format!("port {port} out")] {
-                    let counted = counted.get(&name).copied().unwrap_or(0);
-                    self.base.insert(name, -(counted as i64));
-                }
-                Ok(())
-            }
-            Err(RuntimeError::Apply(error)) => Err(error.into()),
-            Err(error) => Err(CompareError::Lacks(format!("weft does not take the port out: {error}"))),
-        }
-    }
-
-    fn mdb_add(&mut self, entry: &MdbAdd) -> Result<Result<(), String>, CompareError> {
-        let mut request = json!({"bridge": self.scene.bridge(), "group": entry.group.to_string()});
-        if entry.port != UNDERLAY {
-            request["port"] = self.full_name(entry.port).into();
-        }
-        if let Some(source) = entry.source {
-            request["source"] = source.to_string().into();
-        }
-        match self.runtime.block_on(self.switch.add_mdb(&request)) {
-            Ok(_) => Ok(Ok(())),
-            Err(RuntimeError::Apply(error)) => Err(error.into()),
-            Err(error) => Ok(Err(error.to_string())),
-        }
-    }
-
-    fn mdb_delete(&mut self, entry: &MdbAdd) -> Result<(), String> {
-        let request = MdbRequest {
-            bridge: self.scene.bridge().to_owned(),
-            group: entry.group.to_string(),
-            source: entry.source.map(|source| source.to_string()),
-            port: (entry.port != UNDERLAY).then(|| self.full_name(entry.port)),
-        };
-        let removed = self.runtime.block_on(self.switch.remove_mdb(&request));
-        removed.map(|_| ()).map_err(|error| error.to_string())
-    }
-
     fn read(&mut self, what: Reading) -> Option<String> {
         match what {
             // A bridge of weft's is no interface.
             Reading::BridgeMtu => None,
             Reading::TunnelMtu => Some(self.switch.default_mtu(self.scene.bridge()).to_string()),
             Reading::TunnelOctets => self.counters_since().get(OCTETS).map(ToString::to_string),
+            Reading::TunnelPackets => self.counters_since().get(PACKETS).map(ToString::to_string),
         }
     }
 
@@ -360,16 +239,6 @@ impl WeftWorld {
             (name, (value as i64 - before) as u64)
         };
         now.into_iter().map(since).collect()
-    }
-
-    fn flush(&mut self, port: Option<u8>, statics: bool) -> Result<(), String> {
-        let request = FlushRequest {
-            bridge: None,
-            port: port.map(|port| self.full_name(port)),
-            vtep: None,
-            include_static: statics,
-        };
-        self.runtime.block_on(self.switch.flush(&request)).map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// What the kernel's devices count as well, by the same names.
@@ -384,8 +253,10 @@ impl WeftWorld {
                 ["tunnel frame errors", "tunnel length errors", "tunnel errors out"].map(|name| (name.to_owned(), 0)),
             );
         }
-        let vteps = ledger.rows.iter().filter(|row| row.kind == Place::Vtep);
-        counters.insert(OCTETS.to_owned(), vteps.map(|row| row.in_bytes).sum());
+        let vteps = || ledger.rows.iter().filter(|row| row.kind == Place::Vtep);
+        counters.insert(OCTETS.to_owned(), vteps().map(|row| row.in_bytes).sum());
+        let taken = vteps().map(|row| row.in_frames - row.drops_in.values().sum::<u64>()).sum();
+        counters.insert(PACKETS.to_owned(), taken);
         for row in &ledger.rows {
             match row.kind {
                 Place::Port => {
@@ -475,6 +346,9 @@ impl World for WeftWorld {
                 if option == QUERIER {
                     std::thread::sleep(TICK);
                     self.hear();
+                }
+                if option == AGEING {
+                    self.runtime.block_on(self.switch.on_tick());
                 }
                 done
             }

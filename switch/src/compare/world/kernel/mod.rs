@@ -22,8 +22,8 @@ use super::{
 use crate::{
     compare::{
         case::{
-            At, LOCAL, MdbAdd, Neighbour, Options, PORTS, QUERIER, Reading, SNOOPING, Setup, Step, UNDERLAY, Value,
-            VlanMember, vtep,
+            AGEING, At, Kind, LOCAL, MdbAdd, Neighbour, Options, PORTS, QUERIER, Reading, SNOOPING, Setup, Step,
+            UNDERLAY, Value, VlanMember, vtep,
         },
         observe::{Entry, NO_VTEP, Seen},
         option::{self, Form, Kernel, Knob, Part},
@@ -56,7 +56,8 @@ const IFLA_BRPORT_FLUSH: u16 = 24;
 const IFLA_VXLAN_RESERVED_BITS: u16 = 33;
 const IFF_UP: u32 = 1;
 const STATE_FORWARDING: u8 = 3;
-/// The place of `rx_bytes` in `struct rtnl_link_stats64`.
+/// Places in `struct rtnl_link_stats64`.
+const RX_PACKETS: usize = 0;
 const RX_BYTES: usize = 2;
 
 /// The kernel's side.
@@ -85,7 +86,8 @@ pub struct KernelWorld {
     proven: Vec<(Part, &'static str)>,
     filters: bool,
     base: Vec<(String, u64)>,
-    base_octets: u64,
+    /// What had come in by the tunnel when the case began: packets and octets.
+    base_taken: (u64, u64),
     namespace: Namespace,
 }
 
@@ -121,7 +123,7 @@ impl KernelWorld {
             proven: Vec::new(),
             filters: false,
             base: Vec::new(),
-            base_octets: 0,
+            base_taken: (0, 0),
             namespace,
         };
         world.make_bridge()?;
@@ -173,6 +175,18 @@ impl KernelWorld {
             }
             thread::sleep(Duration::from_micros(100));
         }
+    }
+
+    /// What is too old when the ageing time becomes shorter goes in the kernel's own time (`br_fdb.c`: `br_fdb_cleanup`).
+    fn until_forgotten(&mut self) -> Result<(), CompareError> {
+        let started = Instant::now();
+        while self.fdb()?.iter().any(|entry| entry.kind == Kind::Learned) {
+            if started.elapsed() > PATIENCE {
+                return Err(CompareError::Late { world: "kernel", what: "an FDB without old entries".into() });
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        Ok(())
     }
 
     /// An attribute of what the kernel says of an interface's kind or of its being a port.
@@ -333,12 +347,15 @@ impl KernelWorld {
         Ok(())
     }
 
-    fn octets(&mut self) -> Result<u64, CompareError> {
+    /// Packets and octets that the tunnel's device has taken.
+    fn taken(&mut self) -> Result<(u64, u64), CompareError> {
         if self.tunnel.is_none() {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let index = self.port_index(UNDERLAY);
-        Ok(links::stats(&mut self.rtnl, index)?.get(RX_BYTES).copied().unwrap_or(0))
+        let stats = links::stats(&mut self.rtnl, index)?;
+        let of = |at: usize| stats.get(at).copied().unwrap_or(0);
+        Ok((of(RX_PACKETS), of(RX_BYTES)))
     }
 
     fn read(&mut self, what: Reading) -> Result<String, CompareError> {
@@ -348,7 +365,8 @@ impl KernelWorld {
                 let index = self.port_index(UNDERLAY);
                 links::mtu(&mut self.rtnl, index)?.to_string()
             }
-            Reading::TunnelOctets => (self.octets()? - self.base_octets).to_string(),
+            Reading::TunnelOctets => (self.taken()?.1 - self.base_taken.1).to_string(),
+            Reading::TunnelPackets => (self.taken()?.0 - self.base_taken.0).to_string(),
         })
     }
 
@@ -392,6 +410,9 @@ impl World for KernelWorld {
             self.options(Part::Port, *port, options)?;
         }
         self.snooped = setup.bridge.get(SNOOPING) == Some(&Value::Switch(true));
+        if self.snooped {
+            begin_to_listen();
+        }
         self.ipv6(&setup.neighbours, true)?;
         for neighbour in &setup.neighbours {
             self.neighbour(*neighbour, Request::NEW_NEIGHBOUR, rtnl::CREATE | rtnl::REPLACE)
@@ -404,7 +425,7 @@ impl World for KernelWorld {
         self.ends.settle(HOPS)?;
         self.ends.collect();
         self.base = self.read_counters()?;
-        self.base_octets = self.octets()?;
+        self.base_taken = self.taken()?;
         Ok(())
     }
 
@@ -425,14 +446,17 @@ impl World for KernelWorld {
             Step::SetBridge { option, value } => {
                 self.snooped |= option == SNOOPING;
                 let done = self.set(Part::Bridge, 0, option, value)?;
-                if option == QUERIER {
-                    thread::sleep(TICK);
+                if option == QUERIER || option == SNOOPING {
+                    begin_to_listen();
+                }
+                if option == AGEING && *value == Value::Number(0) {
+                    self.until_forgotten()?;
                 }
                 done
             }
             Step::SetTunnel { option, value } => self.set_tunnel(option, value)?,
             Step::SetPort { port, option, value } => self.set(Part::Port, *port, option, value)?,
-            Step::FdbAdd(entry) => self.fdb_add(entry),
+            Step::FdbAdd(entry) => self.fdb_add(entry)?,
             Step::FdbDelete { mac, vid } => self.fdb_delete(*mac, *vid)?,
             Step::FdbFlush { port: None } => self.set_bridge_attribute(IFLA_BR_FDB_FLUSH, &[]),
             Step::FdbFlush { port: Some(port) } => {
@@ -507,6 +531,13 @@ impl World for KernelWorld {
         let base: BTreeMap<_, _> = self.base.iter().cloned().collect();
         Ok(now.into_iter().map(|(name, value)| (name.clone(), value - base.get(&name).unwrap_or(&0))).collect())
     }
+}
+
+/// A bridge that begins to listen starts the clocks of its own queries, for the next tick, whether it will ask or not. As long as one of
+/// them runs, its bridge believes no querier of MLD that it does not know yet (`br_multicast.c`: `br_multicast_select_querier`): any
+/// address is above `::`, that of nobody. For IGMP there is an exception for nobody's.
+fn begin_to_listen() {
+    thread::sleep(TICK);
 }
 
 /// Gives a side its address on the underlay and lets it know the VTEPs at the other end for good.

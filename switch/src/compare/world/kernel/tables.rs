@@ -102,7 +102,21 @@ impl KernelWorld {
         Ok(())
     }
 
-    pub(super) fn fdb_add(&mut self, entry: &FdbAdd) -> io::Result<()> {
+    /// Adds a user's entry. `Ok(Err)`: the kernel refuses it.
+    pub(super) fn fdb_add(&mut self, entry: &FdbAdd) -> Result<io::Result<()>, CompareError> {
+        // A user of weft takes out what was there. In the kernel a control plane's entry could be replaced by a user's and the other
+        // way round, and would be both then (`br_fdb.c`: `fdb_add_entry`, `br_fdb_external_learn_add`).
+        let is_external = |kind| kind == Kind::External;
+        let is_it = |old: &&Dumped| old.mac == entry.mac && old.vid == entry.vid && old.state & NUD_PERMANENT == 0;
+        if let Some(old) = self.dump()?.iter().filter(is_it).find(|old| old.master == self.bridge)
+            && is_external(old.kind()) != is_external(entry.kind)
+        {
+            self.remove(old, NTF_MASTER).map_err(CompareError::io("remove an entry"))?;
+        }
+        Ok(self.put_entry(entry))
+    }
+
+    fn put_entry(&mut self, entry: &FdbAdd) -> io::Result<()> {
         let port = match entry.at {
             At::Port(port) => port,
             At::Vtep(remote) => {

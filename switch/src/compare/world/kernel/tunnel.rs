@@ -56,7 +56,9 @@ impl KernelWorld {
         let Some(overlay) = wanted else { return Ok(()) };
         let IpAddr::V4(local) = LOCAL else { return Ok(()) };
         let data = Nest::default().with(IFLA_VXLAN_LOCAL, &local.octets());
-        let mut data = if overlay.networks.is_empty() {
+        // A device of VXLAN-GPE is of all networks, is no Ethernet device and no bridge's port, and learns nothing.
+        let is_gpe = overlay.is_gpe();
+        let mut data = if overlay.networks.is_empty() && !is_gpe {
             data.with(IFLA_VXLAN_ID, &overlay.vni.to_ne_bytes())
         } else {
             data.with(IFLA_VXLAN_COLLECT_METADATA, &[1])
@@ -81,18 +83,22 @@ impl KernelWorld {
                     }
                 }
                 Kernel::Learning if !overlay.options.contains_key("vxlan_learning") => {
-                    data = data.with(IFLA_VXLAN_LEARNING, &[u8::from(value == Value::Switch(true))]);
+                    let learns = value == Value::Switch(true) && !is_gpe;
+                    data = data.with(IFLA_VXLAN_LEARNING, &[u8::from(learns)]);
                 }
                 Kernel::Learning => {}
                 Kernel::Bool(_) | Kernel::Mtu | Kernel::Absent => {}
             }
         }
         let info = Nest::default().with(IFLA_INFO_KIND, b"vxlan\0").nest(IFLA_INFO_DATA, &data);
-        let request = Request::link(Request::NEW_LINK, 0, 0, IFF_UP, IFF_UP)
+        let mut request = Request::link(Request::NEW_LINK, 0, 0, IFF_UP, IFF_UP)
             .with(IFLA_IFNAME, format!("{TUNNEL}\0").as_bytes())
-            .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(TUNNEL_PORT).octets())
-            .with(IFLA_MASTER, &self.bridge.to_ne_bytes())
             .nest(IFLA_LINKINFO, &info);
+        if !is_gpe {
+            request = request
+                .with(IFLA_ADDRESS, &crate::compare::frame::port_mac(TUNNEL_PORT).octets())
+                .with(IFLA_MASTER, &self.bridge.to_ne_bytes());
+        }
         let made = self.rtnl.change(&request, rtnl::CREATE | rtnl::EXCLUSIVE);
         made.map_err(|error| CompareError::Lacks(format!("the kernel can't make such a vxlan device: {error}")))?;
         let index = self.namespace.link(TUNNEL)?.index;
@@ -103,6 +109,9 @@ impl KernelWorld {
             {
                 return Err(CompareError::Lacks(format!("this kernel's vxlan device has no {name}")));
             }
+        }
+        if is_gpe {
+            return Ok(());
         }
         for remote in &overlay.remotes {
             let networks: Vec<_> = overlay.networks.values().map(|vni| Some(*vni)).collect();
@@ -196,6 +205,9 @@ impl KernelWorld {
     /// A device that does not learn is a port of the bridge that does not. With `learning` off no port does: weft's bridge learns
     /// from all or from none.
     pub(super) fn learning(&mut self, overlay: &Overlay) -> Result<(), CompareError> {
+        if overlay.is_gpe() {
+            return Ok(());
+        }
         let is_off = |name: &str| overlay.options.get(name) == Some(&Value::Switch(false));
         if is_off("learning") {
             for port in 1..=PORTS {

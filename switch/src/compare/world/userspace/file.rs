@@ -12,6 +12,9 @@ use crate::{
     lab::Namespace,
 };
 
+/// See [`nowhere`].
+const NO_VLAN: u16 = 4094;
+
 pub(super) fn bridge_of_vlan(vid: u16) -> String {
     format!("v{vid}")
 }
@@ -65,7 +68,11 @@ pub(super) fn text(scene: &Scene, namespace: &Namespace) -> Result<String, Compa
             match knob.weft {
                 Weft::OfBridge if scene.tunnel_is_down => {}
                 Weft::OfBridge => of_bridge.push_str(&knob.line(&value)),
-                Weft::Same | Weft::Duration | Weft::DurationNamed(_) | Weft::Absent => {
+                // That of VXLAN-GPE is another one.
+                Weft::Same if knob.name == "port" && overlay.is_gpe() => {
+                    let _ = writeln!(text, "gpe_port = {value}");
+                }
+                Weft::Same | Weft::Duration | Weft::Encapsulation(_) | Weft::Absent => {
                     text.push_str(&knob.line(&value))
                 }
             }
@@ -98,11 +105,19 @@ pub(super) fn text(scene: &Scene, namespace: &Namespace) -> Result<String, Compa
     for (number, vni) in scene.others.iter().enumerate() {
         let _ = writeln!(text, "[[bridge]]\nname = \"{OTHER}{number}\"\nvni = {vni}");
     }
+    let is_nowhere = |port: &u8| setup.vlans.as_ref().is_some_and(|vlans| vlans.get(port).is_none_or(Vec::is_empty));
+    for port in (1..=PORTS).filter(is_nowhere) {
+        let _ = writeln!(text, "[[bridge]]\nname = \"{}\"", nowhere(port));
+    }
     for port in (1..=PORTS).filter(|port| !scene.detached.contains(port)) {
         let (name, netns) = (port_name(port), namespace.full_name());
         let _ = writeln!(text, "[[port]]\nname = \"{name}\"\nnetns = \"{netns}\"\nkind = \"packet\"\noffload = false");
         let members = setup.vlans.as_ref().map(|vlans| vlans.get(&port).map_or(&[][..], Vec::as_slice));
-        text.push_str(&membership(scene.bridge(), members));
+        if is_nowhere(&port) {
+            let _ = writeln!(text, "trunk = {{ {NO_VLAN} = \"{}\" }}", nowhere(port));
+        } else {
+            text.push_str(&membership(scene.bridge(), members));
+        }
         // The kernel's is the whole bridge's; weft's trunks may differ.
         if let (Some(_), Some(protocol)) = (members, setup.bridge.get("vlan_protocol")) {
             let _ = writeln!(text, "vlan_protocol = \"{protocol}\"");
@@ -128,6 +143,11 @@ pub(super) fn text(scene: &Scene, namespace: &Namespace) -> Result<String, Compa
         }
     }
     Ok(text)
+}
+
+/// A bridge that a port is in which is a member of no VLAN: it has no other port, and a VLAN that no case has.
+fn nowhere(port: u8) -> String {
+    format!("{OTHER}-{}", port_name(port))
 }
 
 /// Where weft's own default is not the kernel's, the scene has the kernel's.
