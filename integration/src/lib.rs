@@ -37,7 +37,10 @@ use std::{
     process::ExitCode,
 };
 
-use ::weft::lab::{find_program, missing_capabilities};
+use ::weft::{
+    compare::kernel_release,
+    lab::{find_program, missing_capabilities},
+};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Set to anything but nothing or `0`: a test that can't run fails instead of being ignored.
@@ -54,11 +57,13 @@ pub struct Needs {
     pub tun: bool,
     /// Programs that must be on `PATH`.
     pub programs: &'static [&'static str],
+    /// What the release of the running kernel begins with: nothing, or a version and a dot.
+    pub kernel: &'static str,
 }
 
 impl Needs {
     /// Nothing.
-    pub const NONE: Self = Self { root: false, net_admin: false, tun: false, programs: &[] };
+    pub const NONE: Self = Self { root: false, net_admin: false, tun: false, programs: &[], kernel: "" };
     /// Named network namespaces, as `weft::lab::Lab` makes them.
     pub const ROOT: Self = Self { root: true, ..Self::NONE };
     /// Named network namespaces and taps in them.
@@ -67,6 +72,11 @@ impl Needs {
     /// The same, and these programs on `PATH`.
     pub const fn programs(self, programs: &'static [&'static str]) -> Self {
         Self { programs, ..self }
+    }
+
+    /// The same, and a kernel of this version: `6.18.`.
+    pub const fn kernel(self, kernel: &'static str) -> Self {
+        Self { kernel, ..self }
     }
 }
 
@@ -90,6 +100,10 @@ pub fn require(needs: &Needs) -> Result<(), String> {
     }
     for program in needs.programs {
         find_program(program).ok_or_else(|| format!("needs the program {program} on PATH"))?;
+    }
+    let running = kernel_release();
+    if !running.starts_with(needs.kernel) {
+        return Err(format!("needs Linux {}x, and this is {running}", needs.kernel));
     }
     Ok(())
 }
@@ -143,6 +157,13 @@ mod tests {
     fn a_missing_program_is_named() {
         let needs = Needs::NONE.programs(&["sh", "weft-no-such-program"]);
         assert_eq!(require(&needs), Err("needs the program weft-no-such-program on PATH".to_owned()));
+    }
+
+    #[test]
+    fn another_kernel_is_named() {
+        assert_eq!(require(&Needs::NONE.kernel("")), Ok(()));
+        let why = require(&Needs::NONE.kernel("0.1.")).unwrap_err();
+        assert!(why.starts_with("needs Linux 0.1.x, and this is "), "{why}");
     }
 
     #[test]

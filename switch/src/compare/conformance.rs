@@ -18,8 +18,8 @@ use super::{
 const INTRODUCTION: &str = "# Conformance
 
 What the kernel's bridge and vxlan devices do, statement by statement, and how it came out when the same frames went through the
-kernel's devices and through weft. Written by `weft compare report`, never by hand; a test runs all cases on the kernel
-that it finds, and none may differ. What the words mean is in [compare.md](compare.md).
+kernel's devices and through weft. Written by `weft compare report`, never by hand: a test runs the cases on both kernels, none
+may differ, and what they show must be this page. What the words mean is in [compare.md](compare.md).
 
 A cell is about the cases that [show](#what-shows-it) the statement: those that would come out otherwise if it were not so. Many
 more cite it, `weft compare bridge 26` runs those of statement 26. Behind `intended` is the [ruling](#what-is-intended), behind

@@ -130,8 +130,8 @@ pub const CHANGES: &[Change] = &[
     },
     Change {
         id: "vxlan_used",
-        question: "how long a vxlan device remembers a station that is sent to and does not send",
-        before: "for its ageing time since it was last sent to",
+        question: "a station in a vxlan device's table that is sent to and does not send",
+        before: "was remembered for its ageing time since it was last sent to",
         since_then: "is forgotten its ageing time after its last packet, as in a bridge's FDB",
         since: Version { major: 6, minor: 15 },
         commit: "b4a1d98b0fa5, \"vxlan: Age out FDB entries based on 'updated' time\"",
