@@ -8,6 +8,7 @@ mod check;
 pub mod client;
 mod compare;
 mod demo;
+mod doctor;
 mod events;
 mod experiment;
 mod explain;
@@ -15,6 +16,7 @@ mod fdb;
 mod groups;
 mod hook;
 mod lab;
+mod map;
 mod mdb;
 mod mtu;
 mod neigh;
@@ -64,6 +66,10 @@ enum Command {
     Experiment(experiment::ExperimentArgs),
     /// Network labs in namespaces: build one, look at it, check it, break it, take it away
     Lab(lab::LabArgs),
+    /// Find out what is wrong with a network, by reading its state; exit code 1 if there is a fault
+    Doctor(doctor::DoctorArgs),
+    /// Show every namespace, its interfaces, and how they hang together
+    Map(map::MapArgs),
     /// Show the state of the running switch
     Show(show::ShowArgs),
     /// Tell what happens in the running switch, until it ends
@@ -113,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Experiment(args) => experiment::run(&args),
         Command::Lab(args) => lab::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Map(args) => map::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Fdb(args) => fdb::run(&args),
@@ -249,6 +257,14 @@ mod tests {
             "weft shell --bridge blue",
             "weft shell --bridge blue --address 10.0.0.5/24 --gateway 10.0.0.1 --dns 10.0.0.1 --config weft.toml -- ls -l",
             "weft oci-hook --socket /tmp/s",
+            "weft map --svg /tmp/x.svg",
+            "weft map --lab minimal --json",
+            "weft doctor",
+            "weft doctor --netns left --to 10.0.0.2:80 --udp --json",
+            "weft doctor --port left/eth0 --save /tmp/x --verbose",
+            "weft doctor --lab minimal --load /tmp/x",
+            "weft doctor --watch 2s --netns left",
+            "weft doctor --pid 7 --to fd00::2 --size 1500 --probe",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -277,6 +293,9 @@ mod tests {
         assert_eq!(refusal("weft shell"), ErrorKind::MissingRequiredArgument);
         assert_eq!(refusal("weft shell --bridge b --config f --socket s"), ErrorKind::ArgumentConflict);
         assert_eq!(refusal("weft shell --bridge b --dns here"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft doctor --pid 1 --netns left"), ErrorKind::ArgumentConflict);
+        assert_eq!(refusal("weft doctor --to nowhere"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("weft doctor --probe"), ErrorKind::MissingRequiredArgument);
         assert_eq!(refusal("weft run --log-format xml"), ErrorKind::InvalidValue);
     }
 }

@@ -9,10 +9,11 @@ pub(super) struct Voice {
     coloured: bool,
 }
 
-/// Select Graphic Rendition (ECMA-48 section 8.3.117): bold, faint, green, red, and back to normal.
+/// Select Graphic Rendition (ECMA-48 section 8.3.117): bold, faint, green, yellow, red, and back to normal.
 const BOLD: &str = "\x1b[1m";
 const FAINT: &str = "\x1b[2m";
 const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
 const RED: &str = "\x1b[31m";
 const NORMAL: &str = "\x1b[0m";
 
@@ -52,6 +53,22 @@ impl Voice {
     /// Something was as it should be.
     pub(super) fn good(&self, text: &str) -> anyhow::Result<()> {
         output::print(&format!("   {} {text}", self.dressed(GREEN, "ok:")))
+    }
+
+    /// A line with its verdict in front: `ok`, `unknown`, `warning` or `fault`.
+    pub(super) fn verdict(&self, verdict: &str, text: &str) -> anyhow::Result<()> {
+        let colour = match verdict {
+            "ok" => GREEN,
+            "fault" => RED,
+            "warning" => YELLOW,
+            _ => FAINT,
+        };
+        output::print(&format!(
+            "{}{:width$} {text}",
+            self.dressed(colour, verdict),
+            "",
+            width = 7 - verdict.len().min(7)
+        ))
     }
 
     /// Something was not.

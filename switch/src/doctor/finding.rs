@@ -230,6 +230,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_guide_has_a_row_for_each() {
+        let guide = include_str!("../../docs/doctor.md");
+        for finding in Finding::ALL {
+            assert!(guide.contains(&format!("| `{}` | {} |", finding.code(), finding.text())), "{finding}");
+        }
+    }
+
+    #[test]
     fn codes_are_kebab_case_unique_and_read_back() {
         let mut seen = HashSet::new();
         for finding in Finding::ALL {

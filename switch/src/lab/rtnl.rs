@@ -169,6 +169,11 @@ impl Request {
         Self { kind, body }
     }
 
+    /// About something else: `header` is the fixed header of that kind, such as `struct rtmsg`.
+    pub fn plain(kind: u16, header: &[u8]) -> Self {
+        Self { kind, body: header.to_vec() }
+    }
+
     /// About the multicast groups of a bridge (`struct br_port_msg`).
     pub fn groups(kind: u16, bridge: u32) -> Self {
         let mut body = vec![Self::BRIDGE_FAMILY, 0, 0, 0];

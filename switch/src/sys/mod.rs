@@ -6,6 +6,7 @@
 //! [`simd`] is no system call, but unsafe as well.
 
 pub mod affinity;
+pub mod bpf;
 pub(crate) mod error_queue;
 pub mod handed_tap;
 pub mod inherited;

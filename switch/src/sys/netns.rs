@@ -141,6 +141,11 @@ impl Netns {
         matches!((self.identity(), other.identity()), (Some(one), Some(two)) if one == two)
     }
 
+    /// The inode of the namespace file, by which lsns(8) and `/proc/PID/ns/net` name it; 0 if the kernel does not say.
+    pub fn inode(&self) -> u64 {
+        self.identity().map_or(0, |(_, inode)| inode)
+    }
+
     /// Device and inode of the namespace file, unique among living namespaces.
     fn identity(&self) -> Option<(u64, u64)> {
         rustix::fs::fstat(&self.fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
