@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("a_reload_changes_veth_ports_of_other_user_namespaces", NEEDS, || reload(Tun::ForRoot)),
         trial("a_port_goes_with_the_process_it_was_added_for", NEEDS, with_its_process),
         trial("a_killed_weft_leaves_nothing_and_can_be_started_again", NEEDS, killed),
+        trial("a_namespace_two_user_namespaces_deep_has_ports", NEEDS_TUN, nested),
         trial("a_namespace_of_somebody_else_is_refused_with_his_name", NEEDS, of_somebody_else),
         trial("a_plain_tap_is_made_by_the_helper_too", NEEDS_TUN, plain),
     ]
@@ -121,6 +122,17 @@ fn killed() -> anyhow::Result<()> {
     Weft::start(&user, &hosts[0], &config, Tun::Missing)?.end()?;
     ensure!(!station.has_interface("eth0")?);
     Ok(())
+}
+
+fn nested() -> anyhow::Result<()> {
+    let Hosts { hosts, .. } = &Hosts::new()?;
+    let user = User::new()?;
+    let (one, two) = (Station::nested(&user, &hosts[0])?, Station::nested(&user, &hosts[0])?);
+    let tap = port(&one, "eth0", "address = [\"10.10.0.1/24\"]");
+    let veth = port(&two, "eth0", "address = [\"10.10.0.2/24\"]\nkind = \"veth\"");
+    let weft = Weft::start(&user, &hosts[0], &local(&(tap + &veth)), Tun::ForAll)?;
+    one.pings("10.10.0.2")?;
+    weft.end()
 }
 
 fn of_somebody_else() -> anyhow::Result<()> {

@@ -172,7 +172,17 @@ pub(crate) struct Station {
 
 impl Station {
     pub(crate) fn new(user: &User, namespace: &Namespace) -> anyhow::Result<Self> {
-        let process = user.command(namespace, "unshare").args(["-U", "-r", "-n", "sleep", "3600"]).spawn()?;
+        Self::of_command(user, user.command(namespace, "unshare").args(["-U", "-r", "-n", "sleep", "3600"]))
+    }
+
+    /// One whose user namespace lies in another one of its user's.
+    pub(crate) fn nested(user: &User, namespace: &Namespace) -> anyhow::Result<Self> {
+        let command = user.command(namespace, "unshare").args(["-U", "-r", "unshare"]);
+        Self::of_command(user, command.args(["-U", "-r", "-n", "sleep", "3600"]))
+    }
+
+    fn of_command(user: &User, command: Command) -> anyhow::Result<Self> {
+        let process = command.spawn()?;
         let id = process.id();
         eventually("a station is ready", PATIENCE, || {
             Ok(fs::read_to_string(format!("/proc/{id}/comm"))?.trim() == "sleep")
