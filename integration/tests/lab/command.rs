@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     let mut trials = vec![
         trial("a_lab_is_used_as_the_guide_says", NEEDS, used_as_the_guide_says),
         trial("what_was_killed_while_it_built_can_be_taken_down", NEEDS, killed_while_building),
+        trial("an_interrupted_lab_takes_itself_away", NEEDS, interrupted),
         trial("labs_and_files_that_are_not_there_are_named", NEEDS, mistakes_are_named),
         trial("the_lab_of_the_guide_works", NEEDS, of_the_guide),
         trial("without_root_a_lab_says_what_it_lacks", NEEDS, without_root),
@@ -55,8 +56,13 @@ impl Up {
     }
 
     pub(crate) fn start(lab: &Builtin) -> anyhow::Result<(Self, RunningLab)> {
+        Self::start_with(lab, &binary()?)
+    }
+
+    /// Its wefts run this program.
+    pub(crate) fn start_with(lab: &Builtin, weft: &Path) -> anyhow::Result<(Self, RunningLab)> {
         let up = Self::named(lab.name);
-        let running = RunningLab::up(&up.name, lab.file, lab.text, &binary()?)?;
+        let running = RunningLab::up(&up.name, lab.file, lab.text, weft)?;
         Ok((up, running))
     }
 }
@@ -154,7 +160,7 @@ fn comes_up_and_goes(lab: &Builtin) -> anyhow::Result<()> {
 }
 
 /// Each in a lab of its own, all at once: they mostly wait for answers that don't come.
-fn faults_break(lab: &'static Builtin) -> anyhow::Result<()> {
+pub(crate) fn faults_break(lab: &'static Builtin) -> anyhow::Result<()> {
     let topology = lab.topology()?;
     if !missing(&topology.needs).is_empty() {
         return Ok(());
@@ -184,7 +190,7 @@ fn fault_breaks(lab: &Builtin, fault: &str) -> anyhow::Result<()> {
     holds(&running).context("after it was mended")
 }
 
-fn holds(running: &RunningLab) -> anyhow::Result<()> {
+pub(crate) fn holds(running: &RunningLab) -> anyhow::Result<()> {
     let wrong: Vec<_> = running.check_all()?.into_iter().filter(|result| !result.holds).collect();
     ensure!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
@@ -234,7 +240,7 @@ fn killed_while_building() -> anyhow::Result<()> {
         let mut command = Command::new(binary()?);
         let datapath = if round % 2 == 0 { "kernel" } else { "weft" };
         command.args(["lab", "up", "bridge", "--name", &up.name, "--datapath", datapath]);
-        let mut child = command.stdout(std::process::Stdio::null()).spawn()?;
+        let mut child = command.stdout(Stdio::null()).spawn()?;
         let begun = Instant::now();
         while !running::folder(&up.name).exists() && begun.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_millis(1));
@@ -253,6 +259,35 @@ fn killed_while_building() -> anyhow::Result<()> {
         leaves_nothing(&up.name)?;
     }
     ensure!(half_built > 0, "none was killed in time");
+    Ok(())
+}
+
+/// By SIGINT, as Ctrl-C sends it.
+fn interrupted() -> anyhow::Result<()> {
+    let mut gone = 0;
+    for wait in [0, 10, 30] {
+        let up = Up::named("stopped");
+        let mut command = Command::new(binary()?);
+        command.args(["lab", "up", "routed", "--name", &up.name]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn()?;
+        let begun = Instant::now();
+        while !running::folder(&up.name).exists() && begun.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(wait));
+        ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success());
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            // It was faster.
+            running::down(&up.name)?;
+        } else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.code() == Some(1) && said.contains("was given up"), "{}: {said}", output.status);
+            gone += 1;
+        }
+        leaves_nothing(&up.name)?;
+    }
+    ensure!(gone > 0, "it was up each time before the signal came");
     Ok(())
 }
 

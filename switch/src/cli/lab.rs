@@ -11,12 +11,17 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{NOT_SO, UsageError, output};
 use crate::lab::{
@@ -204,7 +209,9 @@ fn told(error: UpError) -> anyhow::Error {
     match error {
         UpError::File(errors) => errors.into(),
         UpError::Name(_) | UpError::Kernel(_) => UsageError(error.to_string()).into(),
-        UpError::Taken(_) | UpError::NotUp(_) | UpError::HalfBuilt(_) | UpError::Lab(_) => error.into(),
+        UpError::Taken(_) | UpError::NotUp(_) | UpError::HalfBuilt(_) | UpError::Stopped(_) | UpError::Lab(_) => {
+            error.into()
+        }
     }
 }
 
@@ -271,17 +278,44 @@ fn up(lab: &str, name: Option<&str>, choice: Choice, commands: bool) -> anyhow::
         return Ok(ExitCode::SUCCESS);
     }
     needs_root("up")?;
-    let lab = RunningLab::up(name, &file, &text, &program()?).map_err(told)?;
+    let stopped = stopped_by_signal()?;
+    let lab = RunningLab::up_unless(&stopped, name, &file, &text, &program()?).map_err(told)?;
     output::print(&format!("{name} is up: {}\n\n{}", topology.title, Drawing::of(lab.topology()).text()))?;
     let host = topology.hosts.first().map_or("", |host| host.name.as_str());
-    output::print(&format!(
-        "weft lab check {name}            whether all works\n\
-         weft lab exec {name} {host} -- sh    a shell in {host}; its namespace is {}\n\
-         weft lab break {name}            what can be broken\n\
-         weft lab down {name}             takes it away",
-        crate::lab::namespace_name(name, host)
-    ))?;
+    let namespace = crate::lab::namespace_name(name, host);
+    output::print(&hints(&[
+        (format!("weft lab check {name}"), "whether all works".to_owned()),
+        (format!("weft lab exec {name} {host} -- sh"), format!("a shell in {host}, whose namespace is {namespace}")),
+        (format!("weft lab break {name}"), "what can be broken".to_owned()),
+        (format!("weft lab down {name}"), "takes it away".to_owned()),
+    ]))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Is set when a signal asks this process to end, which from now on doesn't end it.
+fn stopped_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .map(signal)
+            .into_iter()
+            .collect::<io::Result<Vec<_>>>()?
+    };
+    let flag = Arc::clone(&stopped);
+    thread::Builder::new().name("lab-signals".into()).spawn(move || {
+        runtime.block_on(async {
+            let [interrupt, terminate, hangup] = signals.as_mut_slice() else { return };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+        flag.store(true, Ordering::Relaxed);
+    })?;
+    Ok(stopped)
 }
 
 fn show(lab: &str, choice: Choice, commands: bool, svg: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -384,11 +418,12 @@ fn break_it(name: &str, fault: Option<&str>) -> anyhow::Result<ExitCode> {
     };
     let mut lab = find(name, "break")?;
     let broken = lab.inject(fault)?;
-    output::print(&format!(
-        "{} is in {name}: {}\n\nweft lab check {name}           what does not work any more\n\
-         weft doctor --lab {name}        finds out why\nweft lab mend {name} {}    takes it out",
-        broken.name, broken.text, broken.name
-    ))?;
+    let hints = hints(&[
+        (format!("weft lab check {name}"), "what does not work any more".to_owned()),
+        (format!("weft doctor --lab {name}"), "finds out why".to_owned()),
+        (format!("weft lab mend {name} {fault}"), "takes it out".to_owned()),
+    ]);
+    output::print(&format!("{fault} is in {name}: {}\n\n{hints}", broken.text))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -451,6 +486,12 @@ fn parse_redirect(text: &str) -> Result<(IpAddr, String), String> {
     let wrong = || "an address and an interface, such as 10.10.0.2=port2".to_owned();
     let (address, interface) = text.split_once('=').ok_or_else(wrong)?;
     Ok((address.parse().map_err(|_| wrong())?, interface.to_owned()))
+}
+
+/// Commands, and what each does.
+fn hints(hints: &[(String, String)]) -> String {
+    let longest = hints.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    hints.iter().map(|(command, what)| format!("{command:longest$}   {what}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Without the blanks that pad the last column.

@@ -7,7 +7,7 @@
 use std::{io, net::IpAddr};
 
 use aya::{
-    Ebpf,
+    EbpfLoader,
     maps::HashMap,
     programs::{
         SchedClassifier, TcAttachType,
@@ -64,7 +64,8 @@ fn io_error(error: TcError) -> io::Error {
 
 /// Loads and attaches on the thread that calls: the interface is looked up in its namespace.
 fn load(interface: &str, targets: &[(u32, u32)]) -> io::Result<()> {
-    let mut object = Ebpf::load(OBJECT).map_err(io::Error::other)?;
+    // The program knows no structure of the kernel, so that the kernel's types (BTF, 5 MB of them) need not be read.
+    let mut object = EbpfLoader::new().btf(None).load(OBJECT).map_err(io::Error::other)?;
     let map = object.map_mut(TARGETS).ok_or_else(|| io::Error::other("the program has no map"))?;
     let mut map: HashMap<_, u32, u32> = map.try_into().map_err(io::Error::other)?;
     for (address, index) in targets {

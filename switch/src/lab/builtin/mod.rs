@@ -117,4 +117,96 @@ mod tests {
             assert!(!topology.faults.is_empty(), "{}", lab.file);
         }
     }
+
+    /// The guide for users, which is not made by hand.
+    const GUIDE: &str = include_str!("../../../docs/labs.md");
+
+    #[test]
+    fn the_guide_shows_every_lab_as_it_is() {
+        for lab in LABS {
+            let topology = lab.topology().unwrap();
+            let drawing = crate::lab::drawing::Drawing::of(&topology).text();
+            assert!(GUIDE.contains(drawing.trim_end()), "{} is drawn otherwise in the guide:\n{drawing}", lab.file);
+            for check in &topology.checks {
+                assert!(GUIDE.contains(&format!("ok      {}", check.name)), "{}: {}", lab.file, check.name);
+            }
+            for fault in &topology.faults {
+                let row = format!("| `{}` | {} | `{}` |", fault.name, fault.text, fault.finding);
+                assert!(GUIDE.contains(&row), "{} lacks the row {row}", lab.file);
+            }
+        }
+    }
+
+    #[test]
+    fn the_guide_names_every_key() {
+        let keys = ["name", "role", "at", "sysctl", "nft", "interface", "route", "neighbour", "fdb", "bpf", "weft"];
+        for key in keys.into_iter().chain(KEYS) {
+            assert!(GUIDE.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+
+    /// Of interfaces, routes, neighbours, FDB entries, programs, checks, faults and changes.
+    const KEYS: [&str; 61] = [
+        "kind",
+        "address",
+        "mac",
+        "mtu",
+        "bridge",
+        "port",
+        "vlan",
+        "peer",
+        "parent",
+        "mode",
+        "id",
+        "local",
+        "remotes",
+        "udp_port",
+        "learning",
+        "ttl",
+        "df",
+        "vlan_filtering",
+        "stp",
+        "ageing",
+        "snooping",
+        "to",
+        "via",
+        "source",
+        "onlink",
+        "refuse",
+        "mac",
+        "proxy = true",
+        "remote",
+        "redirect",
+        "from",
+        "ping",
+        "size",
+        "tcp",
+        "listen",
+        "run",
+        "says",
+        "fails = true",
+        "text",
+        "finding",
+        "change",
+        "host",
+        "up",
+        "add_address",
+        "remove_address",
+        "add_vlan",
+        "remove_vlan",
+        "anew",
+        "delete",
+        "add_interface",
+        "add_route",
+        "remove_route",
+        "add_neighbour",
+        "remove_neighbour",
+        "add_fdb",
+        "remove_fdb",
+        "stop_weft",
+        "occupy",
+        "fill_conntrack",
+        "add_bpf",
+        "remove_bpf",
+    ];
 }

@@ -126,7 +126,7 @@ impl RunningLab {
         };
         let any = if address.is_ipv4() { "0.0.0.0" } else { "[::]" };
         // Where a destination is translated, the address that is asked for is on no host.
-        let port = check.listen.unwrap_or(address.port());
+        let port = check.listen.unwrap_or_else(|| address.port());
         let listen = || TcpListener::bind(format!("{any}:{port}"));
         let listener = self.host(listener_host)?.within(listen)?;
         let listener = match listener {

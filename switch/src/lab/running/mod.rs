@@ -15,7 +15,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::Weak,
+    sync::{
+        Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -83,6 +86,9 @@ pub enum UpError {
     /// The kernel has no such thing.
     #[error("this kernel has no {}", .0.join(", and no "))]
     Kernel(Vec<&'static str>),
+    /// It was given up.
+    #[error("the lab {0} was given up, and what was there of it is gone")]
+    Stopped(String),
     /// The file of a lab that is up is no longer understood.
     #[error("the lab's file is not understood")]
     File(#[from] ConfigErrors),
@@ -99,6 +105,14 @@ impl RunningLab {
     /// # Errors
     /// The name is taken, the kernel lacks something, the text is wrong, or a step fails.
     pub fn up(name: &str, file: &str, text: &str, weft: &Path) -> Result<Self, UpError> {
+        Self::up_unless(&AtomicBool::new(false), name, file, text, weft)
+    }
+
+    /// The same, given up and taken away again between two steps as soon as `stopped` is set.
+    ///
+    /// # Errors
+    /// As [`RunningLab::up`], and [`UpError::Stopped`].
+    pub fn up_unless(stopped: &AtomicBool, name: &str, file: &str, text: &str, weft: &Path) -> Result<Self, UpError> {
         if !is_name(name) {
             return Err(UpError::Name(name.to_owned()));
         }
@@ -119,17 +133,22 @@ impl RunningLab {
             return Err(UpError::Taken(name.to_owned()));
         }
         let mut site = Site::empty(name, weft);
-        let mut build = || -> Result<(), LabError> {
+        let mut build = || -> Result<(), UpError> {
             write(&folder.join(BUILDING), "")?;
             write(&folder.join(TOPOLOGY), text)?;
-            plan(&topology, name)?.iter().try_for_each(|step| site.apply(step))?;
-            fs::remove_file(folder.join(BUILDING)).map_err(|error| LabError::step("finish the lab", error))
+            for step in plan(&topology, name)? {
+                if stopped.load(Ordering::Relaxed) {
+                    return Err(UpError::Stopped(name.to_owned()));
+                }
+                site.apply(&step)?;
+            }
+            fs::remove_file(folder.join(BUILDING)).map_err(|error| LabError::step("finish the lab", error).into())
         };
         if let Err(error) = build() {
             if let Err(left) = remove(name) {
                 tracing::warn!(error = &left as &dyn std::error::Error, "a lab could not be removed whole");
             }
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Self { name: name.to_owned(), topology, site })
     }

@@ -151,6 +151,13 @@ impl<'t> Checker<'t> {
         if let Some(parent) = &interface.parent {
             let full_name = if parent.contains('/') { parent.clone() } else { format!("{}/{parent}", host.name) };
             self.known_interface(&way.key("parent"), &full_name);
+            // Older kernels (6.1) look the name up where the parent is, not where the interface is to be.
+            let parents_host = full_name.split_once('/').and_then(|(host, _)| self.topology.host(host));
+            if let Some(other) = parents_host.filter(|other| other.name != host.name && other.interface(name).is_some())
+            {
+                let what = format!("the parent's host `{}` has an interface `{name}` too", other.name);
+                self.places.mistake(&way.key("name"), what, "older kernels refuse that: give this one another name");
+            }
         }
     }
 
