@@ -335,6 +335,10 @@ impl PathMtu {
         if size > self.current && size <= self.link {
             self.raise(size, now);
         }
+        // The first answer may be one to a question that was given up, and then no round goes on from it.
+        if self.round.is_none() && matches!(self.reason, Reason::Asking | Reason::Unanswered) {
+            self.search_around_current(now);
+        }
         Some(size)
     }
 
@@ -449,6 +453,13 @@ impl PathMtu {
         self.round = Some(round);
     }
 
+    /// Begins a search by somebody who has only just been found to answer.
+    fn search_around_current(&mut self, now: Duration) {
+        let (current, is_below) = (self.current, self.current < self.link);
+        let sizes = [current, current.saturating_add(1)];
+        self.search(if is_below { &sizes } else { &[] }, now);
+    }
+
     /// The first packet of a round was not answered in time: what else is worth knowing is asked at once.
     fn widen(&self, round: &mut Round) {
         match round.kind {
@@ -468,11 +479,7 @@ impl PathMtu {
         self.remember(round);
         match round.kind {
             Kind::Base => match round.largest_answered() {
-                Some(_) => {
-                    let (current, is_below) = (self.current, self.current < self.link);
-                    let sizes = [current, current.saturating_add(1)];
-                    self.search(if is_below { &sizes } else { &[] }, now);
-                }
+                Some(_) => self.search_around_current(now),
                 None => {
                     self.unanswered_since.get_or_insert_with(|| round.began().unwrap_or(now));
                     if self.reason == Reason::Asking {

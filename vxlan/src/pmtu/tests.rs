@@ -152,6 +152,20 @@ fn it_is_asked_again_when_there_is_a_new_way_to() {
 }
 
 #[test]
+fn a_first_answer_to_a_question_that_was_given_up_begins_the_search() {
+    let mut mtu = PathMtu::new(Family::Ipv4, Policy::Measure, 1500, 7, Duration::ZERO);
+    mtu.set_in_use(true, Duration::ZERO);
+    let base = mtu.poll(Duration::ZERO).unwrap();
+    // The other end asks, too, and its answer comes right behind.
+    mtu.ask_again(SECOND);
+    assert_eq!(mtu.on_answer(base.nonce, Method::InBand, SECOND), Some(IPV4_MIN_PATH_MTU));
+    while let Some(probe) = mtu.poll(SECOND) {
+        mtu.on_answer(probe.nonce, Method::InBand, SECOND);
+    }
+    assert_eq!((mtu.path_mtu(), mtu.reason()), (1500, Reason::WholeLink));
+}
+
+#[test]
 fn it_is_asked_at_once_when_it_begins_to_be_used() {
     let mut world = World::measuring(Path { answers: vec![], ..Path::new(1500, 1400) });
     world.mtu.set_in_use(false, world.now);
