@@ -1,8 +1,8 @@
 //! The debugging runbook of Linux virtual networking as read-only checks, for `weft doctor` and `weft map`.
 //!
 //! # Theory of operation
-//! 1. A [`survey`] reads the state of namespaces into plain values. It is the only part that asks anybody anything.
-//! 2. The [`runbook`]'s seven steps and the [`walk`] of a packet are computed from it. They are pure: the same survey, read
+//! 1. A `survey` reads the state of namespaces into plain values. It is the only part that asks anybody anything.
+//! 2. The `runbook`'s seven steps and the `walk` of a packet are computed from it. They are pure: the same survey, read
 //!    back from a file, says the same.
 //! 3. What they find wrong has a [`Finding`], whose code is stable, a place, the rows that show it, and the next command.
 //!

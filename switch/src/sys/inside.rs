@@ -8,7 +8,7 @@
 //! namespace alone, setns(2) wants CAP_SYS_ADMIN where one comes from too (`net/core/net_namespace.c:netns_install`). One has to
 //! enter the user namespace first, and a process with more than one thread can't (`kernel/user_namespace.c:userns_install`).
 //!
-//! So a [`Helper`] does: this very program, started anew with one thread ([`HELPER_VERB`]). It is handed the two namespaces,
+//! So a `Helper` does: this very program, started anew with one thread ([`HELPER_VERB`]). It is handed the two namespaces,
 //! enters them, opens what it is asked for, hands that back (SCM_RIGHTS), and ends with the visit. It does nothing else: what
 //! is made of a descriptor, its user makes of it, who has the capability by the rule above.
 //!

@@ -7,7 +7,7 @@
 //! ```
 //! The structures here are the format: each field is a key, and `docs/labs.md` documents them all. What one value may be
 //! is checked as it is read (`values`), what may not be together in `checks`. Building is the business of
-//! [`super::plan`].
+//! `lab::build`.
 
 mod checks;
 mod fault;
