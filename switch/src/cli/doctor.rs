@@ -17,13 +17,14 @@ use serde::Serialize;
 use super::{NOT_SO, UsageError, client::Client, output, voice::Voice};
 use crate::{
     doctor::{
+        Finding,
         runbook::{self, Focus, Report},
         step::{Evidence, Step, Trouble, Verdict},
         survey::{
             Scope, Survey,
             values::{Protocol, WeftState},
         },
-        walk::{End, Errand, Way},
+        walk::{End, Errand, Hop, Way},
         world::At,
     },
     lab::{namespace_name, running},
@@ -323,23 +324,18 @@ fn probe(survey: &Survey, focus: &Focus) -> Vec<Probe> {
 }
 
 fn show(report: &Report, probes: &[Probe], verbose: bool) -> anyhow::Result<()> {
-    let voice = Voice::new();
-    voice.title(&report.subject)?;
+    let mut page = Reader { voice: Voice::new(), verbose, told: Vec::new() };
+    page.voice.title(&report.subject)?;
     for step in &report.steps {
-        show_step(&voice, step, verbose)?;
-        if !verbose {
-            let moved = step.evidence.iter().filter(|evidence| evidence.source.ends_with("that moved"));
-            show_evidence(&voice, &moved.cloned().collect::<Vec<_>>())?;
-        }
+        page.step(step)?;
     }
     for way in &report.ways {
-        show_way(&voice, way, verbose || report.ways.len() == 1)?;
+        page.way(way, report.ways.len() <= 2)?;
     }
+    let voice = page.voice;
     for probe in probes {
-        voice.verdict(
-            if probe.answered { Verdict::Ok.word() } else { Verdict::Fault.word() },
-            &format!("sent: {}", probe.command),
-        )?;
+        let verdict = if probe.answered { Verdict::Ok } else { Verdict::Fault };
+        voice.verdict(verdict.word(), &format!("sent: {}", probe.command))?;
         voice.seen(&probe.said.join("\n"))?;
     }
     output::print("")?;
@@ -352,7 +348,7 @@ fn show(report: &Report, probes: &[Probe], verbose: bool) -> anyhow::Result<()> 
             }
         }
         None if report.warnings > 0 => {
-            voice.good(&format!("no fault; {} to look at", plural(report.warnings, "warning")))?
+            voice.good(&format!("no fault; {} to look at", plural(report.warnings, "warning")))?;
         }
         None => voice.good("no fault")?,
     }
@@ -367,62 +363,68 @@ fn plural(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
-fn show_step(voice: &Voice, step: &Step, verbose: bool) -> anyhow::Result<()> {
-    voice.verdict(step.verdict.word(), &format!("{} {}: {}", step.number, step.title, step.summary))?;
-    for why in &step.unknown {
-        voice.seen(&format!("unknown: {why}"))?;
-    }
-    for trouble in &step.troubles {
-        show_trouble(voice, trouble)?;
-    }
-    if verbose {
-        show_evidence(voice, &step.evidence)?;
-    }
-    Ok(())
+/// Tells each trouble whole but once: several ways often end at the same place.
+struct Reader {
+    voice: Voice,
+    verbose: bool,
+    told: Vec<(Finding, String)>,
 }
 
-fn show_trouble(voice: &Voice, trouble: &Trouble) -> anyhow::Result<()> {
-    voice.seen(&format!("{}: {} at {}: {}", trouble.severity.word(), trouble.finding, trouble.place, trouble.text))?;
-    show_evidence(voice, &trouble.evidence)
-}
+impl Reader {
+    fn step(&mut self, step: &Step) -> anyhow::Result<()> {
+        self.voice.verdict(step.verdict.word(), &format!("{} {}: {}", step.number, step.title, step.summary))?;
+        for why in &step.unknown {
+            self.voice.seen(&format!("unknown: {why}"))?;
+        }
+        for trouble in &step.troubles {
+            self.trouble(trouble)?;
+        }
+        let moved = |evidence: &&Evidence| self.verbose || evidence.source.ends_with("that moved");
+        step.evidence.iter().filter(moved).try_for_each(|evidence| self.evidence(evidence))
+    }
 
-fn show_evidence(voice: &Voice, evidence: &[Evidence]) -> anyhow::Result<()> {
-    for Evidence { source, rows } in evidence {
-        voice.seen(&format!("  # {source}"))?;
+    fn way(&mut self, way: &Way, in_full: bool) -> anyhow::Result<()> {
+        let (verdict, end) = match &way.end {
+            End::Arrived if way.warnings.is_empty() => (Verdict::Ok, "arrives, and so does the answer".to_owned()),
+            End::Arrived => (Verdict::Warning, "arrives, and so does the answer".to_owned()),
+            End::OutOfSight { place, why } => (Verdict::Unknown, format!("leaves sight at {place}: {why}")),
+            End::Fault(fault) => (Verdict::Fault, format!("ends at {} ({})", fault.place, fault.finding)),
+        };
+        let line = format!("way from {} to {}, {} bytes: {end}", way.from, way.to, way.len);
+        self.voice.verdict(verdict.word(), &line)?;
+        let is_new = matches!(&way.end, End::Fault(fault) if !self.knows(fault));
+        if self.verbose || is_new || in_full && way.is_small() && verdict != Verdict::Fault {
+            let row = |hop: &Hop| format!("{:indent$}{}  {}", "", hop.place, hop.what, indent = 2 * hop.depth);
+            self.voice.seen(&way.hops.iter().map(row).collect::<Vec<_>>().join("\n"))?;
+        }
+        for warning in &way.warnings {
+            self.trouble(warning)?;
+        }
+        match &way.end {
+            End::Fault(fault) => self.trouble(fault),
+            End::Arrived | End::OutOfSight { .. } => Ok(()),
+        }
+    }
+
+    fn knows(&self, trouble: &Trouble) -> bool {
+        self.told.iter().any(|(finding, place)| *finding == trouble.finding && *place == trouble.place)
+    }
+
+    fn trouble(&mut self, trouble: &Trouble) -> anyhow::Result<()> {
+        if self.knows(trouble) {
+            return Ok(());
+        }
+        self.told.push((trouble.finding, trouble.place.clone()));
+        let Trouble { finding, severity, place, text, .. } = trouble;
+        self.voice.seen(&format!("{}: {finding} at {place}: {text}", severity.word()))?;
+        trouble.evidence.iter().try_for_each(|evidence| self.evidence(evidence))
+    }
+
+    fn evidence(&self, evidence: &Evidence) -> anyhow::Result<()> {
+        let Evidence { source, rows } = evidence;
         let rows: Vec<_> = rows.iter().map(|row| format!("  {row}")).collect();
-        voice.seen(&rows.join("\n"))?;
+        self.voice.seen(&format!("  # {source}\n{}", rows.join("\n")))
     }
-    Ok(())
-}
-
-fn show_way(voice: &Voice, way: &Way, in_full: bool) -> anyhow::Result<()> {
-    let verdict = match &way.end {
-        End::Arrived if way.warnings.is_empty() => Verdict::Ok,
-        End::Arrived => Verdict::Warning,
-        End::OutOfSight { .. } => Verdict::Unknown,
-        End::Fault(_) => Verdict::Fault,
-    };
-    let end = match &way.end {
-        End::Arrived => "arrives, and so does the answer".to_owned(),
-        End::OutOfSight { place, why } => format!("leaves sight at {place}: {why}"),
-        End::Fault(fault) => format!("ends at {} ({})", fault.place, fault.finding),
-    };
-    voice.verdict(verdict.word(), &format!("way from {} to {}, {} bytes: {end}", way.from, way.to, way.len))?;
-    if in_full || verdict == Verdict::Fault {
-        let rows: Vec<_> = way
-            .hops
-            .iter()
-            .map(|hop| format!("{:indent$}{}  {}", "", hop.place, hop.what, indent = 2 * hop.depth))
-            .collect();
-        voice.seen(&rows.join("\n"))?;
-    }
-    for warning in &way.warnings {
-        show_trouble(voice, warning)?;
-    }
-    if let End::Fault(fault) = &way.end {
-        show_trouble(voice, fault)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

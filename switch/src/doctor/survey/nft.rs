@@ -112,7 +112,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Ruleset, serde_json::Error> {
                 hook: string(chain, "hook"),
                 priority: chain.get("prio").and_then(Value::as_i64).unwrap_or(0),
                 policy: string(chain, "policy"),
-                device: chain.get("dev").and_then(Value::as_str).map(str::to_owned),
+                device: chain
+                    .get("dev")
+                    .and_then(|dev| dev.as_str().or_else(|| dev.get(0)?.as_str()))
+                    .map(str::to_owned),
                 rules: Vec::new(),
             });
         } else if let Some(rule) = object.get("rule") {

@@ -207,7 +207,8 @@ impl Processes {
                 self.held.entry(inode).or_insert_with(|| entry.path());
             }
         }
-        if name == "weft" && command.split(' ').any(|word| word == "run") {
+        // However its file is called there: `weft-0.1`.
+        if name.starts_with("weft") && command.split(' ').any(|word| word == "run") {
             self.wefts.push((pid, sockets));
         }
         self.all.push((netns.ino(), Process { pid, name, command, cgroup: cgroup.unwrap_or_default() }));

@@ -161,6 +161,9 @@ impl Walker<'_> {
         if let Some(trouble) = self.tc_drops(at, true) {
             return spread.end(at, trouble);
         }
+        if let Some(trouble) = self.ingress_drops(at, frame) {
+            return spread.end(at, trouble);
+        }
         if let Some((target, trouble)) = self.redirected(at, frame) {
             spread.decisions.extend(trouble.map(|trouble| Decision { at: target, remote: None, trouble }));
             let text = format!("a program sends it on to {}", self.at(target));
@@ -590,6 +593,26 @@ impl Walker<'_> {
         let row = format!("filter pref {} {} action {}", filter.priority, filter.kind, filter.actions.join(", "));
         let command = space.inside(&format!("tc filter show dev {name} {way}"));
         Some(Trouble::new(Finding::TcDrop, self.at(at), text).row(command, row))
+    }
+
+    /// nftables' hook at the interface itself (family netdev), before everything else.
+    fn ingress_drops(&self, at: At, frame: Frame) -> Option<Trouble> {
+        let space = self.survey.space(at.space);
+        let name = space.link_name(at.link);
+        let place = Place {
+            hook: "ingress",
+            iif: Some(&name),
+            oif: None,
+            bridged: false,
+            arp: frame.arp,
+            frame: Some((frame.source, frame.destination, frame.vlan)),
+        };
+        match filter::pass(space.nft.as_ref()?, place, frame.packet).outcome {
+            Outcome::Drop { chain, rule } => {
+                Some(self.dropped_by_rule(at.space, &self.at(at), chain, rule, frame.packet))
+            }
+            Outcome::Accept | Outcome::Translate { .. } => None,
+        }
     }
 
     /// A queue that loses what it is given on purpose; a little of that is told by another check.

@@ -22,6 +22,8 @@ mod neighbours;
 mod packet;
 mod packets;
 mod path;
+#[cfg(test)]
+mod recorded;
 mod route;
 mod switch;
 mod translate;
@@ -79,6 +81,13 @@ pub(crate) struct Way {
     pub(crate) end: End,
     /// What is odd, but did not end it.
     pub(crate) warnings: Vec<Trouble>,
+}
+
+impl Way {
+    /// Whether it is not one of those that are followed for their packet's size.
+    pub(crate) const fn is_small(&self) -> bool {
+        self.len == SMALL
+    }
 }
 
 /// What to follow.
