@@ -75,10 +75,10 @@ fn gigabits(tun: Option<Tun>) -> anyhow::Result<f64> {
         ["iperf3", "--client", OVERLAY[1], "--time", "2", "--omit", "1", "--json", "--connect-timeout", "5000"];
     let mut report = stations[0].run(&client)?;
     for _ in 0..50 {
-        if report.status.success() {
+        // The server may not listen yet.
+        if !String::from_utf8_lossy(&report.stdout).contains("Connection refused") {
             break;
         }
-        // The server may not listen yet.
         std::thread::sleep(std::time::Duration::from_millis(100));
         report = stations[0].run(&client)?;
     }
