@@ -10,7 +10,7 @@ use weft::lab::{
 };
 use weft_integration::trial;
 
-use crate::command::{NEEDS, Up, leaves_nothing};
+use crate::command::{NEEDS, Up, holds, leaves_nothing};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -44,9 +44,7 @@ fn together(labs: &[&'static Builtin]) -> anyhow::Result<()> {
     let listed = running::list()?;
     in_parallel(&up, |(one, running)| {
         ensure!(listed.iter().any(|found| found.name == one.name && found.whole), "{} is not listed", one.name);
-        for result in running.check_all()? {
-            ensure!(result.holds, "{}: {}\n{}\n{}", one.name, result.name, result.did, result.saw);
-        }
+        holds(running).with_context(|| one.name.clone())?;
         Ok(())
     })?;
     in_parallel(&up, |(one, _)| {

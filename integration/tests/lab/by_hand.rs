@@ -28,7 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     LABS.iter().map(test).collect()
 }
 
-pub(crate) fn same_by_hand(lab: &Builtin) -> anyhow::Result<()> {
+fn same_by_hand(lab: &Builtin) -> anyhow::Result<()> {
     let topology = lab.topology()?;
     if !missing(&topology.needs).is_empty() {
         return Ok(());
