@@ -55,8 +55,19 @@ pub(crate) fn tests() -> Vec<Trial> {
     tests
 }
 
-/// TCP is under way from the first moment on: its first segments vanish, and it goes on when weft knows why.
+/// The figures are of a machine that has time: one that is busy with other tests may need another try.
 fn found(name: &str, options: &Options) -> anyhow::Result<()> {
+    for _ in 0..2 {
+        match found_in_time(name, options) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("{name}: once more, since: {error:#}"),
+        }
+    }
+    found_in_time(name, options)
+}
+
+/// TCP is under way from the first moment on: its first segments vanish, and it goes on when weft knows why.
+fn found_in_time(name: &str, options: &Options) -> anyhow::Result<()> {
     let way = Way::new(options)?;
     let began = Instant::now();
     let wefts = way.start()?;

@@ -367,7 +367,7 @@ fn random_payload(random: &mut fastrand::Rng, format: HeaderFormat) -> Vec<u8> {
 fn what_is_explained_is_what_happens() {
     let mut reasons = BTreeSet::new();
     let mut looks = BTreeSet::new();
-    for seed in 0..320 {
+    for seed in 0..640 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut lab, mut peers) = random_lab(&mut random);
         let has_overlay = !peers.is_empty();
