@@ -12,7 +12,7 @@
 //! | 1 | [`offload`]: super-frames and checksums. [`fdb`]: who is where. [`snoop`]: who wants which multicast group. [`bridge`]: tables in, verdict out. [`l3`]: IP packets that are too big |
 //! | 2 | [`port`]: taps, packet sockets, memory. [`underlay`]: UDP in batches |
 //! | 3 | [`worker`]: one frame's walk, and the thread that does it |
-//! | 4 | [`control`]: configuration, desired state, API. [`lab`]: namespace topologies for demo, tests and measurements. [`compare`]: the kernel's devices and weft side by side. [`experiment`]: MTUs and encapsulations measured. [`doctor`]: the runbook as read-only checks |
+//! | 4 | [`control`]: configuration, desired state, API. [`lab`]: namespace topologies for demo, tests and measurements. [`compare`]: the kernel's devices and weft side by side. [`experiment`]: MTUs and encapsulations measured. [`doctor`]: the runbook as read-only checks. [`capture`]: frames at several points at once |
 //! | 5 | [`cli`]: the commands |
 //!
 //! The protocol itself is the crate [`weft_vxlan`], which knows neither sockets nor clocks.
@@ -38,6 +38,7 @@
 
 pub mod bridge;
 pub mod buffer;
+pub mod capture;
 pub mod cli;
 pub mod compare;
 pub mod control;

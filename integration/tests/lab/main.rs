@@ -5,6 +5,7 @@
 
 mod beside;
 mod by_hand;
+mod capture;
 mod command;
 mod full_kernel;
 mod netlink;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
     ];
     tests.extend(command::tests());
     tests.extend(by_hand::tests());
+    tests.extend(capture::tests());
     tests.extend(beside::tests());
     tests.extend(full_kernel::tests());
     main_with_threads(4, tests)

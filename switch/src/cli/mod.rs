@@ -4,6 +4,7 @@
 //! are the same everywhere: 0 all well; 1 it ran, and what it looked for is not so; 2 bad usage or bad configuration.
 
 mod bridge;
+mod capture;
 mod check;
 pub mod client;
 mod compare;
@@ -70,6 +71,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Show every namespace, its interfaces, and how they hang together
     Map(map::MapArgs),
+    /// Capture frames at several points at once, and follow each packet across them
+    Capture(capture::CaptureArgs),
     /// Show the state of the running switch
     Show(show::ShowArgs),
     /// Tell what happens in the running switch, until it ends
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Lab(args) => lab::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Map(args) => map::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Fdb(args) => fdb::run(&args),

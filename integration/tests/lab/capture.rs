@@ -1,0 +1,85 @@
+//! `weft capture` in the lab of kernel VTEPs: a ping is followed through the tunnel, and tshark reads what was written.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use weft::lab::builtin::LABS;
+use weft_integration::{trial, weft::binary};
+
+use crate::command::{NEEDS, Up};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        trial(
+            "a_packet_is_followed_through_the_tunnel",
+            NEEDS.programs(&["ping", "ip", "nft", "tcpdump", "tshark"]),
+            followed_through_the_tunnel,
+        ),
+        trial("points_and_filters_that_make_no_sense_are_refused", NEEDS.programs(&["tcpdump"]), refused),
+    ]
+}
+
+fn followed_through_the_tunnel() -> anyhow::Result<()> {
+    let lab = LABS.iter().find(|lab| lab.file == "vxlan.toml").context("there is a lab vxlan")?;
+    let (up, running) = Up::start(lab)?;
+    let written = std::env::temp_dir().join(format!("{}.pcapng", up.name));
+    let points = ["a/eth0", "host1/vx0", "r1/r2", "host2/under0", "b/eth0"];
+    // From outside of the tunnel, and from inside.
+    let filter = "icmp or (udp and greater 130)";
+    let mut capture = Command::new(binary()?)
+        .args(["capture", "--lab", &up.name, "--filter", filter, "--count", "2", "--time", "30s", "--write"])
+        .arg(&written)
+        .args(points)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(capture.stdout.take().context("it has a pipe")?);
+    let mut all = String::new();
+    // Its first line: now nothing is missed any more.
+    said.read_line(&mut all)?;
+    running.host("a")?.run(&["ping", "-c", "1", "-W", "5", "10.10.0.2"])?.ok()?;
+    for line in said.lines() {
+        all += &line?;
+        all.push('\n');
+    }
+    ensure!(capture.wait()?.success(), "{all}");
+
+    let request = all.split("echo request 1").nth(1).with_context(|| format!("the request is told: {all}"))?;
+    let rows: Vec<_> = request.lines().skip(1).take(points.len()).map(str::trim_start).collect();
+    for (row, point) in rows.iter().zip(points) {
+        ensure!(row.starts_with(point), "{point} in its turn: {all}");
+        let tunnelled = matches!(point, "r1/r2" | "host2/under0");
+        ensure!(row.contains("in VXLAN 42, 192.0.2.1 > 198.51.100.1") == tunnelled, "{row}");
+    }
+    ensure!(all.contains("2 packets") && all.contains("b/eth0 -> host2/under0: 1 packets"), "{all}");
+
+    let read =
+        Command::new("tshark").args(["-T", "fields", "-e", "frame.interface_name", "-r"]).arg(&written).output()?;
+    fs::remove_file(&written)?;
+    let names = String::from_utf8_lossy(&read.stdout).into_owned();
+    ensure!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    for point in points {
+        ensure!(names.lines().filter(|name| *name == point).count() == 2, "two frames at {point}: {names}");
+    }
+    Ok(())
+}
+
+fn refused() -> anyhow::Result<()> {
+    for (arguments, about) in [
+        (vec!["nowhere/eth0"], "nowhere"),
+        (vec!["no-such-if"], "no-such-if"),
+        (vec!["lo", "--filter", "grater than"], "syntax error"),
+        (vec!["left/"], "NAMESPACE/INTERFACE"),
+        (vec!["--lab", "there-is-none"], "there-is-none"),
+    ] {
+        let output = Command::new(binary()?).arg("capture").args(&arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code().is_some_and(|code| code > 0), "{arguments:?}: {}", output.status);
+        ensure!(said.contains(about), "{arguments:?} says {about}: {said}");
+    }
+    Ok(())
+}
