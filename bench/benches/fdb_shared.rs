@@ -55,7 +55,7 @@ impl Table for Dashmap {
 
     fn with(hosts: u32) -> Self {
         let fdb = Fdb::new();
-        (0..hosts).for_each(|n| _ = fdb.learn(BRIDGE, mac(n), HERE, NOW, &NO_LIMIT));
+        (0..hosts).for_each(|n| _ = fdb.learn(BRIDGE, mac(n), HERE, NOW, NO_LIMIT));
         Self(fdb)
     }
 
@@ -65,7 +65,7 @@ impl Table for Dashmap {
 
     fn ask(&self, (): &mut (), pairs: &[(MacAddr, MacAddr)]) -> usize {
         for (src, _) in pairs {
-            black_box(self.0.learn(BRIDGE, *src, HERE, NOW, &NO_LIMIT));
+            black_box(self.0.learn(BRIDGE, *src, HERE, NOW, NO_LIMIT));
         }
         pairs.iter().filter(|(_, dst)| self.0.lookup(BRIDGE, *dst).is_some()).count()
     }
