@@ -144,7 +144,7 @@ drop_reasons! {
     NeighProxied = "neigh_proxied",
     /// too long for the way to the VTEP; its sender was told by ICMP
     OversizeAnswered = "oversize_answered",
-    /// too long for the way to the VTEP; its sender would have been told, but answers are limited to 1,000 a second
+    /// too long for the way to the VTEP; its sender would have been told, but answers are limited to 1,000 a second for each port and 250 for each sender
     OversizeMuted = "oversize_muted",
     /// too long for the way to the VTEP, and not IP, which alone has a way to tell its sender
     OversizeNotIp = "oversize_not_ip",
