@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     NOT_SO, UsageError,
     client::Client,
-    doctor::{lab_hosts, open},
+    doctor::{lab_hosts, open, plural},
     output,
     voice::Voice,
 };
@@ -116,7 +116,7 @@ pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     let mut journal = Journal::default();
     let mut ends: Vec<Option<Ended>> = vec![None; points.len()];
     let mut broken = false;
-    let mut frames = vec![0_u64; points.len()];
+    let mut frames = vec![0; points.len()];
     let mut open = points.len();
     let deadline = args.time.map(|time| Instant::now() + time);
     let mut stopping = false;
@@ -165,7 +165,7 @@ pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     }
     sum_up(&voice, &names, &journal, &frames, &missed, &dropped)?;
     if let Some(path) = &args.write {
-        voice.say(&format!("written to {}: {} frames", path.display(), frames.iter().sum::<u64>()))?;
+        voice.say(&format!("written to {}: {}", path.display(), plural(frames.iter().sum(), "frame")))?;
     }
     Ok(ExitCode::from(if broken { NOT_SO } else { 0 }))
 }
@@ -292,24 +292,24 @@ fn sum_up(
     voice: &Voice,
     names: &[String],
     journal: &Journal,
-    frames: &[u64],
+    frames: &[usize],
     missed: &[Option<u64>],
     dropped: &[String],
 ) -> anyhow::Result<()> {
     let width = names.iter().map(String::len).max().unwrap_or(0);
-    voice.title(&format!("{} packets", journal.packets()))?;
+    voice.title(&plural(journal.packets(), "packet"))?;
     for (point, name) in names.iter().enumerate() {
         let missed = missed[point].filter(|missed| *missed > 0);
         let missed = missed.map_or_else(String::new, |missed| format!(", {missed} more missed"));
         voice.say(&format!(
-            "{name:width$}  {} frames{missed}, {} packets seen last here",
-            frames[point],
-            journal.seen_last_at(point)
+            "{name:width$}  {}{missed}, {} seen last here",
+            plural(frames[point], "frame"),
+            plural(journal.seen_last_at(point), "packet")
         ))?;
     }
     for ((from, to), leg) in journal.legs().filter(|((from, to), _)| from != to) {
         let times = format!("{} in the middle, {} at most", took(leg.median), took(leg.most));
-        voice.say(&format!("{} -> {}: {} packets, {times}", names[from], names[to], leg.packets))?;
+        voice.say(&format!("{} -> {}: {}, {times}", names[from], names[to], plural(leg.packets, "packet")))?;
     }
     for line in dropped {
         voice.bad(&format!("weft dropped meanwhile: {line}"))?;

@@ -359,7 +359,8 @@ fn show(report: &Report, probes: &[Probe], verbose: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn plural(number: usize, one: &str) -> String {
+/// `1 warning`, `2 warnings`.
+pub(super) fn plural(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
