@@ -8,7 +8,6 @@ use std::{
     io::{self, BufWriter},
     path::PathBuf,
     process::ExitCode,
-    str::FromStr,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -21,13 +20,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     NOT_SO, UsageError,
     client::Client,
-    doctor::{lab_hosts, open, plural},
+    doctor::{PortArg, lab_hosts, open, plural},
     output,
     voice::Voice,
 };
 use crate::{
     capture::{CaptureFile, Ended, Event, Journal, Journey, Source},
-    control::{api::model::DropCount, config::default_socket, link::is_interface_name},
+    control::{api::model::DropCount, config::default_socket},
     lab::namespace_name,
     sys::netns::Netns,
 };
@@ -38,7 +37,7 @@ pub(super) struct CaptureArgs {
     /// Where: an interface of a namespace, which is a name of `ip netns` or `pid:N`; of a host with --lab; without a namespace,
     /// of the own
     #[arg(value_name = "NS/IF", required_unless_present = "lab")]
-    points: Vec<PointArg>,
+    points: Vec<PortArg>,
     /// Namespaces are hosts of this lab; without points, all interfaces of all of them
     #[arg(long, value_name = "NAME")]
     lab: Option<String>,
@@ -60,29 +59,6 @@ pub(super) struct CaptureArgs {
     /// Control socket of a weft whose drops meanwhile are told
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-}
-
-/// `left/eth0`; without a namespace, the own.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct PointArg {
-    netns: Option<String>,
-    interface: String,
-}
-
-impl FromStr for PointArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (netns, interface) = match text.rsplit_once('/') {
-            Some((netns, interface)) => (Some(netns.to_owned()).filter(|netns| !netns.is_empty()), interface),
-            None => (None, text),
-        };
-        if is_interface_name(interface) {
-            Ok(Self { netns, interface: interface.to_owned() })
-        } else {
-            Err(format!("`{text}` is no point; one is written NAMESPACE/INTERFACE, such as left/eth0"))
-        }
-    }
 }
 
 /// A point, found.
@@ -173,7 +149,7 @@ pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
 fn points(args: &CaptureArgs) -> anyhow::Result<Vec<Point>> {
     let hosts = args.lab.as_deref().map(lab_hosts).transpose()?;
     let mut points = Vec::new();
-    for PointArg { netns, interface } in &args.points {
+    for PortArg { netns, interface } in &args.points {
         let full = match (netns, &args.lab, &hosts) {
             // What doctor prints are full names.
             (Some(netns), Some(lab), Some(hosts)) if !hosts.contains(netns) => Some(namespace_name(lab, netns)),
@@ -320,14 +296,6 @@ fn sum_up(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn points_are_read() {
-        let point = |text: &str| text.parse::<PointArg>().map(|point| (point.netns, point.interface));
-        assert_eq!(point("left/eth0"), Ok((Some("left".to_owned()), "eth0".to_owned())));
-        assert_eq!(point("eth0"), Ok((None, "eth0".to_owned())));
-        assert!(point("left/").is_err_and(|error| error.contains("NAMESPACE/INTERFACE")));
-    }
 
     #[test]
     fn times_have_the_unit_that_suits_them() {

@@ -78,9 +78,9 @@ pub(super) struct DoctorArgs {
 
 /// `left/eth0`; without a namespace, the own.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct PortArg {
-    netns: Option<String>,
-    interface: String,
+pub(super) struct PortArg {
+    pub(super) netns: Option<String>,
+    pub(super) interface: String,
 }
 
 impl FromStr for PortArg {
