@@ -11,6 +11,7 @@ mod busy_poll;
 mod checks;
 pub mod counters;
 mod egress;
+mod entrance;
 pub mod explain;
 mod oversize;
 mod poller;

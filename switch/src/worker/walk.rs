@@ -19,17 +19,18 @@ use weft_vxlan::{Encapsulation, pattern::HeaderPattern};
 
 use super::{
     Fact, Facts, TunnelHeader,
-    checks::{admitted, come_out, enter_tunnel, malformed_inside, on_guard, untagged},
+    checks::{come_out, enter_tunnel, malformed_inside, on_guard},
     counters::{Counters, Entered},
     egress::Egress,
+    entrance::{Entrance, Ingress, Refused, classify, entrance, receive},
     probes::ProbeAnswers,
     tunnel_header,
 };
 use crate::{
-    bridge::{Bridge, DropReason, FloodKind, Overlay, PortEntry, Tables, Verdict},
+    bridge::{Bridge, DropReason, FloodKind, Overlay, Tables, Verdict},
     fdb::{Fdb, FdbCache, Learned, Place, Stamp},
     ids::{BridgeId, Endpoint, PortId},
-    offload::{self, VnetHeader},
+    offload::VnetHeader,
     port::RxBatch,
     underlay::Arrival,
     wire::{
@@ -49,18 +50,18 @@ pub(super) struct Staged<'b> {
     /// The frame without the tag that belonged to its port.
     pub(super) bytes: &'b [u8],
     pub(super) bridge: &'b Bridge,
-    src: Place,
-    dst: Place,
+    pub(super) src: Place,
+    pub(super) dst: Place,
     /// What is left to do about it; offsets count in `bytes`.
     pub(super) vnet: VnetHeader,
     /// How many wire frames it is.
     pub(super) frames: u32,
-    ingress: Endpoint,
+    pub(super) ingress: Endpoint,
     /// The tag that was taken off, for its priority.
     pub(super) priority: Tag,
-    teaches: Teaches,
+    pub(super) teaches: Teaches,
     /// It goes no further.
-    kept: Option<DropReason>,
+    pub(super) kept: Option<DropReason>,
 }
 
 impl<'b> Staged<'b> {
@@ -116,18 +117,9 @@ impl<'b> Staged<'b> {
     }
 }
 
-/// A frame that does not enter.
-struct Refused {
-    reason: DropReason,
-    /// The bridge that it had come to.
-    bridge: Option<BridgeId>,
-    /// How many wire frames it is.
-    frames: u32,
-}
-
 /// What the FDB makes of a frame's source.
 #[derive(Clone, Copy)]
-enum Teaches {
+pub(super) enum Teaches {
     /// Nothing.
     Nothing,
     /// It learns it.
@@ -138,29 +130,9 @@ enum Teaches {
 
 impl Teaches {
     #[inline(always)]
-    const fn source_if(learns: bool) -> Self {
+    pub(super) const fn source_if(learns: bool) -> Self {
         if learns { Self::Source } else { Self::Nothing }
     }
-}
-
-/// Where a batch came in.
-struct Ingress<'w> {
-    at: Endpoint,
-    /// Its port; `None` if it was taken out meanwhile.
-    port: Option<&'w PortEntry>,
-}
-
-/// A bridge as frames of one port enter it.
-#[derive(Clone, Copy)]
-struct Entrance<'w> {
-    id: BridgeId,
-    bridge: &'w Bridge,
-    /// Whether they teach their sources; which of them, the bridge says.
-    learns: bool,
-    /// The port's own mask of reserved groups that are forwarded.
-    group_fwd_mask: u16,
-    /// Whether the port looks at frames closer than others do ([`PortEntry::is_guarded`]).
-    guarded: bool,
 }
 
 /// A way through a bridge where frames are only looked up. Whoever takes it after another in the same batch, under the same
@@ -557,76 +529,4 @@ impl<'w> Walk<'w> {
     pub(super) fn counters(&mut self) -> &mut Counters {
         self.egress.counters
     }
-}
-
-/// Makes one frame of a port ready for the second half of the walk. `classify` is [`Walk::take_frames_by`]'s.
-#[inline(always)]
-fn receive<'b, 'w: 'b>(
-    ingress: &Ingress<'w>,
-    bytes: &'b mut [u8],
-    vnet: &Option<VnetHeader>,
-    classify: impl Fn(&EtherHeader, u32) -> Result<(Entrance<'w>, Option<Tag>), Refused>,
-) -> Result<Staged<'b>, Refused> {
-    let bad_offload = || Refused { reason: DropReason::BadOffload, bridge: None, frames: 1 };
-    let vnet = vnet.as_ref().ok_or_else(bad_offload)?;
-    let frames = offload::wire_frames(bytes, vnet).map_err(|_| bad_offload())?;
-    let outside = |reason| Refused { reason, bridge: None, frames };
-    let header = ethernet::parse(bytes).map_err(|_| outside(DropReason::Malformed))?;
-    let (Entrance { id, bridge, learns, group_fwd_mask, guarded }, port_tag) = classify(&header, frames)?;
-    let inside = |reason| Refused { reason, bridge: Some(id), frames };
-    let moved;
-    let (bytes, vnet) = match port_tag {
-        None => (&*bytes, vnet),
-        Some(_) => {
-            let (rest, vnet) = untagged(bytes, vnet).map_err(inside)?;
-            moved = vnet;
-            (rest, &moved)
-        }
-    };
-    let mut kept = admitted(bridge, group_fwd_mask, header.dst, header.src).map_err(inside)?;
-    let mut teaches = Teaches::source_if(learns && bridge.learns(header.src));
-    if guarded {
-        if let (None, Some(port)) = (kept, ingress.port) {
-            kept = port.guard().map_err(inside)?;
-        }
-        teaches = Teaches::Guarded;
-    }
-    Ok(Staged {
-        bytes,
-        bridge,
-        src: Place::new(id, header.src),
-        dst: Place::new(id, header.dst),
-        vnet: *vnet,
-        frames,
-        ingress: ingress.at,
-        priority: port_tag.unwrap_or(Tag(0)),
-        teaches,
-        kept,
-    })
-}
-
-/// Which bridge a frame enters, and with which tag of its port.
-#[inline(never)]
-fn classify<'w>(
-    tables: &'w Tables,
-    port: Option<&PortEntry>,
-    header: &EtherHeader,
-    frames: u32,
-) -> Result<(Entrance<'w>, Option<Tag>), Refused> {
-    let outside = |reason| Refused { reason, bridge: None, frames };
-    let port = port.ok_or_else(|| outside(DropReason::PortRemoved))?;
-    let (id, tag) = port.classify(header).map_err(outside)?;
-    let inside = || Refused { reason: DropReason::PortRemoved, bridge: Some(id), frames };
-    Ok((entrance(tables, port, id).ok_or_else(inside)?, tag))
-}
-
-#[inline]
-fn entrance<'w>(tables: &'w Tables, port: &PortEntry, id: BridgeId) -> Option<Entrance<'w>> {
-    tables.bridge(id).map(|bridge| Entrance {
-        id,
-        bridge,
-        learns: port.learns(),
-        group_fwd_mask: port.options.group_fwd_mask,
-        guarded: port.is_guarded(),
-    })
 }
