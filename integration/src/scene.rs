@@ -42,8 +42,12 @@ impl Star {
 
     /// A configuration with one bridge, `blue`, and all hosts in it.
     pub fn config(&self) -> String {
-        let ports: String = (0..self.hosts.len()).map(|host| self.port(host, "")).collect();
-        format!("{}\n[[bridge]]\nname = \"blue\"\n\n{ports}", self.shape.switch())
+        self.head() + &(0..self.hosts.len()).map(|host| self.port(host, "")).collect::<String>()
+    }
+
+    /// How its configurations begin: its number of workers, and the bridge `blue`.
+    pub fn head(&self) -> String {
+        format!("{}\n[[bridge]]\nname = \"blue\"\n\n", self.shape.switch())
     }
 
     /// The `[[port]]` of a host, with these lines more.
@@ -70,9 +74,6 @@ impl Star {
         mac(&self.hosts[host], "eth0").map(|mac| mac.to_string())
     }
 }
-
-/// How the configurations of tests begin: two workers and the bridge `blue`.
-pub const HEAD: &str = "[switch]\nworkers = 2\n\n[[bridge]]\nname = \"blue\"\n\n";
 
 /// A `[[port]]` of the bridge `blue`, with these lines more.
 pub fn port(netns: &str, name: &str, more: &str) -> String {

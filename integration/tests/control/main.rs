@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::Value;
 use weft::lab::{Lab, Namespace};
-use weft_integration::{Needs, main_with, trial, weft::Weft};
+use weft_integration::{Needs, main_with, shape::in_every_shape, trial, weft::Weft};
 
 /// No namespace of another test begins so.
 const PREFIX: &str = "weft-control";
@@ -21,19 +21,21 @@ fn main() -> ExitCode {
     // What an earlier run left that was killed. Without privileges nothing can be, and each test says so itself.
     let _ = Lab::remove_stale(PREFIX);
     let needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip"]);
-    main_with(vec![
+    let mut trials = in_every_shape(&[
+        ("reloading_the_same_file_touches_nothing", needs, reload::reload_of_the_same),
+        ("a_reload_changes_what_differs_and_nothing_else", needs, reload::reload_of_ports),
+        ("a_reload_changes_the_overlay", needs, reload::reload_of_the_overlay),
+        ("what_was_added_while_it_ran_survives_a_reload", needs, reload::additions_survive),
+    ]);
+    trials.extend([
         trial("an_idle_weft_costs_next_to_nothing", needs, process::idle),
         trial("an_idle_weft_that_may_poll_busily_costs_no_more", needs, process::idle_busy_poll),
         trial("all_that_is_shown_has_the_documented_keys", needs, state::documented_keys),
         trial("entries_are_added_removed_and_flushed", needs, state::fdb),
         trial("ports_and_bridges_come_and_go_under_traffic", needs, state::come_and_go),
-        trial("reloading_the_same_file_touches_nothing", needs, reload::reload_of_the_same),
-        trial("a_reload_changes_what_differs_and_nothing_else", needs, reload::reload_of_ports),
         trial("a_reload_changes_how_workers_run_and_what_queues_hold", needs, reload::reload_of_tuning),
-        trial("a_reload_changes_the_overlay", needs, reload::reload_of_the_overlay),
         trial("a_wrong_file_is_refused_with_its_line_and_the_old_one_goes_on", needs, reload::wrong_files),
         trial("a_file_that_can_not_be_had_is_refused_whole", needs, reload::impossible_files),
-        trial("what_was_added_while_it_ran_survives_a_reload", needs, reload::additions_survive),
         trial("a_client_that_leaves_early_leaves_nothing_half_done", needs, reload::early_leavers),
         trial("a_second_weft_is_told_who_is_in_its_way", needs, process::second_weft),
         trial("the_control_socket_is_its_owners_alone", needs, process::socket_mode),
@@ -42,7 +44,8 @@ fn main() -> ExitCode {
         trial("signals_end_weft_and_leave_nothing", needs, process::signals),
         trial("check_prints_the_plan_and_changes_nothing", needs, process::check),
         trial("json_logs_are_lines_of_json", needs, process::json_logs),
-    ])
+    ]);
+    main_with(trials)
 }
 
 fn array(value: &Value) -> &Vec<Value> {

@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use weft::lab::{Namespace, Output, Process, Signal, VxlanOptions};
 use weft_integration::{
-    scene::{HEAD, Pair, Star},
+    scene::{Pair, Star},
     traffic::quiet,
     weft::{PATIENCE, Weft, binary, request_head},
 };
@@ -41,15 +41,19 @@ fn idle_with(switch: &str) -> anyhow::Result<()> {
     // So that there is something that could go on when it should not.
     star.hosts[0].run(&["ping", "-n", "-q", "-c200", "-i0.002", "-W2", &Star::address(1)])?.ok()?;
     thread::sleep(Duration::from_millis(500));
-    let before = weft.ticks()?;
-    thread::sleep(Duration::from_secs(10));
-    let spent = weft.ticks()? - before;
-    // 0.2 % of 1,000 ticks.
-    ensure!(spent <= 2, "{spent} hundredths of a second in ten seconds of nothing");
+    // 0.2 % of 1,000 ticks. Once more where others' work came between, which only ever adds to them.
+    let mut spent = Vec::new();
+    while spent.iter().all(|ticks| *ticks > 2) {
+        ensure!(spent.len() < 3, "{spent:?} hundredths of a second in ten seconds of nothing");
+        let before = weft.ticks()?;
+        thread::sleep(Duration::from_secs(10));
+        spent.push(weft.ticks()? - before);
+    }
     let status = fs::read_to_string(format!("/proc/{}/status", weft.process().id()))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process has memory")?;
+    // What is its own: how much of the program is in memory depends on how it was built.
+    let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("a process has memory")?;
     let kibibytes: u64 = resident.split_whitespace().next().context("a number")?.parse()?;
-    ensure!(kibibytes < 40 * 1024, "{kibibytes} KiB");
+    ensure!(kibibytes < 16 * 1024, "{kibibytes} KiB");
     Ok(())
 }
 
@@ -96,7 +100,7 @@ pub(crate) fn second_weft() -> anyhow::Result<()> {
 
 pub(crate) fn socket_mode() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 0)?;
-    let weft = Weft::start(&star.switch, HEAD)?;
+    let weft = Weft::start(&star.switch, &star.head())?;
     let mode = fs::metadata(weft.socket())?.permissions().mode() & 0o7777;
     ensure!(mode == 0o600, "{mode:o}");
     Ok(())

@@ -12,7 +12,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use weft::lab::{Namespace, Signal};
 use weft_integration::{
-    scene::{self, HEAD, Pair, Star, port},
+    scene::{self, Pair, Star, port},
+    shape::Shape,
     traffic::{PingTrain, quiet},
     weft::{PATIENCE, Weft, eventually, request_head},
 };
@@ -23,8 +24,8 @@ fn interface_indices(star: &Star) -> anyhow::Result<Vec<u32>> {
     star.hosts.iter().map(|host| Ok(host.link("eth0")?.index)).collect()
 }
 
-pub(crate) fn reload_of_the_same() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 3)?;
+pub(crate) fn reload_of_the_same(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 3)?;
     star.switch.address("lo", "192.0.2.1/32")?;
     let config =
         star.config().replace("name = \"blue\"\n\n", "name = \"blue\"\nvni = 42\nremotes = [\"192.0.2.9\"]\n\n");
@@ -114,9 +115,9 @@ pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn reload_of_ports() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 5)?;
-    let fixed = HEAD.to_owned() + &star.port(0, "") + &star.port(1, "");
+pub(crate) fn reload_of_ports(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 5)?;
+    let fixed = star.head() + &star.port(0, "") + &star.port(1, "");
     let weft = Weft::start(&star.switch, &fixed)?;
     let train = PingTrain::start(&star.hosts[0], &Star::address(1))?;
     let before = [star.hosts[0].link("eth0")?.index, star.hosts[1].link("eth0")?.index];
@@ -133,7 +134,7 @@ pub(crate) fn reload_of_ports() -> anyhow::Result<()> {
     let index = star.hosts[2].link("eth0")?.index;
 
     // MTU and addresses change on the interface that is there.
-    let moved = port(star.hosts[2].full_name(), "eth0", "address = [\"10.0.0.33/24\"]\nmtu = 1300");
+    let moved = shape.port(star.hosts[2].full_name(), "eth0", "address = [\"10.0.0.33/24\"]\nmtu = 1300");
     reload(&(fixed.clone() + &moved), change(&[], &[&two], &[]))?;
     let link = star.hosts[2].link("eth0")?;
     ensure!((link.mtu, link.index) == (1300, index), "{link:?}");
@@ -160,19 +161,20 @@ pub(crate) fn reload_of_ports() -> anyhow::Result<()> {
     reload(&(fixed.clone() + &moved), change(&[], &[&two], &["bridge green"]))?;
     ping(&star.hosts[2], &Star::address(0)).context("back in its old bridge")?;
 
-    // Its own address; and from super-frames to plain ones, which takes a new interface.
+    // Its own address; and from super-frames to plain ones or back, which takes a new interface.
     let with_mac = moved + "mac = \"02:00:00:00:00:0a\"\n";
     reload(&(fixed.clone() + &with_mac), change(&[], &[&two], &[]))?;
     ensure!(scene::mac(&star.hosts[2], "eth0")?.to_string() == "02:00:00:00:00:0a" && mac != "02:00:00:00:00:0a");
     ensure!(star.hosts[2].link("eth0")?.index == index);
-    let plain = with_mac + "offload = false\n";
-    reload(&(fixed.clone() + &plain), change(&[], &[&two], &[]))?;
+    let otherwise =
+        if shape.offload { with_mac + "offload = false\n" } else { with_mac.replace(shape.port_line(), "") };
+    reload(&(fixed.clone() + &otherwise), change(&[], &[&two], &[]))?;
     ensure!(star.hosts[2].link("eth0")?.index != index);
-    ping(&star.hosts[2], &Star::address(0)).context("as a plain tap")?;
+    ping(&star.hosts[2], &Star::address(0)).context("as the other kind of tap")?;
 
     // Many at once, and away again.
     let (three, four) = (format!("port {}", star.port_name(3)), format!("port {}", star.port_name(4)));
-    let all = fixed.clone() + &plain + &star.port(3, "") + &star.port(4, "");
+    let all = fixed.clone() + &otherwise + &star.port(3, "") + &star.port(4, "");
     reload(&all, change(&[&three, &four], &[], &[]))?;
     ping(&star.hosts[3], &Star::address(4))?;
     reload(&fixed, change(&[], &[], &[&two, &three, &four]))?;
@@ -180,19 +182,20 @@ pub(crate) fn reload_of_ports() -> anyhow::Result<()> {
 
     train.stop()?.without_loss()?;
     ensure!([star.hosts[0].link("eth0")?.index, star.hosts[1].link("eth0")?.index] == before);
-    weft.rewrite(&fixed.replace("workers = 2", "workers = 1"))?;
+    weft.rewrite(&fixed.replace(&shape.switch(), "[switch]\nworkers = 3\n"))?;
     let changes: Value = serde_json::from_str(&weft.succeed(&["reload", "--json"])?)?;
     ensure!(changes["needs_restart"] == json!(["switch.workers"]), "{changes}");
     weft.ledger_balances()?;
     Ok(())
 }
 
-pub(crate) fn reload_of_the_overlay() -> anyhow::Result<()> {
-    let pair = Pair::new(PREFIX)?;
+pub(crate) fn reload_of_the_overlay(shape: Shape) -> anyhow::Result<()> {
+    let pair = Pair::in_shape(shape, PREFIX)?;
     let [a, b] = &pair.sides;
     let locals = [quiet(&pair.lab, "l0")?, quiet(&pair.lab, "l1")?];
-    let more: String =
-        (0..2).map(|n| port(locals[n].full_name(), "eth0", &format!("address = [\"10.0.0.{}/24\"]", 11 + n))).collect();
+    let more: String = (0..2)
+        .map(|n| shape.port(locals[n].full_name(), "eth0", &format!("address = [\"10.0.0.{}/24\"]", 11 + n)))
+        .collect();
     let config = |vtep: &str| a.config(vtep, "") + &more;
     let near = Weft::start(&a.switch, &config(""))?;
     let far = Weft::start(&b.switch, &b.config("", ""))?;
@@ -302,8 +305,7 @@ pub(crate) fn wrong_files() -> anyhow::Result<()> {
 
 pub(crate) fn impossible_files() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 4)?;
-    let weft =
-        Weft::start(&star.switch, &(HEAD.to_owned() + &star.port(0, "") + &star.port(1, "") + &star.port(2, "")))?;
+    let weft = Weft::start(&star.switch, &(star.head() + &star.port(0, "") + &star.port(1, "") + &star.port(2, "")))?;
     // In the way of a port. And an address that is none of weft's business.
     star.lab.veth((&star.hosts[3], "eth0"), (&star.switch, "x0"), 1500)?;
     star.hosts[2].address("eth0", "10.0.0.99/24")?;
@@ -320,7 +322,7 @@ pub(crate) fn impossible_files() -> anyhow::Result<()> {
     let more = "[[bridge]]\nname = \"green\"\n";
     let other_mtu =
         port(star.hosts[1].full_name(), "eth0", "address = [\"10.0.0.2/24\", \"10.0.0.22/24\"]\nmtu = 1400");
-    let head = HEAD.to_owned() + more + &star.port(0, "") + &other_mtu;
+    let head = star.head() + more + &star.port(0, "") + &other_mtu;
     let no_ipv6 = port(
         star.hosts[2].full_name(),
         "eth0",
@@ -346,9 +348,9 @@ pub(crate) fn impossible_files() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn additions_survive() -> anyhow::Result<()> {
-    let star = Star::new(PREFIX, 4)?;
-    let file = HEAD.to_owned() + &star.port(0, "") + &star.port(1, "");
+pub(crate) fn additions_survive(shape: Shape) -> anyhow::Result<()> {
+    let star = Star::in_shape(shape, PREFIX, 4)?;
+    let file = star.head() + &star.port(0, "") + &star.port(1, "");
     let weft = Weft::start(&star.switch, &file)?;
     weft.succeed(&["bridge", "add", "green"])?;
     weft.succeed(&["port", "add", &star.port_name(2), "--bridge", "blue", "--address", "10.0.0.3/24"])?;
@@ -357,7 +359,7 @@ pub(crate) fn additions_survive() -> anyhow::Result<()> {
     let index = star.hosts[2].link("eth0")?.index;
     let train = PingTrain::start(&star.hosts[2], &Star::address(0))?;
 
-    weft.rewrite(&(HEAD.to_owned() + &star.port(0, "")))?;
+    weft.rewrite(&(star.head() + &star.port(0, "")))?;
     let said = weft.succeed(&["reload"])?;
     ensure!(said.trim() == format!("removed  port {}", star.port_name(1)), "{said}");
     weft.rewrite(&file)?;
@@ -369,7 +371,7 @@ pub(crate) fn additions_survive() -> anyhow::Result<()> {
     ensure!(weft.whereabouts("blue", "02:00:00:00:00:77")? == Some(star.port_name(2)));
 
     // A file that takes away the bridge under it contradicts what was added, and is refused.
-    weft.rewrite("[switch]\nworkers = 2\n")?;
+    weft.rewrite(&shape.switch())?;
     let refused = weft.command(&["reload"])?;
     ensure!(!refused.success() && refused.stderr.contains("blue"), "{refused}");
     ensure!(array(&weft.show("ports")?).len() == 4);
@@ -379,7 +381,7 @@ pub(crate) fn additions_survive() -> anyhow::Result<()> {
 /// Ctrl-C in the middle of a command.
 pub(crate) fn early_leavers() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 4)?;
-    let few = HEAD.to_owned() + &star.port(0, "") + &star.port(1, "");
+    let few = star.head() + &star.port(0, "") + &star.port(1, "");
     let many = star.config();
     let other = few.clone() + &star.port(2, "offload = false") + &star.port(3, "mtu = 1400");
     let mut weft = Weft::start(&star.switch, &few)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use weft::lab::Namespace;
 use weft_integration::{
-    scene::{self, HEAD, Pair, Star, port},
+    scene::{self, Pair, Star, port},
     traffic::{EXPERIMENT, Injector, PingTrain, frame, quiet},
     weft::{PATIENCE, Weft, eventually},
 };
@@ -272,7 +272,7 @@ pub(crate) fn fdb() -> anyhow::Result<()> {
 
 pub(crate) fn come_and_go() -> anyhow::Result<()> {
     let star = Star::new(PREFIX, 4)?;
-    let weft = Weft::start(&star.switch, &(HEAD.to_owned() + &star.port(0, "") + &star.port(1, "")))?;
+    let weft = Weft::start(&star.switch, &(star.head() + &star.port(0, "") + &star.port(1, "")))?;
     let train = PingTrain::start(&star.hosts[0], &Star::address(1))?;
     let (two, three) = (star.port_name(2), star.port_name(3));
     for round in 0..3 {

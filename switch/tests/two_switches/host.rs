@@ -1,35 +1,29 @@
-//! A host: smoltcp's stack over the far end of a memory port.
+//! A host: smoltcp's stack at the end of a cable.
 
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
-    phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken},
+    phy::ChecksumCapabilities,
     socket::{icmp, tcp},
     time::Instant,
     wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpCidr},
 };
-use weft::{
-    offload::VnetHeader,
-    port::{fault::FaultCounters, memory::MemoryHost},
-};
 
-/// Ethernet MTU of 1500 as smoltcp counts it: with the Ethernet header.
-const FRAME_LEN: usize = 1514;
+use super::cable::Cable;
+
 const BUFFER_LEN: usize = 64 << 10;
 const IDENT: u16 = 0x77;
 
 pub(crate) struct Host {
-    pub(crate) faults: FaultCounters,
+    pub(crate) cable: Cable,
     interface: Interface,
     sockets: SocketSet<'static>,
-    cable: Cable,
     tcp: SocketHandle,
     icmp: SocketHandle,
 }
 
 impl Host {
     /// Has the addresses 10.0.0.`last`/24, fd00::`last`/64 and 02:00:00:00:00:`last`.
-    pub(crate) fn new(last: u8, end: MemoryHost, faults: FaultCounters, seed: u64, now: Instant) -> Self {
-        let mut cable = Cable { end: Some(end), received: 0 };
+    pub(crate) fn new(last: u8, mut cable: Cable, seed: u64, now: Instant) -> Self {
         let mut config = Config::new(EthernetAddress([2, 0, 0, 0, 0, last]).into());
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut cable, now);
@@ -43,7 +37,7 @@ impl Host {
         let packets = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 2048]);
         let icmp = sockets.add(icmp::Socket::new(packets(), packets()));
         sockets.get_mut::<icmp::Socket<'_>>(icmp).bind(icmp::Endpoint::Ident(IDENT)).unwrap();
-        Self { faults, interface, sockets, cable, tcp, icmp }
+        Self { cable, interface, sockets, tcp, icmp }
     }
 
     pub(crate) fn poll(&mut self, now: Instant) {
@@ -95,62 +89,5 @@ impl Host {
             }
         }
         replies
-    }
-
-    pub(crate) fn frames_received(&self) -> u64 {
-        self.cable.received
-    }
-
-    pub(crate) fn unplug(&mut self) {
-        self.cable.end = None;
-    }
-}
-
-/// smoltcp's device: the far end of a port.
-struct Cable {
-    end: Option<MemoryHost>,
-    received: u64,
-}
-
-impl Device for Cable {
-    type RxToken<'a> = Frame;
-    type TxToken<'a> = Sender<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Frame, Sender<'_>)> {
-        let end = self.end.as_mut()?;
-        let (bytes, vnet) = end.try_recv()?;
-        assert_eq!(vnet, VnetHeader::NONE, "the port has no offloads");
-        self.received += 1;
-        Some((Frame(bytes), Sender(end)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sender<'_>> {
-        self.end.as_mut().map(Sender)
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME_LEN;
-        capabilities
-    }
-}
-
-struct Frame(Vec<u8>);
-
-impl RxToken for Frame {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Sender<'a>(&'a mut MemoryHost);
-
-impl TxToken for Sender<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut bytes = vec![0; len];
-        let result = f(&mut bytes);
-        self.0.send(&bytes, VnetHeader::NONE).expect("the queue is longer than a window");
-        result
     }
 }
