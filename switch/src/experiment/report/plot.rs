@@ -4,13 +4,12 @@
 //! `DARK` holds the other colours, found by the attribute that has the light one, so a viewer that knows no style sheets
 //! shows the light plot.
 
+mod scale;
+
 use std::{fmt::Write, ops::Range};
 
 use plotters::{
-    coord::{
-        Shift,
-        ranged1d::{DefaultFormatting, KeyPointHint, Ranged},
-    },
+    coord::Shift,
     prelude::*,
     style::{
         RGBColor,
@@ -18,6 +17,8 @@ use plotters::{
     },
 };
 
+pub use self::scale::Axis;
+use self::scale::Scale;
 use super::words;
 use crate::experiment::error::ExperimentError;
 
@@ -73,34 +74,6 @@ pub fn dark_style() -> String {
 /// As plotters writes it.
 fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
-}
-
-/// An axis of numbers.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Axis {
-    /// What it shows, with the unit: "inner MTU, bytes".
-    pub label: String,
-    /// Steps are powers of two instead of equal distances.
-    pub is_log: bool,
-    /// The smallest and largest value that is to be seen whatever the points are.
-    pub must_show: Option<(f64, f64)>,
-}
-
-impl Axis {
-    /// An axis with equal steps from zero on.
-    pub fn from_zero(label: &str) -> Self {
-        Self { label: label.to_owned(), is_log: false, must_show: Some((0.0, 0.0)) }
-    }
-
-    /// An axis with equal steps about what there is.
-    pub fn linear(label: &str) -> Self {
-        Self { label: label.to_owned(), is_log: false, must_show: None }
-    }
-
-    /// An axis in powers of two.
-    pub fn log(label: &str) -> Self {
-        Self { label: label.to_owned(), is_log: true, must_show: None }
-    }
 }
 
 /// How a series is drawn.
@@ -471,191 +444,5 @@ fn legible_on(RGBColor(r, g, b): RGBColor) -> RGBColor {
     if brightness > 140.0 { RGBColor(0x00, 0x00, 0x00) } else { RGBColor(0xfe, 0xfe, 0xfe) }
 }
 
-/// Where values stand on an axis, and which are written there.
-#[derive(Clone, PartialEq, Debug)]
-struct Scale {
-    is_log: bool,
-    low: f64,
-    high: f64,
-    ticks: Vec<f64>,
-}
-
-impl Scale {
-    /// `None`: there are no values.
-    fn of(axis: &Axis, values: impl Iterator<Item = f64>) -> Option<Self> {
-        let values = values.filter(|value| value.is_finite());
-        let (mut low, mut high) =
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        if low > high {
-            return None;
-        }
-        if let Some((at_least, at_most)) = axis.must_show {
-            (low, high) = (low.min(at_least), high.max(at_most));
-        }
-        Some(if axis.is_log { Self::log(low, high) } else { Self::linear(low, high) })
-    }
-
-    fn log(low: f64, high: f64) -> Self {
-        let (low, high) = (low.max(f64::MIN_POSITIVE).log2(), high.max(f64::MIN_POSITIVE).log2());
-        let ticks: Vec<_> = (low.round() as i32..=high.ceil() as i32).map(f64::from).collect();
-        let (low, high) = (low.min(ticks[0]), high);
-        let margin = ((high - low) * 0.03).max(0.1);
-        let ticks = ticks.into_iter().filter(|tick| *tick <= high + margin).collect();
-        Self { is_log: true, low: low - margin, high: high + margin, ticks }
-    }
-
-    /// Steps of 1, 2 or 5 times a power of ten, about six of them.
-    fn linear(low: f64, high: f64) -> Self {
-        let room = if high > low { high - low } else { high.abs().max(1.0) };
-        let rough = room / 6.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= rough);
-        let step = step.unwrap_or(power * 10.0);
-        let first = (low / step).floor();
-        let last = (high / step).ceil().max(first + 1.0);
-        let ticks: Vec<_> = (0..=(last - first) as i32).map(|at| (first + f64::from(at)) * step).collect();
-        // A little room, so that a point at the edge is seen whole.
-        let margin = (last - first) * step * 0.015;
-        Self { is_log: false, low: first * step - margin, high: last * step + margin, ticks }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        if self.is_log { value.max(f64::MIN_POSITIVE).log2() } else { value }
-    }
-
-    fn original(&self, place: f64) -> f64 {
-        if self.is_log { place.exp2() } else { place }
-    }
-}
-
-impl Ranged for Scale {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (start, end): (i32, i32)) -> i32 {
-        let share = (self.place(*value) - self.low) / (self.high - self.low);
-        start + (share * f64::from(end - start)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.ticks.iter().map(|tick| self.original(*tick)).collect()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.original(self.low)..self.original(self.high)
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    fn curves(points: Vec<(f64, f64)>) -> Curves {
-        Curves {
-            title: "A <title> & \"more\"".to_owned(),
-            x: Axis::log("frame, bytes"),
-            y: Axis::from_zero("Mbit/s"),
-            series: vec![
-                Series { name: "one".to_owned(), points: points.clone(), style: 0, mark: Mark::Both },
-                Series { name: "two".to_owned(), points, style: 1, mark: Mark::Line },
-            ],
-            rulers: vec![(1450.0, "fits".to_owned())],
-        }
-    }
-
-    #[test]
-    fn every_plot_is_a_well_formed_file() {
-        let heat_map = HeatMap {
-            title: "heat".to_owned(),
-            unit: "%".to_owned(),
-            x_label: "x".to_owned(),
-            y_label: "y".to_owned(),
-            columns: vec!["a".to_owned(), "b".to_owned()],
-            rows: vec!["c".to_owned()],
-            values: vec![vec![Some(1.0), None]],
-        };
-        let bars = Bars {
-            title: "bars".to_owned(),
-            unit: "ns".to_owned(),
-            groups: vec!["a".to_owned(), "b".to_owned()],
-            series: vec![("one".to_owned(), vec![Some(3.0), None]), ("two".to_owned(), vec![Some(0.0), Some(2.0)])],
-        };
-        for svg in [
-            curves(vec![(64.0, 1.0), (9000.0, 2.0)]).to_svg().unwrap(),
-            curves(vec![]).to_svg().unwrap(),
-            curves(vec![(f64::NAN, 1.0), (1.0, f64::INFINITY)]).to_svg().unwrap(),
-            heat_map.to_svg().unwrap(),
-            HeatMap { values: vec![vec![None, None]], ..heat_map }.to_svg().unwrap(),
-            bars.to_svg().unwrap(),
-        ] {
-            assert_well_formed(&svg);
-            assert_well_formed(&standalone(&svg));
-        }
-    }
-
-    #[test]
-    fn dark_colours_are_found_by_the_light_ones() {
-        let svg = curves(vec![(64.0, 1.0), (9000.0, 2.0)]).to_svg().unwrap();
-        for light in [INK, SERIES[0], SERIES[1], GRID] {
-            assert!(svg.contains(&hex(light)), "{}", hex(light));
-            assert!(dark_style().contains(&hex(light)));
-        }
-        assert!(svg.contains("A &lt;title&gt; &amp; &quot;more&quot;"));
-    }
-
-    #[test]
-    fn ticks_are_round_numbers_that_hold_all_values() {
-        let scale = Scale::linear(0.0, 937.0);
-        assert_eq!(scale.ticks, [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0]);
-        assert!(scale.low < 0.0 && scale.high > 1000.0);
-        let scale = Scale::linear(576.0, 1500.0);
-        assert!(
-            scale.ticks.first().is_some_and(|tick| *tick <= 576.0)
-                && scale.ticks.last().is_some_and(|tick| *tick >= 1500.0)
-        );
-        assert_eq!(Scale::linear(5.0, 5.0).ticks.len(), 2 + 5 - 5);
-        let scale = Scale::log(64.0, 9000.0);
-        assert_eq!(
-            scale.ticks.iter().map(|tick| tick.exp2()).collect::<Vec<_>>(),
-            [64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0]
-        );
-        assert_eq!(scale.original(scale.place(9000.0)).round(), 9000.0);
-    }
-
-    #[test]
-    fn heat_runs_from_dark_to_bright_and_digits_stand_out() {
-        assert_eq!((heat(0.0), heat(1.0)), (RGBColor(68, 1, 84), RGBColor(253, 231, 37)));
-        assert_eq!(heat(-1.0), heat(0.0));
-        assert_eq!(legible_on(heat(0.0)), RGBColor(0xfe, 0xfe, 0xfe));
-        assert_eq!(legible_on(heat(1.0)), RGBColor(0, 0, 0));
-    }
-
-    /// Tags nest, attributes are quoted, no bare `&` or `<` is left, and all numbers are numbers.
-    pub(in super::super) fn assert_well_formed(xml: &str) {
-        let mut open = Vec::new();
-        let mut rest = xml;
-        while let Some((text, behind)) = rest.split_once('<') {
-            for entity in text.split('&').skip(1) {
-                assert!(
-                    ["amp;", "lt;", "gt;", "quot;", "apos;"].iter().any(|known| entity.starts_with(known)),
-                    "{entity}"
-                );
-            }
-            let (tag, after) = behind.split_once('>').expect("a tag ends");
-            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
-            assert!(!tag.contains("NaN") && !tag.contains("inf\""), "{tag}");
-            rest = after;
-            if tag.starts_with('!') {
-                continue;
-            }
-            let name = tag.trim_matches('/').split([' ', '\n']).next().unwrap_or_default();
-            match (tag.starts_with('/'), tag.ends_with('/')) {
-                (true, _) => assert_eq!(open.pop(), Some(name)),
-                (false, false) if ["meta", "br"].contains(&name) => {}
-                (false, false) => open.push(name),
-                (false, true) => {}
-            }
-        }
-        assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} is still open before {rest:?}");
-    }
-}
+pub(super) mod tests;
