@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use weft::lab::builtin::LABS;
-use weft_integration::{trial, weft::binary};
+use weft_integration::{labs::Up, trial, weft::binary};
 
-use crate::command::{NEEDS, Up};
+use crate::command::NEEDS;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -19,6 +19,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             "a_packet_is_followed_through_the_tunnel",
             NEEDS.programs(&["ping", "ip", "nft", "tcpdump", "tshark"]),
             followed_through_the_tunnel,
+        ),
+        trial(
+            "what_weft_drops_is_said_at_the_frame",
+            NEEDS.programs(&["ping", "ip", "nft", "tcpdump", "tshark"]),
+            drops_are_said_at_the_frame,
         ),
         trial("points_and_filters_that_make_no_sense_are_refused", NEEDS.programs(&["tcpdump"]), refused),
     ]
@@ -65,6 +70,46 @@ fn followed_through_the_tunnel() -> anyhow::Result<()> {
     for point in points {
         ensure!(names.lines().filter(|name| *name == point).count() == 2, "two frames at {point}: {names}");
     }
+    Ok(())
+}
+
+/// In the lab `tap`, whose weft lets nothing in from left.
+fn drops_are_said_at_the_frame() -> anyhow::Result<()> {
+    const REASON: &str = "locked";
+    let lab = LABS.iter().find(|lab| lab.file == "tap.toml").context("there is a lab tap")?;
+    let (up, mut running) = Up::start(lab)?;
+    running.inject("port-locked")?;
+    let left = running.host("left")?;
+    // Else it would ask for the address, and never ping.
+    left.run(&["ip", "neighbour", "replace", "10.10.0.2", "lladdr", "02:00:00:00:00:02", "dev", "eth0"])?.ok()?;
+    let folder = tempfile::tempdir()?;
+    let written = folder.path().join("dropped.pcapng");
+    let mut capture = Command::new(binary()?)
+        .args(["capture", "--lab", &up.name, "--filter", "icmp", "--count", "5", "--time", "60s", "--write"])
+        .arg(&written)
+        .args(["left/eth0", "right/eth0"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(capture.stdout.take().context("it has a pipe")?);
+    let mut all = String::new();
+    said.read_line(&mut all)?;
+    // Nobody answers, which is the point.
+    left.run(&["ping", "-c", "5", "-i", "0.2", "-W", "1", "10.10.0.2"])?;
+    for line in said.lines() {
+        all += &line?;
+        all.push('\n');
+    }
+    ensure!(capture.wait()?.success(), "{all}");
+    let rows = all.lines().filter(|line| line.contains(&format!("weft of box dropped it, {REASON}: "))).count();
+    ensure!(rows > 0, "it is told where the packet was seen last: {all}");
+    ensure!(all.contains("weft of box dropped meanwhile: "), "and in all: {all}");
+
+    let fields = ["-T", "fields", "-e", "frame.interface_name", "-e", "frame.comment", "-r"];
+    let read = Command::new("tshark").args(fields).arg(&written).output()?;
+    let read_back = String::from_utf8_lossy(&read.stdout);
+    ensure!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let at_frames = read_back.lines().filter(|line| line.starts_with("left/eth0") && line.contains(REASON)).count();
+    ensure!(at_frames == rows, "{rows} at the frames too: {read_back}");
     Ok(())
 }
 

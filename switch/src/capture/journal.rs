@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Frame, Packet, packet::Tunnel};
 
-/// A packet that was seen nowhere for so long, in nanoseconds, has arrived or is lost.
-const SETTLED: u64 = 300_000_000;
-
 /// A packet at a point.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sighting {
@@ -25,6 +22,8 @@ pub struct Journey {
     pub text: String,
     /// At least one.
     pub sightings: Vec<Sighting>,
+    /// What became of it there where nobody captures, as far as somebody told.
+    pub fates: Vec<String>,
 }
 
 /// All that was seen from one point to the next.
@@ -39,8 +38,9 @@ pub struct Leg {
 }
 
 /// Follows packets across points.
-#[derive(Default)]
 pub struct Journal {
+    /// A packet that was seen nowhere for so long, in nanoseconds, has arrived or is lost.
+    settles_after: u64,
     open: HashMap<u64, Journey>,
     legs: BTreeMap<(usize, usize), Vec<u64>>,
     last: BTreeMap<usize, usize>,
@@ -48,24 +48,42 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Notes a frame.
-    pub fn see(&mut self, frame: &Frame) {
+    /// Begins one in which a packet that was seen nowhere for so many nanoseconds has arrived or is lost.
+    pub fn new(settles_after: u64) -> Self {
+        Self { settles_after, open: HashMap::new(), legs: BTreeMap::new(), last: BTreeMap::new(), journeys: 0 }
+    }
+
+    /// Notes a frame; gives its packet's [`Packet::id`].
+    pub fn see(&mut self, frame: &Frame) -> u64 {
         let Packet { id, text, tunnels } = Packet::of(&frame.bytes);
         let sighting = Sighting { point: frame.point, time: frame.time, tunnels };
-        let journey = self.open.entry(id).or_insert_with(|| Journey { text: text.clone(), sightings: Vec::new() });
+        let journey = self.open.entry(id).or_insert_with(|| Journey {
+            text: text.clone(),
+            sightings: Vec::new(),
+            fates: Vec::new(),
+        });
         if journey.sightings.first().is_none_or(|first| sighting.time < first.time) {
             journey.text = text;
         }
         let at = journey.sightings.partition_point(|earlier| earlier.time <= sighting.time);
         journey.sightings.insert(at, sighting);
+        id
+    }
+
+    /// Says what became of a packet; nothing happens if it was seen nowhere, or too long ago.
+    pub fn tell(&mut self, packet: u64, fate: &str) {
+        if let Some(journey) = self.open.get_mut(&packet) {
+            journey.fates.push(fate.to_owned());
+        }
     }
 
     /// Takes out what has settled by `now`, and counts it; what was seen first comes first.
     pub fn settle(&mut self, now: u64) -> Vec<Journey> {
         let last = |journey: &Journey| journey.sightings.last().map_or(0, |last| last.time);
+        let after = self.settles_after;
         let mut settled: Vec<_> = self
             .open
-            .extract_if(|_, journey| last(journey).saturating_add(SETTLED) <= now)
+            .extract_if(|_, journey| last(journey).saturating_add(after) <= now)
             .map(|(_, journey)| journey)
             .collect();
         settled.sort_by_key(|journey| journey.sightings.first().map_or(0, |first| first.time));
@@ -116,17 +134,22 @@ mod tests {
         Frame { point, time, len: bytes.len() as u32, bytes }
     }
 
+    const SETTLED: u64 = 300_000_000;
+
     #[test]
     fn sightings_are_put_in_order_and_told_when_they_have_settled() {
-        let mut journal = Journal::default();
-        for frame in [seen(1, 500, 2), seen(0, 100, 2), seen(2, 2_000, 2), seen(0, 1_000, 3)] {
+        let mut journal = Journal::new(SETTLED);
+        for frame in [seen(1, 500, 2), seen(0, 100, 2), seen(2, 2_000, 2)] {
             journal.see(&frame);
         }
+        let other = journal.see(&seen(0, 1_000, 3));
+        journal.tell(other, "dropped");
         assert_eq!(journal.settle(SETTLED), []);
         let settled = journal.settle(SETTLED + 2_000);
         let points: Vec<Vec<_>> =
             settled.iter().map(|journey| journey.sightings.iter().map(|sighting| sighting.point).collect()).collect();
         assert_eq!(points, [vec![0, 1, 2], vec![0]]);
+        assert!(settled[0].fates.is_empty() && settled[1].fates == ["dropped"]);
         assert_eq!((journal.packets(), journal.seen_last_at(2), journal.seen_last_at(0)), (2, 1, 1));
         let legs: Vec<_> = journal.legs().collect();
         let leg = |nanos| Leg { packets: 1, median: nanos, most: nanos };
@@ -135,7 +158,7 @@ mod tests {
 
     #[test]
     fn half_of_a_legs_packets_took_no_longer_than_its_median() {
-        let mut journal = Journal::default();
+        let mut journal = Journal::new(SETTLED);
         for (last, took) in [(1, 10), (2, 30), (3, 20)] {
             journal.see(&seen(0, 0, last));
             journal.see(&seen(1, took, last));

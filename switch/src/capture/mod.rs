@@ -6,7 +6,8 @@
 //! tcpdump in namespace c --/                        \--> journal: one packet, wherever it was seen
 //! ```
 //! tcpdump does the capturing: it has the filters that everybody knows, and the kernel's own times. A packet is known again
-//! at another point by what nobody on its way changes ([`packet::Packet::id`]), also inside of a tunnel and behind NAT.
+//! at another point by what nobody on its way changes ([`packet::Packet::id`]), also inside of a tunnel and behind NAT. That
+//! is also how what a weft tells of the frames that it drops gets to them.
 
 mod file;
 mod journal;
@@ -42,6 +43,13 @@ pub enum Event {
         point: usize,
         /// What it missed, or why it ended.
         how: Result<Ended, SourceError>,
+    },
+    /// A weft tells what became of a packet that came to it.
+    Fate {
+        /// Which one: its [`Packet::id`].
+        packet: u64,
+        /// In words.
+        said: String,
     },
     /// Whoever began the capture wants no more.
     Stop,

@@ -11,6 +11,7 @@ use crate::wire::{
     ethernet::{ETHER_TYPE_ARP, HEADER_LEN},
     vlan::TAG_LEN,
 };
+use crate::worker::sampling::MAX_SAMPLE_LEN;
 
 /// UDP ports of tunnels with Ethernet inside: VXLAN (IANA; and 8472, Linux's own choice of old), VXLAN-GPE, Geneve.
 const TUNNEL_PORTS: [(u16, &str); 4] = [(4789, "VXLAN"), (8472, "VXLAN"), (4790, "VXLAN-GPE"), (6081, "Geneve")];
@@ -59,6 +60,7 @@ impl Packet {
     ///
     /// What tells a packet from others is what routers, bridges, tunnels and NAT leave alone: of IPv4 the protocol and the
     /// identification, of IPv6 and of packets to groups the addresses, of TCP, UDP and ICMP all but ports, checksum and echo identifier, and the payload.
+    /// More than a weft tells of a frame ([`MAX_SAMPLE_LEN`] bytes) is not looked at.
     /// Who cuts a super-frame into segments, fragments it, or changes TCP's options makes other packets of it.
     pub fn of(frame: &[u8]) -> Self {
         let mut tunnels = Vec::new();
@@ -67,6 +69,7 @@ impl Packet {
             tunnels.push(tunnel);
             frame = inner;
         }
+        let frame = frame.get(..MAX_SAMPLE_LEN).unwrap_or(frame);
         let dissected = dissect(frame);
         let mut hasher = DefaultHasher::new();
         let text = match &dissected.l3 {

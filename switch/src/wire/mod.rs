@@ -11,6 +11,7 @@ pub mod hex;
 pub mod mac;
 pub mod membership;
 pub mod ndisc;
+pub mod pcapng;
 pub mod probe;
 pub mod vlan;
 

@@ -2,8 +2,9 @@
 //!
 //! Exit codes: 0 it captured; 1 a point ended before it was asked to; 2 a point or filter that makes no sense.
 
+mod wefts;
+
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter},
     path::PathBuf,
@@ -17,16 +18,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::wefts::Weft;
 use super::{
     NOT_SO, UsageError,
-    client::Client,
     doctor::{PortArg, lab_hosts, open, plural},
     output,
     voice::Voice,
 };
 use crate::{
     capture::{CaptureFile, Ended, Event, Journal, Journey, Source},
-    control::{api::model::DropCount, config::default_socket},
     lab::namespace_name,
     sys::netns::Netns,
 };
@@ -56,10 +56,16 @@ pub(super) struct CaptureArgs {
     /// Print only what it comes to
     #[arg(short, long)]
     quiet: bool,
-    /// Control socket of a weft whose drops meanwhile are told
+    /// Control socket of a weft that tells what it drops, frame by frame and in all [default: those of --lab, and the one at its
+    /// usual place]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
+
+/// A packet that was seen nowhere for so long, in nanoseconds, has arrived or is lost.
+const SETTLED: u64 = 300_000_000;
+/// The same where a weft tells what became of it, which it does a moment later.
+const EXPLAINED: u64 = 1_000_000_000;
 
 /// A point, found.
 struct Point {
@@ -71,12 +77,14 @@ struct Point {
 pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
     let points = points(args)?;
     let names: Vec<_> = points.iter().map(|point| point.name.clone()).collect();
+    let wefts = wefts::find(args)?;
+    let settles_after = if wefts.is_empty() { SETTLED } else { EXPLAINED };
     let file = args.write.as_ref().map(|path| {
-        let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
-        CaptureFile::new(BufWriter::new(file), &names).with_context(|| format!("can't write {}", path.display()))
+        let file = File::create(path).and_then(|file| CaptureFile::new(BufWriter::new(file), &names, settles_after));
+        file.with_context(|| format!("can't write {}", path.display()))
     });
     let mut file = file.transpose()?;
-    let before = drops(args)?;
+    let before: Vec<_> = wefts.iter().map(Weft::drops).collect();
     let (events, received) = mpsc::channel();
     stop_on_signals(events.clone())?;
     let mut sources = Vec::new();
@@ -85,11 +93,16 @@ pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         sources.push(source.map_err(|error| UsageError(format!("{}: {error}", point.name)))?);
     }
     let voice = Voice::new();
+    for weft in &wefts {
+        if let Err(why) = weft.tell_fates(events.clone()) {
+            voice.bad(&format!("{} tells nothing of single frames: {why}", weft.name))?;
+        }
+    }
     if !args.quiet {
         voice.title(&format!("at {}; Ctrl-C ends it", names.join(", ")))?;
     }
 
-    let mut journal = Journal::default();
+    let mut journal = Journal::new(settles_after);
     let mut ends: Vec<Option<Ended>> = vec![None; points.len()];
     let mut broken = false;
     let mut frames = vec![0; points.len()];
@@ -107,9 +120,15 @@ pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         match received.recv_timeout(LOOK) {
             Ok(Event::Frame(frame)) => {
                 frames[frame.point] += 1;
-                journal.see(&frame);
+                let packet = journal.see(&frame);
                 if let Some(file) = &mut file {
-                    file.add(frame)?;
+                    file.add(frame, packet)?;
+                }
+            }
+            Ok(Event::Fate { packet, said }) => {
+                journal.tell(packet, &said);
+                if let Some(file) = &mut file {
+                    file.comment(packet, &said);
                 }
             }
             Ok(Event::Ended { point, how }) => {
@@ -133,11 +152,11 @@ pub(super) fn run(args: &CaptureArgs) -> anyhow::Result<ExitCode> {
         tell(&voice, &names, &journal.settle(nanos(SystemTime::now())), args.quiet)?;
     }
     tell(&voice, &names, &journal.settle(u64::MAX), args.quiet)?;
-    let dropped = grown(&before, &drops(args)?);
+    let dropped: Vec<_> =
+        wefts.iter().zip(&before).flat_map(|(weft, before)| weft.grown(before, &weft.drops())).collect();
     let missed: Vec<_> = ends.iter().map(|end| end.and_then(|end| end.missed)).collect();
     if let Some(file) = file {
-        let comment: Vec<_> = dropped.iter().map(|line| format!("weft dropped meanwhile: {line}")).collect();
-        file.finish(&missed, &comment.join("\n"))?;
+        file.finish(&missed, &dropped.join("\n"))?;
     }
     sum_up(&voice, &names, &journal, &frames, &missed, &dropped)?;
     if let Some(path) = &args.write {
@@ -200,30 +219,6 @@ fn stop_on_signals(events: Sender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the weft that was named, or the one of this host, dropped so far.
-fn drops(args: &CaptureArgs) -> anyhow::Result<Vec<DropCount>> {
-    let socket = args.socket.clone().unwrap_or_else(default_socket);
-    if args.socket.is_none() && !socket.exists() {
-        return Ok(Vec::new());
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(Client::new(socket).drops()) {
-        Ok(drops) => Ok(drops),
-        // Nobody asked for it by name: a socket that was left behind is no reason not to capture.
-        Err(_) if args.socket.is_none() => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What was dropped since, a line each.
-fn grown(before: &[DropCount], after: &[DropCount]) -> Vec<String> {
-    let key = |count: &DropCount| (count.name.clone(), format!("{:?}", count.direction), count.reason.clone());
-    let before: BTreeMap<_, _> = before.iter().map(|count| (key(count), count.frames)).collect();
-    let more = |count: &DropCount| count.frames.saturating_sub(before.get(&key(count)).copied().unwrap_or(0));
-    let grown = after.iter().map(|count| (count, more(count))).filter(|(_, more)| *more > 0);
-    grown.map(|(count, more)| format!("{} {} {more}: {}", count.name, count.reason, count.explanation)).collect()
-}
-
 fn nanos(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
@@ -249,7 +244,8 @@ fn tell(voice: &Voice, names: &[String], journeys: &[Journey], quiet: bool) -> a
             let row = format!("{:width$}  {after:>9}{}", names[sighting.point], tunnels.concat());
             row.trim_end().to_owned()
         });
-        voice.seen(&rows.collect::<Vec<_>>().join("\n"))?;
+        let rows: Vec<_> = rows.chain(journey.fates.iter().cloned()).collect();
+        voice.seen(&rows.join("\n"))?;
     }
     Ok(())
 }
@@ -288,7 +284,7 @@ fn sum_up(
         voice.say(&format!("{} -> {}: {}, {times}", names[from], names[to], plural(leg.packets, "packet")))?;
     }
     for line in dropped {
-        voice.bad(&format!("weft dropped meanwhile: {line}"))?;
+        voice.bad(line)?;
     }
     Ok(())
 }
