@@ -23,6 +23,7 @@
 pub mod capture;
 pub mod exchange;
 pub mod frames;
+pub mod labs;
 pub mod mutants;
 pub mod scene;
 pub mod shape;
@@ -124,10 +125,21 @@ pub fn main_with(tests: Vec<Trial>) -> ExitCode {
 
 /// The same, so many tests at a time for each processor unless `--test-threads` says otherwise: tests that mostly wait.
 pub fn main_with_threads(per_processor: usize, tests: Vec<Trial>) -> ExitCode {
+    main_with_threads_and_alone(per_processor, tests, Vec::new())
+}
+
+/// The same; when all of them are done, some more one at a time, which measure how long something takes.
+pub fn main_with_threads_and_alone(per_processor: usize, tests: Vec<Trial>, alone: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     arguments.test_threads.get_or_insert(per_processor * processors);
-    libtest_mimic::run(&arguments, tests).exit_code()
+    let mut conclusion = libtest_mimic::run(&arguments, tests);
+    if !alone.is_empty() {
+        arguments.test_threads = Some(1);
+        let others = libtest_mimic::run(&arguments, alone);
+        conclusion.num_failed += others.num_failed;
+    }
+    conclusion.exit_code()
 }
 
 fn require_all() -> bool {

@@ -9,14 +9,18 @@ mod quiet;
 use std::{
     path::PathBuf,
     process::{Command, ExitCode, Output},
-    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use weft::lab::{BridgeOptions, Lab, builtin::Builtin, running, running::RunningLab};
-use weft_integration::{Needs, main_with, trial, weft::binary};
+use weft::lab::{BridgeOptions, Lab, builtin::Builtin};
+use weft_integration::{
+    Needs,
+    labs::{self, Up},
+    main_with, trial,
+    weft::binary,
+};
 
 /// What the labs' own programs and doctor itself need.
 const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip", "bridge", "nft", "tc"]);
@@ -33,39 +37,13 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A lab with a name of its own, which is taken away with this.
-pub(crate) struct Up {
-    pub(crate) name: String,
-}
-
-impl Up {
-    pub(crate) fn start(lab: &Builtin) -> anyhow::Result<(Self, RunningLab)> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let up = Self { name: format!("d{}-{number}", std::process::id()) };
-        let running = RunningLab::up(&up.name, lab.file, lab.text, &binary()?)
-            .with_context(|| format!("the lab {} comes up", lab.file))?;
-        Ok((up, running))
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = running::down(&self.name);
-    }
-}
-
-pub(crate) fn weft(words: &[&str]) -> anyhow::Result<Output> {
+fn weft(words: &[&str]) -> anyhow::Result<Output> {
     Ok(Command::new(binary()?).args(words).output()?)
 }
 
 /// What `weft doctor --json` prints, with its exit code.
 pub(crate) fn doctor(words: &[&str]) -> anyhow::Result<(i32, Value)> {
-    let output = weft(&[&["doctor", "--json"], words].concat())?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let value = serde_json::from_str(&said)
-        .with_context(|| format!("{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr)))?;
-    Ok((output.status.code().unwrap_or(-1), value))
+    labs::doctor(&binary()?, words)
 }
 
 fn minimal() -> &'static Builtin {

@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use weft::lab::{builtin, running::RunningLab};
-use weft_integration::weft::binary;
+use weft_integration::{labs::Up, weft::binary};
 
-use crate::{Up, doctor};
+use crate::doctor;
 
 /// All that could be changed in a lab, by other programs than weft's own. Counters of interfaces are among it, so that a
 /// packet that was sent would show.

@@ -1,6 +1,10 @@
-//! Labs side by side: all of them at once, and one of them fifty times.
+//! Labs side by side: all of them at once, and one of them fifty times; and how long each takes when nothing else runs.
 
-use std::{sync::Mutex, thread, time::Instant};
+use std::{
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
@@ -8,9 +12,9 @@ use weft::lab::{
     builtin::{Builtin, LABS, find, missing},
     running::{self, RunningLab},
 };
-use weft_integration::trial;
+use weft_integration::{labs::Up, trial};
 
-use crate::command::{NEEDS, Up, holds, leaves_nothing};
+use crate::command::{NEEDS, holds, leaves_nothing};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -19,10 +23,39 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
+/// For when nothing else runs.
+pub(crate) fn figures() -> Vec<Trial> {
+    vec![trial("every_lab_comes_up_within_two_seconds", NEEDS, within_two_seconds)]
+}
+
+fn within_two_seconds() -> anyhow::Result<()> {
+    // A debug build does everything slower.
+    const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
+    const TRIES: usize = 5;
+    for lab in here() {
+        // Others than tests have the processors as well: the quickest of some is what it takes.
+        let mut best = Duration::MAX;
+        for _ in 0..TRIES {
+            let started = Instant::now();
+            let (_up, _running) = Up::start(lab)?;
+            best = best.min(started.elapsed());
+            if best < LIMIT {
+                break;
+            }
+        }
+        println!("{}: up in {:.3} s", lab.file, best.as_secs_f64());
+        ensure!(best < LIMIT, "{} takes {best:?} to come up, and may take {LIMIT:?}", lab.file);
+    }
+    Ok(())
+}
+
+/// Those that this kernel can do.
+fn here() -> Vec<&'static Builtin> {
+    LABS.iter().filter(|lab| lab.topology().is_ok_and(|lab| missing(&lab.needs).is_empty())).collect()
+}
+
 fn all_at_once() -> anyhow::Result<()> {
-    let here: Vec<_> =
-        LABS.iter().filter(|lab| lab.topology().is_ok_and(|lab| missing(&lab.needs).is_empty())).collect();
-    together(&here)
+    together(&here())
 }
 
 fn fifty_at_once() -> anyhow::Result<()> {

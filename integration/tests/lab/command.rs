@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -14,17 +13,22 @@ use anyhow::{Context, bail, ensure};
 use libtest_mimic::Trial;
 use weft::{
     lab::{
-        builtin::{Builtin, Datapath, LABS, missing},
+        builtin::{Builtin, LABS},
         running::{self, RunningLab},
     },
     sys::netns,
 };
 use weft_integration::{
-    Needs, trial,
+    Needs,
+    labs::Up,
+    trial,
     weft::{PATIENCE, binary},
 };
 
-use crate::by_hand::of_the_guide;
+use crate::{
+    by_hand::of_the_guide,
+    full_kernel::{COMES_UP, FAULTS_BREAK, of_lab},
+};
 
 /// What the labs' own programs and checks need.
 pub(crate) const NEEDS: Needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip", "bridge", "nft", "tc", "sysctl"]);
@@ -39,41 +43,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("without_root_a_lab_says_what_it_lacks", NEEDS, without_root),
     ];
     for lab in LABS {
-        let name = lab.file.trim_end_matches(".toml");
-        trials.push(trial(&format!("lab_{name}_comes_up_holds_and_goes"), NEEDS, || comes_up_and_goes(lab)));
-        trials.push(trial(&format!("every_fault_of_lab_{name}_breaks_it_and_is_mended"), NEEDS, || faults_break(lab)));
+        trials.push(of_lab(lab, COMES_UP, comes_up_and_goes));
+        trials.push(of_lab(lab, FAULTS_BREAK, faults_break));
     }
     trials
-}
-
-/// A lab with a name of its own, which is taken away with this.
-pub(crate) struct Up {
-    pub(crate) name: String,
-}
-
-impl Up {
-    pub(crate) fn named(what: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { name: format!("t{}-{number}-{}", std::process::id(), &what[..what.len().min(12)]) }
-    }
-
-    pub(crate) fn start(lab: &Builtin) -> anyhow::Result<(Self, RunningLab)> {
-        Self::start_with(lab, &binary()?)
-    }
-
-    /// Its wefts run this program.
-    pub(crate) fn start_with(lab: &Builtin, weft: &Path) -> anyhow::Result<(Self, RunningLab)> {
-        let up = Self::named(lab.name);
-        let running = RunningLab::up(&up.name, lab.file, lab.text, weft)?;
-        Ok((up, running))
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = running::down(&self.name);
-    }
 }
 
 fn weft(words: &str) -> anyhow::Result<Output> {
@@ -93,7 +66,7 @@ fn says(words: &str) -> anyhow::Result<String> {
 }
 
 /// The code and what was said on standard error, without the frame that miette draws.
-fn complains(words: &str) -> anyhow::Result<(Option<i32>, String)> {
+pub(crate) fn complains(words: &str) -> anyhow::Result<(Option<i32>, String)> {
     let output = weft(words)?;
     Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
@@ -138,19 +111,9 @@ fn own_namespace() -> anyhow::Result<(BTreeSet<String>, String)> {
     Ok((links, String::from_utf8_lossy(&rules.stdout).into_owned()))
 }
 
-fn comes_up_and_goes(lab: &Builtin) -> anyhow::Result<()> {
-    let lacks = missing(&lab.topology()?.needs);
-    if !lacks.is_empty() {
-        // Here it can only say so; the test on the full kernel does the rest.
-        let option = if lab.datapath == Datapath::Weft { "weft" } else { "kernel" };
-        let (code, said) = complains(&format!("lab up {} --datapath {option}", lab.name))?;
-        ensure!(code == Some(2) && said.contains(lacks[0]), "{said}");
-        return Ok(());
-    }
+fn comes_up_and_goes(lab: &'static Builtin) -> anyhow::Result<()> {
     let before = own_namespace()?;
-    let started = Instant::now();
     let (up, running) = Up::start(lab)?;
-    println!("{}: up in {:.3} s", lab.file, started.elapsed().as_secs_f64());
     holds(&running).context(lab.file)?;
     let started = Instant::now();
     running::down(&up.name)?;
@@ -163,9 +126,6 @@ fn comes_up_and_goes(lab: &Builtin) -> anyhow::Result<()> {
 /// Each in a lab of its own, all at once: they mostly wait for answers that don't come.
 fn faults_break(lab: &'static Builtin) -> anyhow::Result<()> {
     let topology = lab.topology()?;
-    if !missing(&topology.needs).is_empty() {
-        return Ok(());
-    }
     thread::scope(|scope| {
         let tried: Vec<_> =
             topology.faults.iter().map(|fault| (fault, scope.spawn(|| fault_breaks(lab, &fault.name)))).collect();

@@ -29,7 +29,7 @@ use weft::{
     lab::{BridgeOptions, BridgePortFlag, Lab, Namespace, Signal, VxlanOptions},
     sys::netns::{self, Netns},
 };
-use weft_integration::{Needs, main_with_threads, trial};
+use weft_integration::{Needs, main_with_threads_and_alone, trial};
 use weft_vxlan::Vni;
 
 /// No namespace of another test begins so.
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     tests.extend(capture::tests());
     tests.extend(beside::tests());
     tests.extend(full_kernel::tests());
-    main_with_threads(4, tests)
+    main_with_threads_and_alone(4, tests, beside::figures())
 }
 
 #[derive(Clone, Copy)]

@@ -122,18 +122,19 @@ impl FromStr for ToArg {
 
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut survey = survey(args)?;
-    let mut moved = Vec::new();
+    let (mut moved, mut wrong_checksums) = (Vec::new(), Vec::new());
     if let Some(pause) = args.watch {
         thread::sleep(pause);
         let later = self::survey(args)?;
         moved = runbook::moved(&survey, &later);
+        wrong_checksums = runbook::wrong_checksums(&survey, &later);
         survey = later;
     }
     if let Some(file) = &args.save {
         let text = serde_json::to_string_pretty(&survey)?;
         fs::write(file, text).with_context(|| format!("can't write {}", file.display()))?;
     }
-    let focus = Focus { moved, ..focus(args, &survey)? };
+    let focus = Focus { moved, wrong_checksums, ..focus(args, &survey)? };
     let mut report = runbook::look(&survey, &focus);
     let probes = if args.probe { probe(&survey, &focus) } else { Vec::new() };
     if args.json {
@@ -158,7 +159,7 @@ struct Answer<'a> {
 /// Asks a running weft for all that a survey has of it.
 pub(super) fn ask_weft(socket: &Path) -> Result<WeftState, String> {
     /// A weft that does not answer must not hold up those who look for what is wrong.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_secs(5);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let client = Client::new(socket);
@@ -284,7 +285,22 @@ fn focus(args: &DoctorArgs, survey: &Survey) -> anyhow::Result<Focus> {
         runbook::add_full_size(survey, &mut errands);
     }
     focus.errands = errands;
+    if let Some(lab) = &args.lab {
+        focus.wefts = lab_wefts(lab, survey)?;
+    }
     Ok(focus)
+}
+
+/// The hosts of a lab that run a weft.
+fn lab_wefts(lab: &str, survey: &Survey) -> anyhow::Result<Vec<(usize, String)>> {
+    let topology = running::topology(lab)?;
+    let running = topology.hosts.iter().filter(|host| host.weft.is_some());
+    let found = running.filter_map(|host| {
+        let name = namespace_name(lab, &host.name);
+        let space = survey.spaces.iter().position(|space| space.is_called(&name))?;
+        Some((space, format!("the lab says that {} runs one", host.name)))
+    });
+    Ok(found.collect())
 }
 
 /// Something that was sent.

@@ -109,10 +109,8 @@ findings! {
     BridgePortIsolated = "bridge-port-isolated",
     /// a port is locked, and its host has no entry that lets it in
     BridgePortLocked = "bridge-port-locked",
-    /// a port gets no broadcast, multicast or unknown unicast, so that nobody behind it is found
+    /// a port gets no broadcast, so that nobody behind it is found
     BridgeFloodOff = "bridge-flood-off",
-    /// a port does not learn, and no entry says what is behind it
-    BridgeLearningOff = "bridge-learning-off",
     /// the FDB has no entry for an address, and such frames are not flooded to where it is
     FdbEntryMissing = "fdb-entry-missing",
     /// an FDB entry points elsewhere than to where the address is
@@ -121,7 +119,7 @@ findings! {
     VlanMissing = "vlan-missing",
     /// two hosts that are to meet are in different VLANs, or a port's untagged frames are in the wrong one (PVID)
     VlanMismatch = "vlan-mismatch",
-    /// a multicast group is not sent to where it is wanted
+    /// a bridge does not send a multicast group to a port behind which it is wanted (`mcast_flood`, snooping)
     McastFiltered = "mcast-filtered",
     /// frames between ports of a bridge go through the host's IP filter (br_netfilter), which drops them
     BridgeNetfilter = "bridge-netfilter",
@@ -151,7 +149,7 @@ findings! {
     EbpfMapWrong = "ebpf-map-wrong",
 
     // overlay
-    /// no VTEP is known on this side, or the tunnel device is missing
+    /// a VTEP's host has neither a tunnel device nor a weft
     TunnelMissing = "tunnel-missing",
     /// there is no way through the underlay to a remote VTEP
     UnderlayRouteMissing = "underlay-route-missing",
@@ -179,7 +177,7 @@ findings! {
     TtlTooSmall = "ttl-too-small",
     /// large packets vanish on the way without an answer
     PathMtuBlackHole = "path-mtu-black-hole",
-    /// outer UDP checksums are wrong: an offload that the way can't do
+    /// UDP or TCP checksums are wrong, or missing where they may not: an offload that the way can't do, ends that disagree
     ChecksumOffload = "checksum-offload",
     /// weft drops frames of this way, and says why
     WeftDrops = "weft-drops",

@@ -10,6 +10,8 @@
 
 mod finding;
 pub(crate) mod map;
+#[cfg(test)]
+mod named;
 pub(crate) mod runbook;
 pub(crate) mod step;
 pub(crate) mod survey;

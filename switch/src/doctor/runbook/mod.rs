@@ -11,8 +11,9 @@ mod who;
 
 use serde::Serialize;
 
-pub(crate) use self::moved::moved;
+pub(crate) use self::moved::{WrongChecksums, moved, wrong_checksums};
 use super::{
+    Finding,
     step::{Evidence, Step, Trouble, Verdict},
     survey::{Survey, values::Space},
     walk::{self, End, Errand, Way},
@@ -32,6 +33,10 @@ pub(crate) struct Focus {
     pub(crate) errands: Vec<Errand>,
     /// Counters that were seen to move.
     pub(crate) moved: Vec<Evidence>,
+    /// Packets with wrong checksums that came meanwhile.
+    pub(crate) wrong_checksums: Vec<WrongChecksums>,
+    /// Namespaces in which somebody says that a weft runs, and who says so.
+    pub(crate) wefts: Vec<(usize, String)>,
 }
 
 /// Everything that doctor has to say.
@@ -66,8 +71,11 @@ pub(crate) fn look(survey: &Survey, focus: &Focus) -> Report {
 }
 
 fn report(subject: String, steps: Vec<Step>, ways: Vec<Way>) -> Report {
-    let mut faults: Vec<&Trouble> = ways.iter().filter_map(fault_of).collect();
     let of_steps = || steps.iter().flat_map(|step| &step.troubles);
+    // Where a process is missing, ways end for want of what it would do.
+    let missing = |trouble: &&Trouble| trouble.finding == Finding::ProcessMissing && trouble.severity == Verdict::Fault;
+    let mut faults: Vec<&Trouble> = of_steps().filter(missing).collect();
+    faults.extend(ways.iter().filter_map(fault_of));
     for trouble in of_steps().filter(|trouble| trouble.severity == Verdict::Fault) {
         if !faults.iter().any(|known| known.finding == trouble.finding && known.place == trouble.place) {
             faults.push(trouble);

@@ -18,6 +18,36 @@ pub(crate) fn moved(before: &Survey, after: &Survey) -> Vec<Evidence> {
     found
 }
 
+/// Packets with wrong checksums that came to a namespace between two surveys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct WrongChecksums {
+    /// The namespace's inode.
+    pub(crate) space: u64,
+    /// By nstat's name: `Udp.InCsumErrors`.
+    pub(crate) counter: String,
+    pub(crate) packets: u64,
+}
+
+/// The counters of wrong checksums.
+pub(crate) const CHECKSUMS: [&str; 5] =
+    ["Udp.InCsumErrors", "Udp6.InCsumErrors", "Tcp.InCsumErrors", "Icmp.InCsumErrors", "Icmp6.InCsumErrors"];
+
+/// What came with wrong checksums between two surveys.
+pub(crate) fn wrong_checksums(before: &Survey, after: &Survey) -> Vec<WrongChecksums> {
+    let mut found = Vec::new();
+    for later in &after.spaces {
+        let Some(earlier) = before.by_inode(later.inode).map(|index| before.space(index)) else { continue };
+        for counter in CHECKSUMS {
+            let of = |space: &Space| space.counters.get(counter).copied().unwrap_or(0);
+            let packets = of(later).saturating_sub(of(earlier));
+            if packets > 0 {
+                found.push(WrongChecksums { space: later.inode, counter: counter.to_owned(), packets });
+            }
+        }
+    }
+    found
+}
+
 fn rules(before: &Space, after: &Space) -> Vec<String> {
     let mut rows = Vec::new();
     for chain in after.nft.iter().flat_map(|ruleset| &ruleset.chains) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Focus, count};
+use super::{Focus, count, moved::CHECKSUMS};
 use crate::doctor::{
     Finding,
     step::{Step, Trouble},
@@ -35,7 +35,7 @@ pub(super) fn step(survey: &Survey, focus: &Focus) -> Step {
                 (None, None) => {}
             }
         }
-        of_checksums(&mut step, space);
+        of_checksums(&mut step, space, focus);
     }
     step.summary = match (devices, wefts) {
         (0, 0) => "none: no tunnel device, no weft".to_owned(),
@@ -117,12 +117,29 @@ fn of_weft(step: &mut Step, survey: &Survey, at: WeftAt, state: &WeftState) {
     step.evidence(format!("weft show drops ({label})"), rows);
 }
 
-fn of_checksums(step: &mut Step, space: &Space) {
-    for key in ["Udp.InCsumErrors", "Tcp.InCsumErrors", "IpExt.InCsumErrors"] {
+/// What came with wrong checksums: a fault if it came while doctor watched, else a hint.
+fn of_checksums(step: &mut Step, space: &Space, focus: &Focus) {
+    for key in CHECKSUMS {
+        let name = key.replace('.', "");
+        let now = focus.wrong_checksums.iter().find(|it| it.space == space.inode && it.counter == key);
+        if let Some(now) = now {
+            let text = format!(
+                "{} with wrong checksums came to {} just now: somebody before it, or an offload, does not finish them",
+                count(usize::try_from(now.packets).unwrap_or(usize::MAX), "packet", "packets"),
+                space.label()
+            );
+            let row = format!("+{} {name}", now.packets);
+            let trouble = Trouble::new(Finding::ChecksumOffload, space.label(), text);
+            step.troubles.push(trouble.row(space.inside("nstat"), row).next("ethtool -K INTERFACE tx off"));
+            continue;
+        }
         let Some(errors) = space.counters.get(key).filter(|errors| **errors > 0) else { continue };
         let text = format!("{errors} packets came to {} with wrong checksums: an offload on their way?", space.label());
         let trouble = Trouble::new(Finding::ChecksumOffload, space.label(), text).warning();
-        let row = format!("{} {errors}", key.replace('.', ""));
-        step.troubles.push(trouble.row(space.inside("nstat -a"), row).next("ethtool -k INTERFACE"));
+        step.troubles.push(
+            trouble
+                .row(space.inside("nstat -a"), format!("{name} {errors}"))
+                .next("weft doctor --watch 2s, which says whether more come"),
+        );
     }
 }

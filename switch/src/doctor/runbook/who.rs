@@ -2,7 +2,8 @@
 
 use super::{Focus, count, spaces};
 use crate::doctor::{
-    step::Step,
+    Finding,
+    step::{Step, Trouble},
     survey::{Survey, values::Space},
 };
 
@@ -23,6 +24,24 @@ pub(super) fn step(survey: &Survey, focus: &Focus) -> Step {
             )
         });
         step.evidence(format!("ip netns pids, net:[{}]", space.inode), rows.collect::<Vec<_>>());
+    }
+    for (index, says) in &focus.wefts {
+        let space = survey.space(*index);
+        if space.wefts.is_empty() {
+            let text = format!("no weft runs in {}, though {says}", space.label());
+            let rows = space.processes.iter().take(MANY).map(|process| format!("{} {}", process.pid, process.name));
+            let rows: Vec<_> = rows.collect();
+            let rows = if rows.is_empty() { vec!["(nobody)".to_owned()] } else { rows };
+            let trouble = Trouble::new(Finding::ProcessMissing, space.label(), text);
+            let pids = format!("ip netns pids {}", space.label());
+            step.troubles.push(trouble.rows(pids, rows).next(space.inside("weft run CONFIG")));
+        }
+    }
+    for socket in &survey.host.dead_sockets {
+        let text = format!("the weft that answered at {socket} has ended without a word, killed or crashed");
+        let trouble = Trouble::new(Finding::ProcessMissing, socket.clone(), text).warning();
+        let row = format!("{socket}: connection refused");
+        step.troubles.push(trouble.row("weft show bridges", row).next("weft run CONFIG"));
     }
     step.summary = match words.len() {
         0 => "no namespace".to_owned(),

@@ -1,8 +1,10 @@
 //! What of a machine concerns no single namespace: how its containers get their network.
 
-use std::{fs, path::Path};
+use std::{fs, io, os::unix::net::UnixStream, path::Path};
 
 use serde::{Deserialize, Serialize};
+
+use crate::control::config::default_socket;
 
 /// What tells which network plugin a Kubernetes node has.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -14,6 +16,8 @@ pub(crate) struct Host {
     pub(crate) pinned: Vec<String>,
     /// Files and sockets by which plugins' daemons are known.
     pub(crate) marks: Vec<String>,
+    /// Control sockets of wefts at their usual place that nobody has open any more.
+    pub(crate) dead_sockets: Vec<String>,
 }
 
 /// A network configuration of CNI.
@@ -55,7 +59,10 @@ impl Host {
         let mut pinned = Vec::new();
         list(Path::new("/sys/fs/bpf"), 3, &mut pinned);
         let marks = MARKS.into_iter().filter(|path| Path::new(path).exists()).map(str::to_owned);
-        Self { cni: cni.collect(), pinned, marks: marks.collect() }
+        let socket = default_socket();
+        let dead = UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        let dead_sockets = dead.then(|| socket.display().to_string()).into_iter().collect();
+        Self { cni: cni.collect(), pinned, marks: marks.collect(), dead_sockets }
     }
 }
 

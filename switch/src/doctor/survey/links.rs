@@ -167,6 +167,8 @@ fn vxlan(data: &[u8]) -> Tunnel {
         proxy: is_on(11),
         port: attribute(data, 15).and_then(|value| field(value, 0)).map_or(0, u16::from_be_bytes),
         udp_checksum: is_on(18),
+        zero_checksum6_tx: is_on(19),
+        zero_checksum6_rx: is_on(20),
         gbp: attribute(data, 23).is_some(),
         external,
         gpe: attribute(data, 27).is_some(),
@@ -183,6 +185,8 @@ fn geneve(data: &[u8]) -> Tunnel {
         ttl: attribute(data, 3).and_then(|value| value.first().copied()).unwrap_or(0),
         port: attribute(data, 5).and_then(|value| field(value, 0)).map_or(0, u16::from_be_bytes),
         udp_checksum: attribute(data, 8).is_some_and(|value| value != [0]),
+        zero_checksum6_tx: attribute(data, 9).is_some_and(|value| value != [0]),
+        zero_checksum6_rx: attribute(data, 10).is_some_and(|value| value != [0]),
         external,
         df: df(attribute(data, 13)),
         ..Tunnel::default()

@@ -180,7 +180,10 @@ fn read_tables(space: &mut Space, found: &BTreeMap<u64, Found>) -> io::Result<()
     rtnl.dump(&fdb, |body| space.fdb.extend(tables::forwarding(body)))?;
     if space.links.iter().any(|link| matches!(link.details, Details::Bridge(_))) {
         // A kernel without snooping has no such table.
-        let _ = rtnl.dump(&Request::groups(Request::GET_GROUP, 0), |body| space.groups.extend(tables::groups(body)));
+        let _ = rtnl.dump(&Request::groups(Request::GET_GROUP, 0), |body| {
+            space.groups.extend(tables::groups(body));
+            space.router_ports.extend(tables::router_ports(body));
+        });
     }
     rtnl.dump(&Request::plain(RTM_GETQDISC, &[0; 20]), |body| space.qdiscs.extend(tables::qdisc(body)))?;
     read_filters(space, &mut rtnl)?;

@@ -29,8 +29,8 @@ pub(crate) struct Chain {
     pub(crate) hook: String,
     pub(crate) priority: i64,
     pub(crate) policy: String,
-    /// The interface, of family `netdev`.
-    pub(crate) device: Option<String>,
+    /// The interfaces, of the hooks `ingress` and `egress`.
+    pub(crate) devices: Vec<String>,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -62,6 +62,11 @@ impl Chain {
     pub(crate) fn is_base(&self) -> bool {
         !self.hook.is_empty()
     }
+
+    /// Whether it stands at interfaces and not on the way through the host.
+    pub(crate) fn is_of_devices(&self) -> bool {
+        matches!(self.hook.as_str(), "ingress" | "egress")
+    }
 }
 
 impl Rule {
@@ -86,12 +91,38 @@ impl Rule {
 /// nft is missing, or may not ask (CAP_NET_ADMIN), or says what makes no sense.
 pub(super) fn read() -> io::Result<Ruleset> {
     let program = find_program("nft").ok_or_else(|| io::Error::other("the program nft is not there"))?;
-    let output = Command::new(program).args(["-j", "-a", "list", "ruleset"]).output()?;
+    let output = Command::new(&program).args(["-j", "-a", "list", "ruleset"]).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("nft: {}", said.lines().next().unwrap_or("failed"))));
     }
-    parse(&output.stdout).map_err(io::Error::other)
+    let mut ruleset = parse(&output.stdout).map_err(io::Error::other)?;
+    // Some versions (1.0.6) leave the interfaces out of their JSON.
+    if ruleset.chains.iter().any(|chain| chain.is_of_devices() && chain.devices.is_empty()) {
+        let output = Command::new(&program).args(["list", "chains"]).output()?;
+        add_devices(&mut ruleset, &String::from_utf8_lossy(&output.stdout));
+    }
+    Ok(ruleset)
+}
+
+/// Reads the interfaces of chains out of what `nft list chains` prints:
+/// `type filter hook ingress device "eth0" priority filter;` or `devices = { "eth0", "eth1" }`.
+fn add_devices(ruleset: &mut Ruleset, text: &str) {
+    let (mut table, mut name) = (String::new(), String::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("table ") {
+            table = rest.trim_end_matches(" {").to_owned();
+        } else if let Some(rest) = line.strip_prefix("chain ") {
+            name = rest.trim_end_matches(" {").to_owned();
+        }
+        let Some((_, rest)) = line.split_once(" device") else { continue };
+        let list = rest.split(" priority").next().unwrap_or_default().trim_start_matches('s');
+        let names = list.split(|at: char| at.is_whitespace() || "\"{},=".contains(at)).filter(|name| !name.is_empty());
+        let path = format!("{table} {name}");
+        if let Some(chain) = ruleset.chains.iter_mut().find(|chain| chain.path() == path) {
+            chain.devices = names.map(str::to_owned).collect();
+        }
+    }
 }
 
 /// Reads nft's JSON.
@@ -112,10 +143,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Ruleset, serde_json::Error> {
                 hook: string(chain, "hook"),
                 priority: chain.get("prio").and_then(Value::as_i64).unwrap_or(0),
                 policy: string(chain, "policy"),
-                device: chain
-                    .get("dev")
-                    .and_then(|dev| dev.as_str().or_else(|| dev.get(0)?.as_str()))
-                    .map(str::to_owned),
+                devices: match chain.get("dev") {
+                    Some(Value::String(name)) => vec![name.clone()],
+                    Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                    Some(_) | None => Vec::new(),
+                },
                 rules: Vec::new(),
             });
         } else if let Some(rule) = object.get("rule") {
@@ -246,5 +278,28 @@ mod tests {
             "ip saddr 10.0.0.0/24 iifname eth0 ct state established,related counter packets 7 bytes 588 drop"
         );
         assert!(parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn the_interfaces_of_a_chain_are_read_from_either_form() {
+        let chain = |name: &str| Chain {
+            family: "netdev".to_owned(),
+            table: "early".to_owned(),
+            name: name.to_owned(),
+            hook: "ingress".to_owned(),
+            ..Chain::default()
+        };
+        let mut ruleset = Ruleset { chains: vec![chain("one"), chain("some")], sets: Vec::new() };
+        add_devices(
+            &mut ruleset,
+            "table netdev early {\n\tchain one {\n\t\ttype filter hook ingress device \"eth0\" priority filter; policy accept;\n\t}\n\
+             \tchain some {\n\t\ttype filter hook ingress devices = { \"eth0\", eth1 } priority -5; policy accept;\n\t}\n}\n",
+        );
+        assert_eq!(ruleset.chains[0].devices, ["eth0"]);
+        assert_eq!(ruleset.chains[1].devices, ["eth0", "eth1"]);
+        let json = br#"{"nftables": [{"chain": {"family": "netdev", "table": "f", "name": "a", "hook": "ingress", "dev": "eth0"}},
+            {"chain": {"family": "netdev", "table": "f", "name": "b", "hook": "egress", "dev": ["eth0", "eth1"]}}]}"#;
+        let ruleset = parse(json).unwrap();
+        assert_eq!((ruleset.chains[0].devices.len(), ruleset.chains[1].devices.len()), (1, 2));
     }
 }

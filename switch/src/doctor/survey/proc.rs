@@ -120,7 +120,7 @@ pub(super) fn conntrack() -> Option<Conntrack> {
 
 /// Counters of the network stack that tell of trouble.
 pub(super) fn counters() -> BTreeMap<String, u64> {
-    const TELLING: [&str; 14] = [
+    const TELLING: [&str; 17] = [
         "Ip.InAddrErrors",
         "Ip.ForwDatagrams",
         "Ip.InDiscards",
@@ -130,6 +130,9 @@ pub(super) fn counters() -> BTreeMap<String, u64> {
         "Udp.InErrors",
         "Udp.RcvbufErrors",
         "Udp.InCsumErrors",
+        "Udp6.InCsumErrors",
+        "Icmp.InCsumErrors",
+        "Icmp6.InCsumErrors",
         "Tcp.InCsumErrors",
         "Tcp.RetransSegs",
         "TcpExt.IPReversePathFilter",
@@ -150,6 +153,16 @@ pub(super) fn counters() -> BTreeMap<String, u64> {
                     found.insert(name, value);
                 }
             }
+        }
+    }
+    // A counter a line: `Udp6InCsumErrors 0`.
+    let six = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap_or_default();
+    for line in six.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(value)) = (words.next(), words.next()) else { continue };
+        let dotted = TELLING.iter().find(|telling| telling.contains('6') && telling.replace('.', "") == name);
+        if let (Some(dotted), Ok(value)) = (dotted, value.parse()) {
+            found.insert((*dotted).to_owned(), value);
         }
     }
     found

@@ -233,6 +233,14 @@ pub(super) fn groups(body: &[u8]) -> Vec<Group> {
     entries.filter_map(|(_, info)| group(info)).collect()
 }
 
+/// The ports of a bridge that routers of multicast are behind: `struct br_port_msg`, MDBA_ROUTER of MDBA_ROUTER_PORT, which
+/// begins with the port's index.
+pub(super) fn router_ports(body: &[u8]) -> Vec<u32> {
+    const MDBA_ROUTER: u16 = 2;
+    let list = body.get(8..).and_then(|rest| attribute(rest, MDBA_ROUTER)).unwrap_or_default();
+    attributes(list).filter_map(|(_, port)| u32_of(port)).collect()
+}
+
 /// `struct tcmsg` and what follows.
 pub(super) fn qdisc(body: &[u8]) -> Option<Qdisc> {
     let rest = body.get(20..)?;
@@ -321,6 +329,7 @@ mod tests {
             neighbour(&body);
             forwarding(&body);
             groups(&body);
+            router_ports(&body);
             qdisc(&body);
             filter(&body, true);
         }

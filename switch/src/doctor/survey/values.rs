@@ -43,6 +43,8 @@ pub(crate) struct Space {
     pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) fdb: Vec<Forwarding>,
     pub(crate) groups: Vec<Group>,
+    /// Ports of bridges that get every group, since a multicast router is behind them.
+    pub(crate) router_ports: Vec<u32>,
     pub(crate) qdiscs: Vec<Qdisc>,
     pub(crate) filters: Vec<TcFilter>,
     /// Those that matter, by their names: `net.ipv4.ip_forward`.
@@ -163,6 +165,9 @@ pub(crate) struct Tunnel {
     /// 0: the route's.
     pub(crate) ttl: u8,
     pub(crate) udp_checksum: bool,
+    /// Over IPv6: sends without checksums (`udp6zerocsumtx`), takes what has none (`udp6zerocsumrx`).
+    pub(crate) zero_checksum6_tx: bool,
+    pub(crate) zero_checksum6_rx: bool,
     pub(crate) gbp: bool,
     pub(crate) gpe: bool,
     /// Each packet carries its VNI and remote (`external`).
@@ -189,6 +194,18 @@ pub(crate) struct Ipvlan {
     pub(crate) mode: String,
     pub(crate) private: bool,
     pub(crate) vepa: bool,
+}
+
+impl Ipvlan {
+    /// Whether its parent's host routes for it, and it asks nobody by ARP.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.mode != "l2"
+    }
+
+    /// Whether siblings are not reached.
+    pub(crate) const fn keeps_apart(&self) -> bool {
+        self.private || self.vepa
+    }
 }
 
 /// A port of a kernel bridge.

@@ -13,7 +13,7 @@ use crate::{
         step::Trouble,
         survey::{
             nft::{Chain, Rule},
-            values::{Details, Forwarding, MacvlanMode, PortPhase, PortVlan},
+            values::{Details, Forwarding, PortPhase},
         },
         world::{At, Other},
     },
@@ -38,6 +38,9 @@ impl Walker<'_> {
             if let Some((_, trouble)) = spread.ends.iter().find(|(end, _)| end == at) {
                 return trouble.clone().into();
             }
+        }
+        if let Some((_, trouble)) = spread.unheard.iter().find(|(at, _)| *at == to) {
+            return trouble.clone().into();
         }
         if let Some(decision) = spread.decisions.iter().find(|decision| !path.contains(&decision.at)) {
             return decision.trouble.clone().into();
@@ -118,7 +121,8 @@ impl Walker<'_> {
                 )))
                 .into();
         }
-        if let Some(trouble) = self.not_in_one_bridge(from, to).or_else(|| self.tunnel_beside_its_bridge(from, to)) {
+        let misplaced = self.not_in_one_bridge(from, to).or_else(|| self.tunnel_beside_its_bridge(from, to));
+        if let Some(trouble) = misplaced.or_else(|| self.tunnel_of_bridge_is_gone(from, to)) {
             return trouble.into();
         }
         if let Some((at, why)) = spread.out_of_sight.first() {
@@ -166,6 +170,38 @@ impl Walker<'_> {
         })
     }
 
+    /// A bridge in a host that others take for a VTEP, and that has no tunnel device.
+    fn tunnel_of_bridge_is_gone(&self, from: At, to: At) -> Option<Trouble> {
+        [from, to].into_iter().find_map(|end| {
+            let Other::At(peer) = self.survey.other(end) else { return None };
+            let bridge = self.survey.bridge_of(peer)?;
+            let here = self.survey.space(bridge.space);
+            if self.survey.tunnels().any(|(at, ..)| at.space == bridge.space) || !here.wefts.is_empty() {
+                return None;
+            }
+            let (sender, _, tunnel) = self.survey.tunnels().find(|(at, _, tunnel)| {
+                let entries = self.survey.space(at.space).fdb.iter().filter(|entry| entry.link == at.link);
+                entries.filter_map(|entry| entry.remote).chain(tunnel.remote).any(|remote| here.has(remote))
+            })?;
+            Some(self.no_tunnel(sender, bridge.space, &tunnel.words()))
+        })
+    }
+
+    /// A host without a tunnel device, which another one takes for a VTEP.
+    pub(super) fn no_tunnel(&self, sender: At, space: usize, words: &str) -> Trouble {
+        let here = self.survey.space(space);
+        let text = format!(
+            "{} sends to a VTEP in {}, which has neither a tunnel device nor a weft ({words})",
+            self.at(sender),
+            here.label()
+        );
+        let links = here.links.iter().filter(|link| !link.loopback);
+        Trouble::new(Finding::TunnelMissing, here.label(), text)
+            .row(self.survey.space(sender.space).inside("ip -d link"), self.row(sender))
+            .rows(here.inside("ip -d link"), links.map(|link| here.link_row(link)).collect::<Vec<_>>())
+            .next(here.inside("ip -d link show type vxlan"))
+    }
+
     /// An address is taken for a neighbour's that is behind a router, or the other way round.
     fn not_on_the_segment(&self, from: At, to: At) -> Trouble {
         let (space, other) = (self.survey.space(from.space), self.survey.space(to.space));
@@ -200,8 +236,11 @@ impl Walker<'_> {
             return self.link_down(peer);
         }
         let space = self.survey.space(at.space);
-        let why =
-            if self.survey.link(at).kind == "tun" { "nobody has the tap open" } else { "the cable leads nowhere" };
+        let why = match (self.survey.link(at).kind.as_str(), self.survey.weft_port(at)) {
+            ("tun", Some(_)) => "weft has the tap open, so somebody switched its carrier off",
+            ("tun", None) => "nobody has the tap open",
+            (..) => "the cable leads nowhere",
+        };
         let text = format!("{} is up, but has no carrier: {why}", self.survey.link(at).name);
         Trouble::new(Finding::NoCarrier, self.at(at), text).row(space.inside("ip link"), self.row(at))
     }
@@ -252,6 +291,10 @@ impl Walker<'_> {
     }
 
     pub(super) fn port_blocked(&self, at: At, state: PortPhase) -> Trouble {
+        if state == PortPhase::Disabled && !self.survey.link(at).carrier {
+            // The bridge disables a port that has no carrier (`net/bridge/br_if.c:br_port_carrier_check`).
+            return self.no_carrier(at);
+        }
         let space = self.survey.space(at.space);
         let name = &self.survey.link(at).name;
         let text = format!("the bridge's port {name} is in the state {}", state.name());
@@ -263,10 +306,29 @@ impl Walker<'_> {
     pub(super) fn not_flooded(&self, bridge: At, port: At, vlan: u16, frame: Frame) -> Trouble {
         let space = self.survey.space(port.space);
         let name = &self.survey.link(port).name;
-        let trouble = if frame.destination.is_multicast() {
+        let trouble = if frame.destination.is_multicast() && !frame.destination.is_broadcast() {
+            let group = frame.destination;
+            let options = self.survey.link(port).port.as_ref();
+            let why = if options.is_some_and(|options| options.mcast_flood) {
+                format!("the bridge asks who wants which group (mcast_querier), and nobody behind {name} told it so")
+            } else {
+                format!("{name} gets no multicast (mcast_flood off)")
+            };
+            let text = format!("the group {group} is not sent to those behind {name}: {why}");
+            let bridge = space.link_name(bridge.link);
+            let members: Vec<_> = space.groups.iter().filter(|entry| entry.port == port.link).collect();
+            let mut rows: Vec<_> =
+                members.iter().map(|entry| format!("dev {bridge} port {name} grp {}", entry.group)).collect();
+            if rows.is_empty() {
+                rows.push(format!("(no group at {name})"));
+            }
+            Trouble::new(Finding::McastFiltered, self.at(port), text)
+                .rows(space.inside(&format!("bridge mdb show dev {bridge}")), rows)
+                .next(space.inside(&format!("bridge link set dev {name} mcast_flood on")))
+        } else if frame.destination.is_broadcast() {
             let text = format!("{name} gets no broadcast, so that nobody behind it is found");
             Trouble::new(Finding::BridgeFloodOff, self.at(port), text)
-                .next(space.inside(&format!("bridge link set dev {name} bcast_flood on mcast_flood on")))
+                .next(space.inside(&format!("bridge link set dev {name} bcast_flood on")))
         } else {
             let mac = frame.destination;
             let text = format!("the FDB has no entry for {mac}, and {name} gets no unknown unicast");
@@ -277,28 +339,6 @@ impl Walker<'_> {
                 .next(space.inside(&cure))
         };
         trouble.row(self.port_command(port), self.port_row(port))
-    }
-
-    pub(super) fn not_in_vlan(&self, at: At, vlan: u16, vlans: &[PortVlan]) -> Trouble {
-        let name = &self.survey.link(at).name;
-        let text = format!("{name} does not carry VLAN {vlan}");
-        // A port of one untagged VLAN that meets another one is not a trunk that lacks something.
-        let finding = match vlans {
-            [only] if only.untagged && only.pvid => Finding::VlanMismatch,
-            _ => Finding::VlanMissing,
-        };
-        Trouble::new(finding, self.at(at), text)
-            .row(self.vlan_command(at), self.vlan_row(at))
-            .next(self.survey.space(at.space).inside(&format!("bridge vlan add dev {name} vid {vlan}")))
-    }
-
-    pub(super) fn macvlan_apart(&self, at: At, mode: MacvlanMode, sibling: At) -> Trouble {
-        let space = self.survey.space(at.space);
-        let text =
-            format!("{} is a macvlan of mode {mode}: it does not reach its sibling {}", self.at(at), self.at(sibling));
-        Trouble::new(Finding::MacvlanMode, self.at(at), text)
-            .row(space.inside("ip -d link"), self.row(at))
-            .row(self.survey.space(sibling.space).inside("ip -d link"), self.row(sibling))
     }
 
     /// A rule or a policy that drops a packet.
@@ -355,27 +395,6 @@ impl Walker<'_> {
             }
         }
         row
-    }
-
-    pub(super) fn vlan_command(&self, at: At) -> String {
-        let space = self.survey.space(at.space);
-        space.inside(&format!("bridge vlan show dev {}", space.link_name(at.link)))
-    }
-
-    pub(super) fn vlan_row(&self, at: At) -> String {
-        let link = self.survey.link(at);
-        let vlans = match (&link.port, &link.details) {
-            (Some(port), _) => &port.vlans,
-            (None, Details::Bridge(bridge)) => &bridge.vlans,
-            (None, _) => return link.name.clone(),
-        };
-        let word = |vlan: &PortVlan| {
-            let pvid = if vlan.pvid { " PVID" } else { "" };
-            let untagged = if vlan.untagged { " untagged" } else { "" };
-            format!("{}{pvid}{untagged}", vlan.id)
-        };
-        let words: Vec<_> = vlans.iter().map(word).collect();
-        format!("{} {}", link.name, if words.is_empty() { "(none)".to_owned() } else { words.join(", ") })
     }
 
     /// An entry in `bridge fdb`'s words.

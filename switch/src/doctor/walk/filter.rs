@@ -20,7 +20,7 @@ use crate::{
 /// Where a packet is while it is looked at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// `prerouting`, `input`, `forward`, `output`, `postrouting`, `ingress`.
+    /// `prerouting`, `input`, `forward`, `output`, `postrouting`, `ingress`, `egress`.
     pub(crate) hook: &'a str,
     pub(crate) iif: Option<&'a str>,
     pub(crate) oif: Option<&'a str>,
@@ -102,8 +102,11 @@ fn is_asked(chain: &Chain, place: Place<'_>, packet: Packet) -> bool {
         (false, false) => matches!(chain.family.as_str(), "ip" | "inet"),
         (false, true) => matches!(chain.family.as_str(), "ip6" | "inet"),
     };
-    let netdev = place.hook == "ingress" && chain.family == "netdev" && chain.device.as_deref() == place.iif;
-    chain.hook == place.hook && (family || netdev)
+    if chain.is_of_devices() {
+        let at = place.iif.or(place.oif).unwrap_or_default();
+        return chain.hook == place.hook && chain.devices.iter().any(|device| device == at);
+    }
+    chain.hook == place.hook && family
 }
 
 struct Walk<'a, 'p> {

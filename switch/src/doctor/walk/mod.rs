@@ -5,7 +5,8 @@
 //! by the tables that were read: rules and routes, netfilter's hooks, neighbours, cables, bridges, tunnels, wefts.
 //!
 //! - [`packets`](self) is the part that thinks in IP packets: route, filter, next hop, receive, forward.
-//! - [`frames`] is the part that thinks in Ethernet frames: from an interface that sends to those that receive. It goes
+//! - [`frames`] is the part that thinks in Ethernet frames: from an interface that sends to those that receive, with what is
+//!   at the interface ([`hooks`]) and between them ([`bridge`], [`vlans`], [`children`], [`tunnels`], [`switch`]). It goes
 //!   *everywhere* a frame would go, and notes where copies end. A broadcast ends in many places, most of which don't matter.
 //! - [`blame`] says which of those ends is the one that matters: the first on the way that the frame should have taken, which
 //!   is found by following cables, bridges and tunnels without regard to their state.
@@ -16,8 +17,11 @@
 //! The walk there is followed by the walk back: a packet nobody can answer is lost to who sent it.
 
 mod blame;
+mod bridge;
+mod children;
 mod filter;
 mod frames;
+mod hooks;
 mod neighbours;
 mod packet;
 mod packets;
@@ -28,6 +32,7 @@ mod route;
 mod switch;
 mod translate;
 mod tunnels;
+mod vlans;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -37,7 +42,7 @@ use self::packet::Packet;
 pub(crate) use self::tunnels::socket_row;
 use super::{
     Finding,
-    step::{Evidence, Trouble},
+    step::Trouble,
     survey::{Survey, values::Protocol},
     world::{At, WeftAt},
 };
@@ -320,9 +325,4 @@ fn on_the_way_back(stop: Stop) -> Stop {
         }
         Stop::OutOfSight { .. } => stop,
     }
-}
-
-/// Rows of evidence, for those who need no trouble around it.
-pub(super) fn evidence(source: String, rows: impl IntoIterator<Item = String>) -> Evidence {
-    Evidence::new(source, rows)
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::{
-    Stop, Walker, evidence,
+    Stop, Walker,
     frames::{Frame, Spread},
     packet::Packet,
     path,
@@ -12,7 +12,7 @@ use crate::{
     doctor::{
         Finding,
         step::Trouble,
-        survey::values::{Details, NeighbourState},
+        survey::values::{Address, Details, NeighbourState},
         world::At,
     },
     wire::MacAddr,
@@ -29,7 +29,7 @@ struct Answer {
 
 impl Walker<'_> {
     /// Sends a packet by an interface to a neighbour; gives the interface that receives it.
-    pub(super) fn reach_neighbour(&mut self, out: At, neighbour: IpAddr, packet: Packet) -> Result<At, Stop> {
+    pub(super) fn reach_neighbour(&mut self, out: At, neighbour: IpAddr, packet: &mut Packet) -> Result<At, Stop> {
         let link = self.survey.link(out);
         if !link.up {
             return Err(self.link_down(out).into());
@@ -37,6 +37,12 @@ impl Walker<'_> {
         if !link.carrier && link.kind != "bridge" && !matches!(link.details, Details::Tunnel(_)) {
             return Err(self.no_carrier(out).into());
         }
+        if let Details::Ipvlan(ipvlan) = &link.details
+            && ipvlan.is_routed()
+        {
+            return self.by_parents_routes(out, ipvlan, packet);
+        }
+        let packet = *packet;
         let source = link.mac.unwrap_or(MacAddr::ZERO);
         let space = self.survey.space(out.space);
         let entry = space.neighbour(out.link, neighbour);
@@ -49,7 +55,10 @@ impl Walker<'_> {
             }
             _ if link.noarp => {
                 // Without hardware addresses a frame needs none.
-                if source == MacAddr::ZERO { MacAddr::ZERO } else { self.by_any_address(out, neighbour)? }
+                if source != MacAddr::ZERO {
+                    return Err(self.asks_nobody(out, neighbour).into());
+                }
+                MacAddr::ZERO
             }
             entry => {
                 let answer = self.ask(out, neighbour, frame)?;
@@ -119,8 +128,14 @@ impl Walker<'_> {
             // The solicited-node group (RFC 4291 section 2.7.1).
             IpAddr::V6(address) => Frame { destination: solicited_node(address), ..frame },
         };
-        // It is short whatever waits for its answer.
-        let question = Frame { packet: Packet { len: 72.min(frame.packet.len), ..question.packet }, ..question };
+        // It is short whatever waits for its answer, and the interface's own.
+        let packet = Packet {
+            source: self.asks_from(out, neighbour).unwrap_or(frame.packet.source),
+            destination: neighbour,
+            len: 72.min(frame.packet.len),
+            ..frame.packet
+        };
+        let question = Frame { packet, ..question };
         let spread = self.spread(out, question);
         self.same_mac(out, &spread, neighbour)?;
         let answers: Vec<_> = spread.arrivals.iter().filter_map(|at| self.answer(*at, out, neighbour)).collect();
@@ -152,10 +167,21 @@ impl Walker<'_> {
             (None, None) => return Err(self.nobody_answers(out, neighbour, &spread)),
         };
         // The answer has to come back as well.
-        let back = Frame { source: answer.mac, destination: frame.source, ..question };
+        let packet =
+            Packet { source: question.packet.destination, destination: question.packet.source, ..question.packet };
+        let back = Frame { source: answer.mac, destination: frame.source, packet, ..question };
         let returned = self.spread(answer.at, back);
         let is_back = returned.arrivals.iter().any(|at| at.space == out.space);
         if is_back { Ok(answer) } else { Err(self.blame(answer.at, out, &returned)) }
+    }
+
+    /// The address that an interface asks for a neighbour from: one of the neighbour's network if it has such.
+    fn asks_from(&self, out: At, neighbour: IpAddr) -> Option<IpAddr> {
+        let space = self.survey.space(out.space);
+        let same_family = |it: &&Address| it.prefix.address.is_ipv6() == neighbour.is_ipv6();
+        let own: Vec<_> = space.addresses_of(out.link).filter(same_family).collect();
+        let best = own.iter().find(|it| it.prefix.contains(neighbour)).or_else(|| own.first())?;
+        Some(best.prefix.address)
     }
 
     /// Whether an interface that hears the question answers it, and with which address.
@@ -214,6 +240,9 @@ impl Walker<'_> {
                 );
             return trouble.next(space.inside(&format!("sysctl -w net.ipv4.conf.{name}.arp_ignore=0"))).into();
         }
+        if let Some(trouble) = self.routed_ipvlan(out, &owners, neighbour) {
+            return trouble.into();
+        }
         if let Some(trouble) = self.nobody_stands_in(out, neighbour, spread) {
             return trouble.into();
         }
@@ -230,8 +259,7 @@ impl Walker<'_> {
     /// answer for it (`proxy_arp`), and to route.
     fn nobody_stands_in(&self, out: At, neighbour: IpAddr, spread: &Spread) -> Option<Trouble> {
         const HOST_LEN: u8 = 32;
-        let holds =
-            |it: &crate::doctor::survey::values::Address| it.prefix.len < HOST_LEN && it.prefix.contains(neighbour);
+        let holds = |it: &Address| it.prefix.len < HOST_LEN && it.prefix.contains(neighbour);
         let is_neighbour = self.survey.space(out.space).addresses_of(out.link).any(holds);
         if is_neighbour || neighbour.is_ipv6() {
             return None;
@@ -422,18 +450,12 @@ impl Walker<'_> {
         format!("{} {what}", self.at(at))
     }
 
-    /// An interface that asks nobody: to whom it would have to send.
-    fn by_any_address(&self, out: At, neighbour: IpAddr) -> Result<MacAddr, Stop> {
-        if matches!(self.survey.link(out).details, Details::Ipvlan(_)) {
-            // In the modes of layer 3 the parent's namespace routes, and addresses say nothing.
-            return Ok(self.survey.link(out).mac.unwrap_or(MacAddr::ZERO));
-        }
+    /// An interface that asks nobody, and has no entry: to whom would it have to send?
+    fn asks_nobody(&self, out: At, neighbour: IpAddr) -> Trouble {
         let space = self.survey.space(out.space);
         let text = format!("{} asks no neighbours (NOARP), and has no entry for {neighbour}", self.at(out));
-        let shown = evidence(space.inside("ip neighbour"), [space.neighbour_row(out.link, neighbour)]);
-        let mut trouble = Trouble::new(Finding::NeighbourMissing, self.at(out), text);
-        trouble.evidence.push(shown);
-        Err(trouble.into())
+        Trouble::new(Finding::NeighbourMissing, self.at(out), text)
+            .row(space.inside("ip neighbour"), space.neighbour_row(out.link, neighbour))
     }
 }
 

@@ -78,7 +78,7 @@ impl Walker<'_> {
                 packet = back;
             }
             packet.len = self.fits(space, out, iif.is_some(), packet)?;
-            let arrived = self.reach_neighbour(out, neighbour, packet)?;
+            let arrived = self.reach_neighbour(out, neighbour, &mut packet)?;
             self.note(self.at(arrived), "arrives");
             (space, iif) = (arrived.space, Some(arrived));
             self.received(arrived, &mut packet)?;
@@ -103,7 +103,7 @@ impl Walker<'_> {
     }
 
     /// Asks the filters of a hook, and does what they say.
-    fn hook(
+    pub(super) fn hook(
         &mut self,
         space: usize,
         hook: &str,
@@ -443,7 +443,12 @@ impl Walker<'_> {
         }
     }
 
-    fn refused(&self, space: usize, route: &crate::doctor::survey::values::Route, packet: Packet) -> Trouble {
+    pub(super) fn refused(
+        &self,
+        space: usize,
+        route: &crate::doctor::survey::values::Route,
+        packet: Packet,
+    ) -> Trouble {
         const USUAL: [u32; 3] = [253, 254, 255];
         let here = self.survey.space(space);
         if !USUAL.contains(&route.table) {

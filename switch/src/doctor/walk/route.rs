@@ -36,13 +36,22 @@ const DEFAULT: u32 = 253;
 
 /// Looks up a route.
 pub(crate) fn lookup<'a>(space: &'a Space, question: Question<'_>) -> Answer<'a> {
+    look_up(space, question, None)
+}
+
+/// Looks up a route by a certain interface.
+pub(crate) fn lookup_by<'a>(space: &'a Space, question: Question<'_>, link: u32) -> Answer<'a> {
+    look_up(space, question, Some(link))
+}
+
+fn look_up<'a>(space: &'a Space, question: Question<'_>, by: Option<u32>) -> Answer<'a> {
     let ipv6 = question.destination.is_ipv6();
     let mut rules: Vec<_> = space.rules.iter().filter(|rule| rule.ipv6 == ipv6).collect();
     rules.sort_by_key(|rule| rule.priority);
     if rules.is_empty() {
         let tables = [LOCAL, MAIN, DEFAULT].into_iter();
         return tables
-            .filter_map(|table| in_table(space, table, question.destination, 0))
+            .filter_map(|table| in_table(space, table, question.destination, 0, by))
             .next()
             .unwrap_or(Answer::Nothing);
     }
@@ -55,9 +64,9 @@ pub(crate) fn lookup<'a>(space: &'a Space, question: Question<'_>) -> Answer<'a>
         let shortest = rule.suppress_prefix_len.map_or(0, |len| len + 1);
         let answer = match rule.action {
             _ if rule.l3mdev => {
-                vrf_table(space, question).and_then(|it| in_table(space, it, question.destination, shortest))
+                vrf_table(space, question).and_then(|it| in_table(space, it, question.destination, shortest, by))
             }
-            RuleAction::Table(table) => in_table(space, table, question.destination, shortest),
+            RuleAction::Table(table) => in_table(space, table, question.destination, shortest, by),
             RuleAction::Goto(priority) => {
                 at = rules.iter().position(|rule| rule.priority >= priority).unwrap_or(rules.len()).max(at);
                 None
@@ -73,13 +82,16 @@ pub(crate) fn lookup<'a>(space: &'a Space, question: Question<'_>) -> Answer<'a>
 }
 
 /// The best route of one table; `None`: it has none, or its best is a throw route.
-fn in_table(space: &Space, table: u32, destination: IpAddr, shortest: u32) -> Option<Answer<'_>> {
+fn in_table(space: &Space, table: u32, destination: IpAddr, shortest: u32, by: Option<u32>) -> Option<Answer<'_>> {
+    let leads = |route: &Route, hop: &NextHop| {
+        !hop.dead && by.is_none_or(|link| link == hop.link || route.kind == RouteKind::Local)
+    };
     let usable = |route: &&Route| {
         route.table == table
             && route.destination.contains(destination)
             && u32::from(route.destination.len) >= shortest
             && !matches!(route.kind, RouteKind::Multicast | RouteKind::Broadcast | RouteKind::Other)
-            && (route.hops.is_empty() || route.hops.iter().any(|hop| !hop.dead))
+            && (route.hops.is_empty() || route.hops.iter().any(|hop| leads(route, hop)))
     };
     let route =
         space.routes.iter().filter(usable).min_by_key(|route| (u8::MAX - route.destination.len, metric(route)))?;
@@ -88,7 +100,7 @@ fn in_table(space: &Space, table: u32, destination: IpAddr, shortest: u32) -> Op
         RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => Some(Answer::Refused(route)),
         RouteKind::Throw => None,
         RouteKind::Unicast | RouteKind::Broadcast | RouteKind::Multicast | RouteKind::Other => {
-            let hop = route.hops.iter().find(|hop| !hop.dead)?;
+            let hop = route.hops.iter().find(|hop| leads(route, hop))?;
             Some(Answer::By { route, hop })
         }
     }

@@ -213,6 +213,7 @@ impl Walker<'_> {
             encapsulation: bridge.encapsulation.clone().unwrap_or_else(|| "vxlan".to_owned()),
             whole: true,
             ttl: 0,
+            bare: false,
         };
         self.through_underlay(wrapping, frame, spread);
     }

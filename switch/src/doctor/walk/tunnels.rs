@@ -11,7 +11,7 @@ use crate::{
     doctor::{
         Finding,
         step::Trouble,
-        survey::values::{Protocol, Socket, Tunnel},
+        survey::values::{Details, Protocol, Socket, Tunnel},
         world::{At, WeftAt},
     },
     wire::MacAddr,
@@ -34,6 +34,8 @@ pub(super) struct Wrapping {
     pub(super) whole: bool,
     /// 0: the host's default.
     pub(super) ttl: u8,
+    /// Without a UDP checksum.
+    pub(super) bare: bool,
 }
 
 /// What takes the frames at the other end.
@@ -45,6 +47,8 @@ enum Far {
 
 /// VXLAN and Geneve without options: 8 bytes each (RFC 7348 section 5, RFC 8926 section 3.4).
 const HEADER_LEN: u32 = 8;
+/// Source ports of tunnels begin here (RFC 7348 section 5).
+const SENDING_PORTS: u16 = 49152;
 const UDP_LEN: u32 = 8;
 const ETHERNET_LEN: u32 = 14;
 
@@ -82,6 +86,7 @@ impl Walker<'_> {
                 encapsulation: encapsulation(&self.survey.link(at).kind, tunnel).to_owned(),
                 whole: tunnel.df == "set" || tunnel.df == "inherit" && frame.packet.whole,
                 ttl: tunnel.ttl,
+                bare: remote.address.is_ipv6() && tunnel.zero_checksum6_tx,
             };
             self.through_underlay(wrapping, frame, spread);
         }
@@ -141,8 +146,7 @@ impl Walker<'_> {
             source,
             destination: *remote,
             protocol: Protocol::Udp,
-            // In the range of RFC 7348 section 5.
-            source_port: 49152,
+            source_port: SENDING_PORTS,
             destination_port: *port,
             len: frame.len() + tag + ETHERNET_LEN + HEADER_LEN + UDP_LEN + ip,
             reply: false,
@@ -218,6 +222,14 @@ impl Walker<'_> {
                         wrapping.encapsulation
                     );
                     return Err(Box::new(self.both_ends(Finding::EncapsulationMismatch, wrapping, *at, text)));
+                }
+                if wrapping.bare && !tunnel.zero_checksum6_rx {
+                    let text = format!(
+                        "{} sends over IPv6 without UDP checksums (udp6zerocsumtx), and {} takes none such (noudp6zerocsumrx)",
+                        self.at(wrapping.from),
+                        self.at(*at)
+                    );
+                    return Err(Box::new(self.both_ends(Finding::ChecksumOffload, wrapping, *at, text)));
                 }
                 return Ok(Far::Device(*at));
             }
@@ -308,24 +320,17 @@ impl Walker<'_> {
             );
             return self.both_ends(Finding::VtepPortMismatch, wrapping, *at, text);
         }
-        for (weft, state) in self.survey.wefts() {
-            if let Some((_, socket)) = self.weft_sockets(weft).find(|(at, _)| *at == space)
-                && state.bridges.iter().any(|bridge| bridge.vni == wrapping.vni)
-            {
-                let text = format!(
-                    "{} sends to UDP port {port}, and the weft there listens on {}",
-                    self.at(wrapping.from),
-                    socket.local.port()
-                );
-                return self.at_both(Finding::VtepPortMismatch, wrapping, space, text);
-            }
+        if let Some(trouble) = self.weft_on_another_port(wrapping, space, port) {
+            return trouble;
         }
         // A VTEP for this network elsewhere means that this address is the wrong one.
         let elsewhere = self
             .survey
             .tunnels()
             .find(|(at, _, tunnel)| at.space != space && at.space != wrapping.space && tunnel.vni == wrapping.vni);
-        if let (true, Some((at, ..))) = (here.is_empty(), elsewhere) {
+        // Unless it has a bridge that a tunnel could be for.
+        let bridges = named.links.iter().any(|link| matches!(link.details, Details::Bridge(_)));
+        if let (true, false, Some((at, ..))) = (here.is_empty(), bridges, elsewhere) {
             let text = format!(
                 "{} is an address of {}, which has no tunnel; {} is a VTEP of VNI {}",
                 outer.destination,
@@ -335,10 +340,43 @@ impl Walker<'_> {
             );
             return self.both_ends(Finding::VtepRemoteWrong, wrapping, at, text);
         }
+        if here.is_empty() {
+            let words = format!("VNI {}, UDP port {port}", or_none(wrapping.vni));
+            return self.no_tunnel(wrapping.from, space, &words);
+        }
         let text = format!("nobody at {} takes UDP port {port}", outer.destination);
         let sockets = named.sockets.iter().filter(|socket| socket.protocol == Protocol::Udp).map(socket_row);
         self.at_both(Finding::VtepSilent, wrapping, space, text)
             .rows(named.inside("ss -lunp"), sockets.collect::<Vec<_>>())
+    }
+
+    /// A weft that has the VNI, and listens elsewhere: since it wraps frames otherwise, or just so.
+    fn weft_on_another_port(&self, wrapping: &Wrapping, space: usize, port: u16) -> Option<Trouble> {
+        self.survey.wefts().find_map(|(weft, state)| {
+            let bridge = state.bridges.iter().find(|bridge| bridge.vni == wrapping.vni)?;
+            // Sources of its packets are ports from here up.
+            let listens = |socket: &Socket| socket.local.port() < SENDING_PORTS;
+            let (_, socket) =
+                self.weft_sockets(weft).filter(|(at, _)| *at == space).find(|(_, socket)| listens(socket))?;
+            let theirs = bridge.encapsulation.as_deref().filter(|theirs| *theirs != wrapping.encapsulation);
+            let sender = self.at(wrapping.from);
+            let listening = socket.local.port();
+            let (finding, text) = match theirs {
+                Some(theirs) => {
+                    let mine = &wrapping.encapsulation;
+                    let text = format!(
+                        "{sender} wraps frames as {mine} for UDP port {port}, and the weft there as {theirs} on port {listening}"
+                    );
+                    (Finding::EncapsulationMismatch, text)
+                }
+                None => {
+                    let text =
+                        format!("{sender} sends to UDP port {port}, and the weft there listens on {listening}");
+                    (Finding::VtepPortMismatch, text)
+                }
+            };
+            Some(self.at_both(finding, wrapping, space, text).row("ss -lunp", socket_row(socket)))
+        })
     }
 
     fn both_ends(&self, finding: Finding, wrapping: &Wrapping, far: At, text: String) -> Trouble {

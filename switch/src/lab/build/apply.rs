@@ -267,7 +267,8 @@ fn vxlan(interface: &Interface, parent: Option<u32>) -> LinkMessage {
 }
 
 fn set_port(host: &Namespace, name: &str, port: BridgePort) -> Result<(), LabError> {
-    let BridgePort { isolated, hairpin, learning, flood, bcast_flood, locked, neigh_suppress, state } = port;
+    let BridgePort { isolated, hairpin, learning, flood, bcast_flood, mcast_flood, locked, neigh_suppress, state } =
+        port;
     let mut message = LinkBridgePort::new(0);
     if let Some(on) = isolated {
         message = message.isolated(on);
@@ -283,6 +284,9 @@ fn set_port(host: &Namespace, name: &str, port: BridgePort) -> Result<(), LabErr
     }
     if let Some(on) = bcast_flood {
         message = message.bcast_flood(on);
+    }
+    if let Some(on) = mcast_flood {
+        message = message.mcast_flood(on);
     }
     if let Some(on) = locked {
         message = message.locked(on);

@@ -150,13 +150,15 @@ fn own_words(interface: &Interface) -> String {
 }
 
 fn port_words(port: BridgePort) -> String {
-    let BridgePort { isolated, hairpin, learning, flood, bcast_flood, locked, neigh_suppress, state } = port;
+    let BridgePort { isolated, hairpin, learning, flood, bcast_flood, mcast_flood, locked, neigh_suppress, state } =
+        port;
     let flags = [
         ("isolated", isolated),
         ("hairpin", hairpin),
         ("learning", learning),
         ("flood", flood),
         ("bcast_flood", bcast_flood),
+        ("mcast_flood", mcast_flood),
         ("locked", locked),
         ("neigh_suppress", neigh_suppress),
     ];

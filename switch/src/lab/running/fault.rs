@@ -161,15 +161,20 @@ impl RunningLab {
             let declared = place.declared().and_then(|interface| interface.port).unwrap_or_default();
             back.push(Change { port: Some(port_before(port, declared)), ..blank() });
         }
+        let declared_vlan = |id| {
+            let members = place.declared().into_iter().flat_map(|interface| &interface.vlan);
+            members.copied().find(|member| member.id == id)
+        };
         if let Some(id) = change.remove_vlan {
-            let declared = place.declared().into_iter().flat_map(|interface| &interface.vlan);
-            let member = declared.copied().find(|member| member.id == id);
-            back.push(Change {
-                add_vlan: Some(member.unwrap_or(VlanMember { id, pvid: false, untagged: false })),
-                ..blank()
+            let member = declared_vlan(id).unwrap_or(VlanMember { id, pvid: false, untagged: false });
+            back.push(Change { add_vlan: Some(member), ..blank() });
+        }
+        if let Some(added) = change.add_vlan {
+            back.push(match declared_vlan(added.id) {
+                Some(member) => Change { add_vlan: Some(member), ..blank() },
+                None => Change { remove_vlan: Some(added.id), ..blank() },
             });
         }
-        back.extend(change.add_vlan.map(|member| Change { remove_vlan: Some(member.id), ..blank() }));
         back.extend(change.add_address.map(|address| Change { remove_address: Some(address), ..blank() }));
         back.extend(change.remove_address.map(|address| Change { add_address: Some(address), ..blank() }));
         if change.anew.is_some() || change.delete {
@@ -415,6 +420,7 @@ fn port_before(changed: BridgePort, declared: BridgePort) -> BridgePort {
         learning: flag(changed.learning, declared.learning, true),
         flood: flag(changed.flood, declared.flood, true),
         bcast_flood: flag(changed.bcast_flood, declared.bcast_flood, true),
+        mcast_flood: flag(changed.mcast_flood, declared.mcast_flood, true),
         locked: flag(changed.locked, declared.locked, false),
         neigh_suppress: flag(changed.neigh_suppress, declared.neigh_suppress, false),
         state: changed.state.map(|_| declared.state.unwrap_or(PortState::Forwarding)),

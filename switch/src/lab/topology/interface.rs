@@ -201,6 +201,9 @@ pub struct BridgePort {
     /// Gets broadcast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bcast_flood: Option<bool>,
+    /// Gets multicast that no snooping sends elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcast_flood: Option<bool>,
     /// Takes frames only from addresses with a static entry on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked: Option<bool>,
