@@ -45,6 +45,7 @@ pub struct Weft {
     namespace: Namespace,
     process: Process,
     directory: TempDir,
+    arguments: Vec<String>,
 }
 
 impl Weft {
@@ -53,10 +54,19 @@ impl Weft {
     /// # Errors
     /// It ends instead; the error carries its log.
     pub fn start(namespace: &Namespace, config: &str) -> anyhow::Result<Self> {
+        Self::start_with(namespace, config, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// It ends instead; the error carries its log.
+    pub fn start_with(namespace: &Namespace, config: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         fs::write(directory.path().join("weft.toml"), config)?;
-        let process = spawn(namespace, directory.path())?;
-        let mut weft = Self { namespace: namespace.clone(), process, directory };
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let process = spawn(namespace, directory.path(), &arguments)?;
+        let mut weft = Self { namespace: namespace.clone(), process, directory, arguments };
         weft.wait_until_it_runs()?;
         Ok(weft)
     }
@@ -201,7 +211,7 @@ impl Weft {
     /// # Errors
     /// As [`Weft::start`].
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(&self.namespace, self.directory.path())?;
+        self.process = spawn(&self.namespace, self.directory.path(), &self.arguments)?;
         self.wait_until_it_runs()
     }
 
@@ -241,9 +251,10 @@ pub fn request_head(method: &str, target: &str, content_type: Option<&str>, body
     )
 }
 
-fn spawn(namespace: &Namespace, directory: &Path) -> anyhow::Result<Process> {
+fn spawn(namespace: &Namespace, directory: &Path, arguments: &[String]) -> anyhow::Result<Process> {
     let command = namespace.command(binary()?).arg("run").arg(directory.join("weft.toml"));
-    let command = command.arg("--socket").arg(directory.join("weft.sock")).env("RUST_LOG", "weft=debug");
+    let command =
+        command.arg("--socket").arg(directory.join("weft.sock")).env("RUST_LOG", "weft=debug").args(arguments);
     Ok(command.spawn()?)
 }
 

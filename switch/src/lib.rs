@@ -46,6 +46,7 @@ pub mod doctor;
 pub mod experiment;
 pub mod fdb;
 pub mod ids;
+pub mod isolation;
 pub mod l3;
 pub mod lab;
 pub mod offload;

@@ -3,6 +3,7 @@
 // Clippy takes only what the standard harness runs for tests.
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
 
+mod privileges;
 mod process;
 mod reload;
 mod state;
@@ -18,6 +19,9 @@ use weft_integration::{Needs, main_with, shape::in_every_shape, trial, weft::Wef
 const PREFIX: &str = "weft-control";
 
 fn main() -> ExitCode {
+    if let Some(ended) = privileges::trial_of_a_call() {
+        return ended;
+    }
     // What an earlier run left that was killed. Without privileges nothing can be, and each test says so itself.
     let _ = Lab::remove_stale(PREFIX);
     let needs = Needs::ROOT_AND_TUN.programs(&["ping", "ip"]);
@@ -44,6 +48,15 @@ fn main() -> ExitCode {
         trial("signals_end_weft_and_leave_nothing", needs, process::signals),
         trial("check_prints_the_plan_and_changes_nothing", needs, process::check),
         trial("json_logs_are_lines_of_json", needs, process::json_logs),
+        trial("a_running_weft_holds_no_privilege_and_its_opener_few", needs, privileges::held),
+        trial("forbidden_calls_fail_or_kill_as_stated", needs, privileges::forbidden_calls),
+        trial("every_command_works_on_a_weft_without_privileges", needs, privileges::every_command),
+        trial("every_kind_of_reload_works_as_another_user", needs, privileges::every_reload),
+        trial("another_users_weft_leaves_no_socket_and_takes_over_a_stale_one", needs, privileges::sockets_of_a_user),
+        trial("frames_go_on_without_the_opener", needs, privileges::opener_killed),
+        trial("what_can_not_be_given_up_is_told", needs, privileges::demands),
+        trial("figures_what_filters_cost_a_system_call", Needs::NONE, privileges::cost_of_filters)
+            .with_ignored_flag(true),
     ]);
     main_with(trials)
 }

@@ -175,7 +175,7 @@ pub(crate) fn documented_keys() -> anyhow::Result<()> {
 
     let (status, body) = weft.request("GET", "/v1/status", "")?;
     ensure!(status == 200 && body["pid"] == weft.process().id() && body["workers"] == 2, "{body}");
-    has_keys(&body, &["version", "pid", "uptime_s", "workers", "config"])?;
+    has_keys(&body, &["version", "pid", "uptime_s", "workers", "config", "held"])?;
 
     for (what, word) in [
         ("bridges", "green"),

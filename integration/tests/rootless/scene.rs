@@ -338,6 +338,9 @@ impl<'u> Weft<'u> {
         let users = status.lines().find(|line| line.starts_with("Uid:")).context("Uid")?;
         let id = self.user.id();
         ensure!(users == format!("Uid:\t{id}\t{id}\t{id}\t{id}"), "{users}");
+        for held in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            ensure!(status.lines().any(|line| line == held), "{held}: {status}");
+        }
         let own = fs::read_link("/proc/self/ns/user")?;
         ensure!(fs::read_link(format!("/proc/{}/ns/user", self.id()))? == own, "it is in the first user namespace");
         Ok(())

@@ -171,6 +171,7 @@ pub(super) fn ask_weft(socket: &Path) -> Result<WeftState, String> {
             vteps: client.vteps().await?,
             drops: client.drops().await?,
             mtu: client.mtu().await?,
+            held: client.status().await?.held,
         })
     };
     match runtime.block_on(async { tokio::time::timeout(PATIENCE, all).await }) {

@@ -37,7 +37,8 @@ use clap::{Args, Parser, Subcommand};
 use self::client::{Client, ClientError};
 use crate::{
     control::config::{ConfigErrors, default_socket},
-    sys::inside,
+    isolation,
+    sys::{inside, opener},
 };
 
 /// It ran, and what it looked for is not so.
@@ -103,6 +104,9 @@ pub fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     if inside::is_helper(&arguments) {
         return inside::serve_as_helper();
+    }
+    if let Some((configuration, socket)) = opener::is_opener(&arguments) {
+        return isolation::run_opener(configuration, socket);
     }
     if let Some(ended) = shell::inside::run(&arguments) {
         return ended;

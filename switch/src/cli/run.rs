@@ -12,12 +12,15 @@ use clap::{Args, ValueEnum};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use super::UsageError;
 use crate::{
     control::{
         self,
+        api::server::ControlSocket,
         config::{Config, ConfigErrors},
     },
-    sys::{inherited, signals},
+    isolation::{self, Demand},
+    sys::{inherited, opener, signals, users::Identity},
 };
 
 /// Where the configuration is if nobody says otherwise.
@@ -34,9 +37,26 @@ pub(super) struct RunArgs {
     /// How the log is written to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Become this user once all is open that needs privileges
+    #[arg(long, value_name = "NAME[:GROUP]")]
+    user: Option<Identity>,
+    /// Whether to give up all that a running switch needs no more: privileges, files, system calls
+    #[arg(long, value_enum, default_value_t = Sandbox::Auto)]
+    sandbox: Sandbox,
     /// End when this process, which has started weft, does
     #[arg(long, value_name = "PID", hide = true)]
     end_with: Option<i32>,
+}
+
+/// How much is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Sandbox {
+    /// All that this system can take away; what it can't is told
+    Auto,
+    /// All of it, or weft does not start
+    On,
+    /// Nothing
+    Off,
 }
 
 /// How a log is written.
@@ -58,6 +78,19 @@ impl RunArgs {
         config.check_system()?;
         Ok(config)
     }
+
+    fn give_up(&self, config: &Config) -> anyhow::Result<()> {
+        let demand = match (self.sandbox, &self.user) {
+            (Sandbox::Auto, _) => Demand::Auto,
+            (Sandbox::On, _) => Demand::On,
+            (Sandbox::Off, None) => return Ok(()),
+            (Sandbox::Off, Some(_)) => {
+                let why = "--user and --sandbox off exclude each other: another user could open no port later";
+                return Err(UsageError(why.to_owned()).into());
+            }
+        };
+        Ok(isolation::enter(demand, self.user.as_ref(), &self.config, &config.switch.socket)?)
+    }
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -69,10 +102,19 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr(args.log_format);
     let config = args.load()?;
     make_room_for_descriptors()?;
+    let socket = ControlSocket::bind(&config.switch.socket)?;
+    if let Some(user) = &args.user {
+        socket.give_to(user)?;
+    }
+    args.give_up(&config)?;
     // The control plane has little to do; forwarding has threads of its own.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).thread_name("weft-control").enable_all().build()?;
-    runtime.block_on(control::run::run(config, &args.config))?;
+    let ended = runtime.block_on(control::run::run(config, &args.config, socket));
+    if let Some(opener) = opener::get() {
+        opener.end();
+    }
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

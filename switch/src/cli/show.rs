@@ -1,12 +1,12 @@
 //! `weft show`: the state of the running switch.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{NOT_SO, SocketArg, groups, mtu, output, tables, wait};
-use crate::control::api::model::Totals;
+use crate::control::api::model::{Status, Totals};
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
@@ -16,6 +16,8 @@ pub(super) struct ShowArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
+    /// The process: since when it runs, and what it holds of privileges
+    Status(Common),
     /// Bridges, what is in them, and how much they learned
     Bridges(Common),
     /// Ports and their interfaces
@@ -71,6 +73,7 @@ impl Common {
 
 pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
+        What::Status(common) => common.print(&wait(common.socket.client().status())?, status)?,
         What::Bridges(common) => {
             common.print(&wait(common.socket.client().bridges())?, |bridges| tables::bridges(bridges))?;
         }
@@ -96,6 +99,14 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn status(status: &Status) -> String {
+    let Status { version, pid, uptime_s, workers, config, held } = status;
+    let config = config.as_deref().map(|file| format!(", configuration {file}")).unwrap_or_default();
+    let uptime = humantime::format_duration(Duration::from_secs(*uptime_s));
+    let held = held.as_ref().map_or_else(|| "all that it was started with".to_owned(), ToString::to_string);
+    format!("weft {version}, process {pid}, for {uptime}, workers {workers}{config}\nholds: {held}")
+}
+
 /// Believes the numbers, not the word beside them.
 fn verdict(totals: &Totals) -> ExitCode {
     let Totals { in_frames, copies, out_frames, drops, balanced } = *totals;
@@ -106,6 +117,26 @@ fn verdict(totals: &Totals) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_process_and_what_it_holds_are_told() {
+        let mut process = Status {
+            version: "0.1.0".to_owned(),
+            pid: 7,
+            uptime_s: 3605,
+            workers: 2,
+            config: Some("/etc/weft/weft.toml".to_owned()),
+            held: None,
+        };
+        let first = "weft 0.1.0, process 7, for 1h 5s, workers 2, configuration /etc/weft/weft.toml\nholds: ";
+        assert_eq!(status(&process), format!("{first}all that it was started with"));
+        process.held = serde_json::from_str(
+            r#"{"uid": 995, "gid": 994, "capabilities": [], "no_new_privs": true, "seccomp": true, "landlock": 7, "opener": 8}"#,
+        )
+        .unwrap();
+        let held = "user 995, group 994, capabilities none, no-new-privs yes, seccomp filter yes, landlock 7, opener 8";
+        assert_eq!(status(&process), format!("{first}{held}"));
+    }
 
     #[test]
     fn an_account_that_does_not_balance_is_a_failure() {

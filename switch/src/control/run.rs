@@ -10,10 +10,11 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    api::server::{Api, ControlSocket, SocketError, reload_from},
+    api::server::{Api, ControlSocket, reload_from},
     config::Config,
     switch::{ApplyError, Event, RuntimeError, Switch},
 };
+use crate::sys::opener;
 
 /// How often old entries are looked for and facts are heard.
 const TICK: Duration = Duration::from_secs(1);
@@ -23,9 +24,6 @@ const SHORT_TICK: Duration = Duration::from_millis(50);
 /// Why a switch could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The control socket could not be opened.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
     /// The configuration could not be made so.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -40,15 +38,14 @@ pub enum RunError {
     Worker,
 }
 
-/// Runs a switch until SIGTERM or SIGINT. SIGHUP reads `file` again.
+/// Runs a switch until SIGTERM or SIGINT, which answers at `socket`. SIGHUP reads `file` again.
 ///
 /// When this returns nothing of it is left: its taps vanish with their descriptors, the control socket is removed.
 ///
 /// # Errors
 /// See [`RunError`].
-pub async fn run(config: Config, file: &Path) -> Result<(), RunError> {
+pub async fn run(config: Config, file: &Path, mut socket: ControlSocket) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
-    let mut socket = ControlSocket::bind(&config.switch.socket).await?;
     let (bridges, ports) = (config.bridges.len(), config.ports.len());
     let (workers, path) = (config.switch.workers, config.switch.socket.display().to_string());
     let (switch, events) = Switch::start(config).await?;
@@ -86,6 +83,7 @@ async fn attend(api: &Api, signals: &mut Signals, mut events: mpsc::Receiver<Eve
     let mut short_tick = interval(SHORT_TICK);
     short_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut listened_to = false;
+    let mut opener = opener::get();
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
@@ -97,6 +95,9 @@ async fn attend(api: &Api, signals: &mut Signals, mut events: mpsc::Receiver<Eve
                 let mut switch = api.switch.lock().await;
                 switch.on_tick().await;
                 listened_to = switch.is_listened_to();
+                if opener.take_if(|opener| opener.has_ended()).is_some() {
+                    error!("the opener has ended: frames go on, but nothing can be opened or changed until weft is started again");
+                }
                 if !switch.is_alive() {
                     error!("a worker has died");
                     return Err(RunError::Worker);

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
 use rustix::{
@@ -13,6 +13,7 @@ use rustix::{
 
 use super::{
     interface::InterfaceName,
+    opener,
     tun::{self, InterfaceRequest, PlainTap, Tap, TapError, TunOffloads},
 };
 
@@ -102,15 +103,10 @@ impl HandedTap {
     /// # Errors
     /// Needs CAP_NET_ADMIN there.
     pub fn namespace(&self) -> io::Result<OwnedFd> {
-        // include/uapi/linux/if_tun.h: _IO('T', 227)
-        const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
-        // SAFETY: the request takes no argument and writes no memory; the descriptor is open for as long as `self` is borrowed.
-        let descriptor = unsafe { libc::ioctl(self.queue.as_raw_fd(), TUNGETDEVNETNS) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
+        match opener::get() {
+            Some(opener) => opener.tap_namespace(self.queue.as_fd()),
+            None => namespace_of(&self.queue),
         }
-        // SAFETY: the kernel has just opened this descriptor for the caller, and nobody else knows of it.
-        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
     }
 
     /// The interface's own address.
@@ -162,6 +158,19 @@ impl HandedTap {
         tun::set_offloads(&self.queue, TunOffloads::NONE).map_err(tun::refused(&name, "TUNSETOFFLOAD"))?;
         Ok(PlainTap::of_queue(self.queue, index))
     }
+}
+
+/// The namespace that the interface is in whose queue this is.
+pub(super) fn namespace_of(queue: &OwnedFd) -> io::Result<OwnedFd> {
+    // include/uapi/linux/if_tun.h: _IO('T', 227)
+    const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
+    // SAFETY: the request takes no argument and writes no memory; the descriptor is open for as long as `queue` is borrowed.
+    let descriptor = unsafe { libc::ioctl(queue.as_raw_fd(), TUNGETDEVNETNS) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened this descriptor for the caller, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn refused(step: &'static str) -> impl Fn(io::Error) -> HandedError {

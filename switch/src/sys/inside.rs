@@ -12,6 +12,8 @@
 //! enters them, opens what it is asked for, hands that back (SCM_RIGHTS), and ends with the visit. It does nothing else: what
 //! is made of a descriptor, its user makes of it, who has the capability by the rule above.
 //!
+//! A weft that gave its privileges up has a process that makes everything, in whatever namespace: the [`opener`].
+//!
 //! [`Netns::making`] decides which way it is, and says so to the functions here by a variable of the visiting thread. All of
 //! weft's descriptors that belong to a namespace are made by them.
 #![allow(unsafe_code)]
@@ -20,8 +22,9 @@ use std::{
     cell::RefCell,
     ffi::OsStr,
     fs::{self, File},
-    io::{self, ErrorKind, IoSlice, IoSliceMut},
+    io::{self, ErrorKind, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     process::{Child, Command, ExitCode, Stdio},
     thread,
@@ -39,7 +42,11 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 
-use super::netns::Netns;
+use super::{
+    interface::InterfaceName,
+    netns::Netns,
+    opener::{self, Buffer, Opener, Table, TapQueue},
+};
 
 /// The verb of the command line that runs [`serve_as_helper`]; not for people.
 pub const HELPER_VERB: &str = "make-inside";
@@ -48,8 +55,16 @@ pub const HELPER_VERB: &str = "make-inside";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 thread_local! {
-    /// Who makes descriptors for this thread; `None`: itself, where it is.
-    static HELPER: RefCell<Option<Helper>> = const { RefCell::new(None) };
+    /// Who makes descriptors for this thread; `None`: itself, where it is, or the opener there.
+    static MAKER: RefCell<Option<Maker>> = const { RefCell::new(None) };
+}
+
+/// Who makes descriptors in a namespace that a thread visits without being there.
+enum Maker {
+    /// A process that is there.
+    Helper(Helper),
+    /// The opener, which goes there.
+    Opener(&'static Opener, Netns),
 }
 
 /// A socket of the namespace that the calling thread visits, or is in.
@@ -62,7 +77,8 @@ pub(crate) fn socket(
     flags: SocketFlags,
     protocol: Option<Protocol>,
 ) -> io::Result<OwnedFd> {
-    make(&Wanted::Socket { family, kind, flags, protocol })
+    by_opener(|opener, netns| opener.socket(netns, (family, kind, protocol), flags))
+        .unwrap_or_else(|| make(&Wanted::Socket { family, kind, flags, protocol }))
 }
 
 /// An open `/dev/net/tun`, not blocking, that makes its interfaces in the namespace that the calling thread visits, or is in.
@@ -79,19 +95,89 @@ pub(crate) fn tun() -> io::Result<OwnedFd> {
 /// # Errors
 /// Needs CAP_SYS_ADMIN over that user namespace, and the limit `user.max_net_namespaces` may be reached (ENOSPC).
 pub(crate) fn namespace() -> io::Result<OwnedFd> {
-    make(&Wanted::Namespace)
+    by_opener(Opener::namespace).unwrap_or_else(|| make(&Wanted::Namespace))
 }
 
-/// Whether a helper makes what this thread asks for: what is made otherwise than by these functions is made elsewhere then.
-pub(crate) fn is_by_helper() -> bool {
-    HELPER.with_borrow(Option::is_some)
+/// One of the kernel's tables about the namespace that the calling thread visits, or is in.
+///
+/// # Errors
+/// What `open(2)` says.
+pub(crate) fn table(table: Table) -> io::Result<OwnedFd> {
+    let here = || match MAKER.with_borrow(Option::is_some) {
+        // A helper opens no files, and this thread is elsewhere.
+        true => Err(ErrorKind::Unsupported.into()),
+        false => Ok(File::open(table.path())?.into()),
+    };
+    by_opener(|opener, netns| opener.table(netns, table)).unwrap_or_else(here)
+}
+
+/// A queue of a tap in the namespace that the calling thread visits, or is in, if the opener makes it. An error says as well
+/// whether the device itself could not be opened.
+pub(super) fn tap_queue_by_opener(name: &InterfaceName, queue: TapQueue) -> Option<Result<OwnedFd, (io::Error, bool)>> {
+    by_opener(|opener, netns| opener.tap_queue(netns, name, queue))
+}
+
+/// Gives a socket a larger buffer than `net.core.rmem_max` or `wmem_max` allows, as only those may that have CAP_NET_ADMIN.
+///
+/// # Errors
+/// EPERM; or what `setsockopt(2)` says.
+pub(crate) fn force_buffer(socket: impl AsFd, of: Buffer, bytes: usize) -> io::Result<()> {
+    if let Some(opener) = opener::get() {
+        return opener.set_buffer(socket.as_fd(), of, bytes);
+    }
+    match of {
+        Buffer::Receive => sockopt::set_socket_recv_buffer_size_force(socket, bytes)?,
+        Buffer::Send => sockopt::set_socket_send_buffer_size_force(socket, bytes)?,
+    }
+    Ok(())
+}
+
+/// Gives a UDP socket its address; also one that only the privileged may have.
+///
+/// # Errors
+/// What `bind(2)` says.
+pub(crate) fn bind(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
+    match (rustix::net::bind(&socket, &address), opener::get()) {
+        // Below net.ipv4.ip_unprivileged_port_start.
+        (Err(Errno::ACCESS), Some(opener)) => opener.bind(socket.as_fd(), address),
+        (bound, _) => Ok(bound?),
+    }
+}
+
+/// Has the kernel say in a sentence why it refuses what is sent by this netlink socket, without the request behind it
+/// (NETLINK_EXT_ACK, NETLINK_CAP_ACK).
+pub(super) fn ask_for_sentences(socket: &OwnedFd) -> io::Result<()> {
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        super::udp::set_option(socket.as_fd(), libc::SOL_NETLINK, option, 1)?;
+    }
+    Ok(())
+}
+
+/// Whether somebody else makes what this thread asks for: what is made otherwise than by these functions is made elsewhere then.
+pub(crate) fn is_by_other() -> bool {
+    opener::get().is_some() || MAKER.with_borrow(Option::is_some)
+}
+
+/// What the opener does in the namespace that the calling thread visits, or in its own; `None`: there is no opener.
+fn by_opener<T>(work: impl FnOnce(&'static Opener, Option<&Netns>) -> T) -> Option<T> {
+    MAKER.with_borrow(|maker| match maker {
+        Some(Maker::Helper(_)) => None,
+        Some(Maker::Opener(opener, netns)) => Some(work(opener, Some(netns))),
+        None => opener::get().map(|opener| work(opener, None)),
+    })
 }
 
 fn make(wanted: &Wanted) -> io::Result<OwnedFd> {
-    HELPER.with_borrow(|helper| match helper {
-        Some(helper) => helper.ask(wanted),
-        None => wanted.open(),
+    MAKER.with_borrow(|maker| match maker {
+        Some(Maker::Helper(helper)) => helper.ask(wanted),
+        Some(Maker::Opener(..)) | None => wanted.open(),
     })
+}
+
+/// Runs `work` on the calling thread while the opener makes inside `netns` what it asks for.
+pub(super) fn with_opener<T>(opener: &'static Opener, netns: &Netns, work: impl FnOnce() -> T) -> T {
+    let _visit = Visit::begin(Maker::Opener(opener, netns.clone()));
+    work()
 }
 
 /// Runs `work` while a helper inside `netns` makes what it asks for.
@@ -100,23 +186,23 @@ fn make(wanted: &Wanted) -> io::Result<OwnedFd> {
 /// Nobody can enter the namespace on this thread's behalf. `refusal` is what the kernel said when it tried itself.
 pub(super) fn with_helper<T>(netns: &Netns, refusal: io::Error, work: impl FnOnce() -> T) -> io::Result<T> {
     let helper = Helper::start(netns, refusal)?;
-    let _visit = Visit::begin(helper);
+    let _visit = Visit::begin(Maker::Helper(helper));
     Ok(work())
 }
 
-/// The helper leaves the thread when this is dropped, however `work` ends.
+/// The maker leaves the thread when this is dropped, however `work` ends.
 struct Visit;
 
 impl Visit {
-    fn begin(helper: Helper) -> Self {
-        HELPER.set(Some(helper));
+    fn begin(maker: Maker) -> Self {
+        MAKER.set(Some(maker));
         Self
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        HELPER.set(None);
+        MAKER.set(None);
     }
 }
 
@@ -134,7 +220,7 @@ impl Wanted {
         match *self {
             Self::Tun => {
                 let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                Ok(rustix::fs::open("/dev/net/tun", flags, Mode::empty())?)
+                Ok(rustix::fs::openat(rustix::fs::CWD, "/dev/net/tun", flags, Mode::empty())?)
             }
             Self::Namespace => new_namespace(),
             Self::Socket { family, kind, flags, protocol } => Ok(socket_with(family, kind, flags, protocol)?),
@@ -284,7 +370,7 @@ fn reply(line: BorrowedFd<'_>, made: io::Result<Option<OwnedFd>>) -> io::Result<
 /// Descriptors in one message at most.
 const MAX_DESCRIPTORS: usize = 2;
 
-fn send(line: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(super) fn send(line: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
@@ -294,7 +380,7 @@ fn send(line: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Re
     Ok(())
 }
 
-fn receive(line: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub(super) fn receive(line: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
@@ -319,7 +405,8 @@ fn new_namespace() -> io::Result<OwnedFd> {
         // unsafe (a descriptor table of its own, CLONE_FILES) applies. The thread moved is this short-lived one.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
         // What the kernel would send there of its own accord is nobody's. Where `/proc/sys` can't be written to, it does.
-        let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+        let setting = fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+        let _ = setting.and_then(|mut setting| setting.write_all(b"1"));
         Ok(File::open("/proc/thread-self/ns/net")?.into())
     };
     thread::scope(|scope| {

@@ -2,7 +2,7 @@
 //!
 //! Everything here takes typed arguments and returns owned descriptors, values or [`std::io::Error`]; no raw descriptor and
 //! no libc type leaves this floor. Functions that make or open something do it in the calling thread's network namespace,
-//! or in the one that it visits ([`inside`]).
+//! or in the one that it visits ([`inside`]), by the [`opener`] if there is one.
 //! [`simd`] is no system call, but unsafe as well.
 
 pub mod affinity;
@@ -14,13 +14,17 @@ pub mod inside;
 pub mod interface;
 mod memory;
 pub mod netns;
+pub mod opener;
 pub mod packet_socket;
 pub mod scheduling;
+pub mod seccomp;
 pub mod signals;
 pub mod simd;
+pub(crate) mod socket_owner;
 pub mod tun;
 pub(crate) mod udp;
 pub mod userns;
+pub mod users;
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 

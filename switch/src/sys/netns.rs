@@ -35,7 +35,7 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 
-use super::inside;
+use super::{inside, opener};
 
 /// Where named namespaces are mounted: `NETNS_RUN_DIR` of iproute2.
 pub const RUN_DIR: &str = "/run/netns";
@@ -54,12 +54,15 @@ pub struct Netns {
 }
 
 impl Netns {
+    /// How messages name the own namespace.
+    pub(super) const OWN_LABEL: &'static str = "weft's own namespace";
+
     /// The namespace of the calling thread.
     ///
     /// # Errors
     /// `/proc` isn't mounted, or descriptors have run out.
     pub fn own() -> io::Result<Self> {
-        Self::open_as(Path::new(OWN_PATH), "weft's own namespace".into())
+        Self::open_as(Path::new(OWN_PATH), Self::OWN_LABEL.into())
     }
 
     /// The namespace that a file stands for: `/proc/PID/ns/net`, or a mount of one.
@@ -167,11 +170,14 @@ impl Netns {
 
     /// As [`Netns::within`], for making taps and sockets, and nothing else: they are made inside even if weft can't enter, as
     /// long as the namespace belongs to a user namespace of weft's user ([`super::inside`]). Everything else that `work` does, it
-    /// does outside then.
+    /// does outside then. With an opener ([`super::opener`]) nothing is entered, and `work` runs on the calling thread.
     ///
     /// # Errors
     /// Neither this process nor a helper can enter the namespace; or no thread could be started.
     pub fn making<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        if let Some(opener) = opener::get() {
+            return Ok(inside::with_opener(opener, self, work));
+        }
         on_a_thread(|| match self.enter() {
             Ok(()) => Ok(work()),
             Err(refusal) if refusal.kind() == ErrorKind::PermissionDenied => inside::with_helper(self, refusal, work),

@@ -32,6 +32,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use super::{
     inside,
     interface::{InterfaceName, NameError},
+    opener::Buffer,
 };
 
 /// Sockets that one fanout group can have by default (`net/packet/af_packet.c`: PACKET_FANOUT_MAX is 65,536, but a group
@@ -337,7 +338,7 @@ fn prepare(name: &InterfaceName, index: u32) -> Result<PacketSocket, PacketError
         (libc::PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING"),
     ];
     let fd = unbound(name, &options, RECV_BUFFER)?;
-    if sockopt::set_socket_send_buffer_size_force(&fd, SEND_BUFFER).is_err() {
+    if inside::force_buffer(&fd, Buffer::Send, SEND_BUFFER).is_err() {
         let _ = sockopt::set_socket_send_buffer_size(&fd, SEND_BUFFER);
     }
 
@@ -364,7 +365,7 @@ fn unbound(
         set_packet_option(&fd, option, &1i32.to_ne_bytes()).map_err(refused(step))?;
     }
     // Larger than net.core.rmem_max needs CAP_NET_ADMIN, without which the largest that is allowed has to do.
-    if sockopt::set_socket_recv_buffer_size_force(&fd, receive_buffer).is_err() {
+    if inside::force_buffer(&fd, Buffer::Receive, receive_buffer).is_err() {
         let _ = sockopt::set_socket_recv_buffer_size(&fd, receive_buffer);
     }
     take_nothing(&fd).map_err(refused("SO_ATTACH_FILTER"))?;

@@ -19,6 +19,7 @@ use std::{
 use super::{
     inside,
     interface::{InterfaceName, NameError},
+    opener::TapQueue,
 };
 
 /// Queues that one tap can have (`drivers/net/tun.c`: MAX_TAP_QUEUES).
@@ -32,6 +33,9 @@ pub const VNET_HDR_LEN: usize = 10;
 /// The kernel's default is no limit at all; then a slow device behind the tap swallows frames without a word. 4 MiB hold a
 /// batch of 32 super-frames, each of which the kernel charges with up to twice its 64 KiB.
 pub(super) const SEND_BUFFER: libc::c_int = 4 << 20;
+
+/// The step that comes before all others.
+const OPENING: &str = "opening /dev/net/tun";
 
 /// Why a tap could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -138,15 +142,8 @@ impl Tap {
         if !(1..=MAX_QUEUES).contains(&queue_count) {
             return Err(TapError::QueueCount(queue_count));
         }
-        const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
         let queues = (0..queue_count)
-            .map(|queue| {
-                let fd = open_device(name)?;
-                // Exclusive for the first queue only: the others attach to what the first has made.
-                let exclusive = if queue == 0 { libc::IFF_TUN_EXCL } else { 0 };
-                attach(&fd, name, FLAGS | exclusive)?;
-                Ok(fd)
-            })
+            .map(|number| queue(name, if number == 0 { TapQueue::First } else { TapQueue::Further }))
             .collect::<Result<Vec<_>, TapError>>()?;
 
         let first = &queues[0];
@@ -170,6 +167,24 @@ impl TapError {
     /// Whether this machine, or this user, has no taps at all: a veth pair may do instead.
     pub fn is_without_device(&self) -> bool {
         matches!(self, Self::NoDevice(_) | Self::DeviceForbidden(_))
+    }
+
+    /// Whether the device could not be opened, for whatever reason.
+    pub(super) fn is_at_device(&self) -> bool {
+        self.is_without_device() || matches!(self, Self::Refused { step: OPENING, .. })
+    }
+
+    /// What the kernel said.
+    pub(super) fn into_source(self) -> io::Error {
+        match self {
+            Self::NoDevice(source)
+            | Self::DeviceForbidden(source)
+            | Self::NoPermission { source, .. }
+            | Self::Refused { source, .. } => source,
+            // What TUNSETIFF says then.
+            Self::NameTaken(_) => io::Error::from_raw_os_error(libc::EBUSY),
+            Self::Name { .. } | Self::QueueCount(_) => io::Error::new(io::ErrorKind::InvalidInput, self),
+        }
     }
 }
 
@@ -195,12 +210,12 @@ impl PlainTap {
         if name.index().map_err(refused("SIOCGIFINDEX"))?.is_some() {
             return Err(TapError::NameTaken(name.clone()));
         }
-        let device = open_device(name)?;
-        let queue = if inside::is_by_helper() {
+        let queue = if inside::is_by_other() {
             // The crate opens the device itself, and so where this thread is and not where it visits.
-            attach(&device, name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL)?;
-            PlainQueue::Own(device.into())
+            PlainQueue::Own(queue(name, TapQueue::Plain)?.into())
         } else {
+            // Whether there is such a device the crate does not say.
+            drop(open_device(name)?);
             let made = tun_tap::Iface::without_packet_info(name.as_str(), tun_tap::Mode::Tap);
             let iface = made.map_err(|source| attach_error(name, source))?;
             iface.set_non_blocking().map_err(refused("FIONBIO"))?;
@@ -246,12 +261,40 @@ impl AsFd for PlainTap {
     }
 }
 
+/// A queue of a tap, in the namespace that the calling thread visits, or is in.
+///
+/// # Errors
+/// See [`TapError`]; nothing is left behind.
+pub(super) fn queue(name: &InterfaceName, queue: TapQueue) -> Result<OwnedFd, TapError> {
+    if let Some(made) = inside::tap_queue_by_opener(name, queue) {
+        return made.map_err(
+            |(source, at_device)| {
+                if at_device { device_error(name, source) } else { attach_error(name, source) }
+            },
+        );
+    }
+    const MANY: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    let flags = match queue {
+        // Exclusive, but for the others of many, which attach to what the first has made.
+        TapQueue::First => MANY | libc::IFF_TUN_EXCL,
+        TapQueue::Further => MANY,
+        TapQueue::Plain => libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL,
+    };
+    let device = open_device(name)?;
+    attach(&device, name, flags)?;
+    Ok(device)
+}
+
 fn open_device(name: &InterfaceName) -> Result<OwnedFd, TapError> {
-    inside::tun().map_err(|source| match source.raw_os_error() {
+    inside::tun().map_err(|source| device_error(name, source))
+}
+
+fn device_error(name: &InterfaceName, source: io::Error) -> TapError {
+    match source.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV | libc::ENXIO) => TapError::NoDevice(source),
         Some(libc::EPERM | libc::EACCES) => TapError::DeviceForbidden(source),
-        _ => TapError::Refused { name: name.clone(), step: "opening /dev/net/tun", source },
-    })
+        _ => TapError::Refused { name: name.clone(), step: OPENING, source },
+    }
 }
 
 fn attach(fd: &OwnedFd, name: &InterfaceName, flags: libc::c_int) -> Result<(), TapError> {

@@ -265,6 +265,13 @@ const UDP_NO_CHECK6_RX: libc::c_int = 102;
 /// `include/uapi/linux/sock_diag.h`
 const SK_MEMINFO_VARS: usize = 9;
 
+/// Whether this is a UDP socket.
+pub(super) fn is_udp(socket: &impl std::os::fd::AsFd) -> bool {
+    use rustix::net::{SocketType, ipproto, sockopt};
+    sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
+        && sockopt::socket_protocol(socket).is_ok_and(|protocol| protocol == Some(ipproto::UDP))
+}
+
 pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<(), Errno> {
     // SAFETY: the value is an int that outlives the call, with the size of an int.
     let result = unsafe {

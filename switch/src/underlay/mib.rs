@@ -1,6 +1,8 @@
 //! The kernel's UDP counters: what a network namespace has lost before or behind weft's sockets.
 
-use std::{fs, io};
+use std::io;
+
+use crate::sys::socket_owner::{Table, table};
 
 /// UDP counters of one network namespace. They count all its sockets, not only weft's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,13 +33,13 @@ pub struct UdpCounters {
     pub in_csum_errors: u64,
 }
 
-/// The UDP counters of the calling thread's network namespace.
+/// The UDP counters of the network namespace that the calling thread visits, or is in.
 ///
 /// # Errors
 /// `/proc` is not mounted, or holds something unexpected.
 pub fn udp_mib() -> io::Result<UdpMib> {
-    let snmp = fs::read_to_string("/proc/thread-self/net/snmp")?;
-    let snmp6 = match fs::read_to_string("/proc/thread-self/net/snmp6") {
+    let snmp = table(Table::Snmp)?;
+    let snmp6 = match table(Table::Snmp6) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         other => other?,
     };

@@ -3,26 +3,26 @@
 //! `/proc/net/udp` lists the sockets of a network namespace with their inodes, and `/proc/PID/fd` shows which process has
 //! an inode open. A socket that no process has open is the kernel's own, as that of a vxlan device.
 
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Who keeps a socket from being bound to this address and port, in the calling thread's network namespace; `None` if no
+use crate::sys::socket_owner::{SocketOwner, Table, socket_owner, table};
+
+/// Who keeps a socket from being bound to this address and port, in the network namespace that the calling thread
+/// visits, or is in; `None` if no
 /// such socket is to be found.
 pub(super) fn port_owner(address: IpAddr, port: u16) -> Option<String> {
-    let table = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-    let tables = table("udp") + &table("udp6");
+    let tables = table(Table::Udp).unwrap_or_default() + &table(Table::Udp6).unwrap_or_default();
     let mut entries: Vec<Entry> =
         tables.lines().filter_map(Entry::parse).filter(|entry| entry.is_in_the_way(address, port)).collect();
     // The one with exactly this address is the likelier one.
     entries.sort_by_key(|entry| entry.address != address);
     let entry = entries.first()?;
-    Some(match process_with_socket(entry.inode) {
-        Search::Found { process, name } => format!("process {process} ({name})"),
-        Search::Nobody => "the kernel (a vxlan device)".to_owned(),
-        Search::NotAllowed => format!("the kernel (a vxlan device) or another user's process (user {})", entry.user),
+    Some(match socket_owner(entry.inode) {
+        SocketOwner::Process { pid, name } => format!("process {pid} ({name})"),
+        SocketOwner::Nobody => "the kernel (a vxlan device)".to_owned(),
+        SocketOwner::NotAllowed => {
+            format!("the kernel (a vxlan device) or another user's process (user {})", entry.user)
+        }
     })
 }
 
@@ -79,50 +79,6 @@ fn parse_address(hex: &str) -> Option<IpAddr> {
         }
         _ => None,
     }
-}
-
-enum Search {
-    Found {
-        process: u32,
-        name: String,
-    },
-    /// Every process was looked at.
-    Nobody,
-    /// Some processes could not be looked at.
-    NotAllowed,
-}
-
-fn process_with_socket(inode: u64) -> Search {
-    if inode == 0 {
-        return Search::Nobody;
-    }
-    let wanted = format!("socket:[{inode}]");
-    let mut is_complete = true;
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let Some(number) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        match has_open(&process.path(), &wanted) {
-            Some(true) => {
-                let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                return Search::Found { process: number, name: name.trim_end().to_owned() };
-            }
-            Some(false) => {}
-            None => is_complete = false,
-        }
-    }
-    if is_complete { Search::Nobody } else { Search::NotAllowed }
-}
-
-/// Whether the process has a descriptor of `wanted`; `None` if it may not be looked at.
-fn has_open(process: &Path, wanted: &str) -> Option<bool> {
-    let descriptors = match fs::read_dir(process.join("fd")) {
-        Ok(descriptors) => descriptors,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return None,
-        // It has ended.
-        Err(_) => return Some(false),
-    };
-    let mut links = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
-    Some(links.any(|link| link == Path::new(wanted)))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use rustix::{
         sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
     },
 };
-use socket2::{SockAddr, SockFilter, Socket};
+use socket2::{SockFilter, Socket};
 use weft_vxlan::{HeaderFormat, entropy::SourcePorts};
 
 use super::{
@@ -40,6 +40,7 @@ use super::{
 use crate::sys::{
     error_queue::set_errors_queued,
     inside,
+    opener::Buffer,
     udp::{has_udp_segment, set_checksums_sent, set_udp_gro, set_zero_checksums_accepted},
 };
 
@@ -294,7 +295,7 @@ fn listen(settings: &UnderlaySettings, format: HeaderFormat) -> Result<Listening
     let first = new_receiver(settings)?;
     let given = sockopt::socket_recv_buffer_size(first.as_fd());
     warn_of_less("receive_buffer", "net.core.rmem_max", settings.receive_buffer, given);
-    first.bind(&SockAddr::from(wanted)).map_err(|error| bind_error(wanted, error))?;
+    inside::bind(&first, wanted).map_err(|error| bind_error(wanted, error))?;
     let port = local_port(&first).map_err(because("read a socket's address"))?;
     first.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
 
@@ -303,7 +304,7 @@ fn listen(settings: &UnderlaySettings, format: HeaderFormat) -> Result<Listening
     while receivers.len() < workers {
         let next = new_receiver(settings)?;
         next.set_reuse_port(true).map_err(because("set SO_REUSEPORT"))?;
-        next.bind(&SockAddr::from(bound)).map_err(|error| bind_error(bound, error))?;
+        inside::bind(&next, bound).map_err(|error| bind_error(bound, error))?;
         receivers.push(Receiver::new(format, next));
     }
     Ok(Listening { port, receivers })
@@ -325,7 +326,7 @@ fn new_receiver(settings: &UnderlaySettings) -> Result<Socket, UnderlayError> {
         }
     }
     // As root of the namespace's owner regardless of net.core.rmem_max; else as much as that allows.
-    sockopt::set_socket_recv_buffer_size_force(fd, receive_buffer)
+    inside::force_buffer(fd, Buffer::Receive, receive_buffer)
         .or_else(|_| sockopt::set_socket_recv_buffer_size(fd, receive_buffer))
         .map_err(because("set SO_RCVBUF"))?;
     Ok(socket)
@@ -383,7 +384,7 @@ fn new_sender(settings: &UnderlaySettings, dont_fragment: bool) -> Result<Socket
     }
     set_dont_fragment(fd, address, dont_fragment).map_err(because("set the policy of path MTU discovery"))?;
     set_errors_queued(fd, address.is_ipv4()).map_err(because("set IP_RECVERR"))?;
-    sockopt::set_socket_send_buffer_size_force(fd, send_buffer)
+    inside::force_buffer(fd, Buffer::Send, send_buffer)
         .or_else(|_| sockopt::set_socket_send_buffer_size(fd, send_buffer))
         .map_err(because("set SO_SNDBUF"))?;
     Ok(socket)
@@ -434,7 +435,7 @@ fn is_for_sending(settings: &UnderlaySettings, port: u16) -> bool {
 fn bind_to_one_of(socket: &Socket, settings: &UnderlaySettings, first: u16, last: u16) -> Result<(), UnderlayError> {
     let address = settings.address;
     for port in (first..=last).filter(|port| is_for_sending(settings, *port)) {
-        match socket.bind(&SockAddr::from(SocketAddr::new(address, port))) {
+        match inside::bind(socket, SocketAddr::new(address, port)) {
             Ok(()) => return Ok(()),
             // Taken, or below net.ipv4.ip_unprivileged_port_start.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ADDRINUSE | Errno::ACCESS)) => {}

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     control::config::{ConfigErrors, NeighConfig, Report},
+    isolation::Held,
     wire::MacAddr,
 };
 
@@ -26,6 +27,9 @@ pub struct Status {
     pub workers: usize,
     /// The configuration's file; null if it never was one.
     pub config: Option<String>,
+    /// What is left of its privileges; null if it has given none up (`weft run --sandbox off`).
+    #[serde(default)]
+    pub held: Option<Held>,
 }
 
 /// A bridge.

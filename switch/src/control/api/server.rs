@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::unix::{fs::MetadataExt, net as unix},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -18,11 +18,11 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::stream;
-use rustix::{fs::Mode, process::umask};
+use rustix::{fs::Mode, net::sockopt, process::umask};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     sync::{Mutex, broadcast::error::RecvError},
 };
 use tracing::{debug, error};
@@ -34,9 +34,13 @@ use super::{
     model::{ApiError, Flushed, Happening, Reloaded, Status},
     request::{BridgeQuery, FdbKey, FlushRequest, NameQuery, NeighKey},
 };
-use crate::control::{
-    config::{Config, ConfigErrors},
-    switch::{ExplainError, RuntimeError, Switch},
+use crate::{
+    control::{
+        config::{Config, ConfigErrors},
+        switch::{ExplainError, RuntimeError, Switch},
+    },
+    isolation,
+    sys::{opener, users::Identity},
 };
 
 /// What every request can reach.
@@ -76,7 +80,7 @@ pub enum SocketError {
 
 /// The control socket, owned: its file goes when this does.
 pub struct ControlSocket {
-    listener: Option<UnixListener>,
+    listener: Option<unix::UnixListener>,
     path: PathBuf,
     inode: u64,
 }
@@ -86,26 +90,36 @@ impl ControlSocket {
     ///
     /// # Errors
     /// See [`SocketError`].
-    pub async fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Io { path: path.to_owned(), source };
         if let Some(directory) = path.parent()
             && directory == Path::new("/run/weft")
         {
             fs::create_dir_all(directory).map_err(failed)?;
         }
-        make_way(path).await?;
+        make_way(path)?;
         let before = umask(Mode::from_raw_mode(0o177));
-        let bound = UnixListener::bind(path);
+        let bound = unix::UnixListener::bind(path);
         umask(before);
         let listener = bound.map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
         let inode = fs::metadata(path).map_err(failed)?.ino();
         Ok(Self { listener: Some(listener), path: path.to_owned(), inode })
     }
 
-    /// Answers requests until the runtime ends.
+    /// Makes it another user's, for whom alone it is then, and root.
+    ///
+    /// # Errors
+    /// Needs CAP_CHOWN.
+    pub fn give_to(&self, user: &Identity) -> Result<(), SocketError> {
+        let failed = |source| SocketError::Io { path: self.path.clone(), source };
+        std::os::unix::fs::lchown(&self.path, Some(user.uid()), Some(user.gid())).map_err(failed)
+    }
+
+    /// Answers requests until the runtime ends. To be called inside of it.
     pub async fn serve(&mut self, api: Api) -> io::Result<()> {
         match self.listener.take() {
-            Some(listener) => axum::serve(listener, router(api)).await,
+            Some(listener) => axum::serve(UnixListener::from_std(listener)?, router(api)).await,
             None => Ok(()),
         }
     }
@@ -114,17 +128,17 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         let is_ours = fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        if is_ours && let Err(error) = opener::remove_socket(&self.path) {
             debug!(%error, path = %self.path.display(), "can't remove the control socket");
         }
     }
 }
 
 /// Removes the socket file of a weft that is no more; refuses if there is one that answers.
-async fn make_way(path: &Path) -> Result<(), SocketError> {
-    match UnixStream::connect(path).await {
+fn make_way(path: &Path) -> Result<(), SocketError> {
+    match unix::UnixStream::connect(path) {
         Ok(stream) => {
-            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let pid = sockopt::socket_peercred(&stream).ok().map(|peer| peer.pid.as_raw_nonzero().get());
             Err(SocketError::Taken { path: path.to_owned(), pid })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -216,6 +230,7 @@ async fn status(State(api): State<Api>) -> Response {
         uptime_s: api.started.elapsed().as_secs(),
         workers,
         config: Some(api.config.display().to_string()),
+        held: isolation::held(),
     };
     Json(status).into_response()
 }

@@ -1,5 +1,7 @@
 //! Every mistake as users see it: message, place and cure.
 
+use std::fs;
+
 use super::*;
 
 /// The mistakes of `text`: line, message, help.

@@ -28,7 +28,7 @@ mod any_text;
 #[cfg(test)]
 mod mistakes_shown;
 
-use std::{collections::HashSet, fs, path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use miette::NamedSource;
 pub use mistake::{ConfigErrors, Mistake, REQUEST, Report};
@@ -38,6 +38,7 @@ pub use types::*;
 
 pub(crate) use self::values::nearest;
 use self::{reader::Text, values::Wrong};
+use crate::sys::opener;
 
 impl Config {
     /// Reads and checks a file. The system is not asked: see [`Config::check_system`].
@@ -45,7 +46,7 @@ impl Config {
     /// # Errors
     /// The file can't be read, or everything that is wrong in it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let bytes = fs::read(path).map_err(|error| {
+        let bytes = opener::read_configuration(path).map_err(|error| {
             let help = "name the configuration: weft run FILE, or weft check FILE";
             ConfigErrors::unreadable(path, error, help)
         })?;

@@ -2,7 +2,7 @@
 //! configuration can be checked on another machine than the one it is for.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -73,7 +73,9 @@ impl Config {
             Some(parent) => parent.to_owned(),
             None => PathBuf::from("/"),
         };
-        if directory == Path::new(RUN_DIRECTORY) || directory.is_dir() {
+        if directory == Path::new(RUN_DIRECTORY)
+            || fs::metadata(&directory).map_or_else(is_kept_from, |found| found.is_dir())
+        {
             return None;
         }
         let message = format!("there is no directory {} for the socket", directory.display());
@@ -86,7 +88,7 @@ fn missing_namespace(netns: &NetnsName, place: Option<Place>, directory: &Path) 
     let mistake = |message: String, help: String| Some(Mistake::new(place, message, help));
     match netns {
         NetnsName::Own => None,
-        NetnsName::Named(name) if directory.join(name).exists() => None,
+        NetnsName::Named(name) if may_be_there(&directory.join(name)) => None,
         NetnsName::Named(name) => {
             let names = names_in(directory);
             let help = match nearest(name, names.iter().map(String::as_str)) {
@@ -95,7 +97,7 @@ fn missing_namespace(netns: &NetnsName, place: Option<Place>, directory: &Path) 
             };
             mistake(format!("there is no network namespace `{name}`"), help)
         }
-        NetnsName::Path(path) if path.exists() => None,
+        NetnsName::Path(path) if may_be_there(path) => None,
         NetnsName::Path(path) => {
             let help = "the path of a namespace's file, such as \"/proc/1234/ns/net\"".to_owned();
             mistake(format!("there is no file {}", path.display()), help)
@@ -109,6 +111,15 @@ fn missing_namespace(netns: &NetnsName, place: Option<Place>, directory: &Path) 
             "the number of a process that runs in the namespace".to_owned(),
         ),
     }
+}
+
+/// Whether a file is there, as far as weft may know: what it may not see, its opener may.
+fn may_be_there(path: &Path) -> bool {
+    fs::metadata(path).map_or_else(is_kept_from, |_| true)
+}
+
+fn is_kept_from(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// The names in a directory, sorted; none if it can't be read.

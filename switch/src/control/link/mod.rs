@@ -8,6 +8,9 @@
 //! Questions and changes go by the interface's *name*: the configuration knows names, and between a question for an
 //! index and its use the index could become another interface's. What comes back carries the index.
 //!
+//! Questions are anybody's to ask. Changes need CAP_NET_ADMIN of whoever sends them: a weft without privileges has them sent
+//! by its opener ([`crate::sys::opener`]).
+//!
 //! Every error says which interface, in which namespace, what was tried, and (as its source) the kernel's own words,
 //! which the kernel sends only to sockets that ask for them (NETLINK_EXT_ACK).
 
@@ -48,7 +51,11 @@ pub use self::{
 };
 use super::config::{Cidr, NetnsName};
 use crate::{
-    sys::{adopt, inherited, inside, netns::Netns},
+    sys::{
+        adopt, inherited, inside,
+        netns::Netns,
+        opener::{self, NamespaceName, Opener},
+    },
     wire::MacAddr,
 };
 
@@ -58,10 +65,10 @@ use crate::{
 /// As [`Netns::open`] and its siblings; the message names the namespace.
 pub fn open_netns(name: &NetnsName) -> io::Result<Netns> {
     match name {
-        NetnsName::Own => Netns::own(),
-        NetnsName::Named(name) => Netns::named(name),
-        NetnsName::Path(path) => Netns::open(path),
-        NetnsName::Pid(pid) => Netns::of_pid(*pid),
+        NetnsName::Own => NamespaceName::Own.open(),
+        NetnsName::Named(name) => NamespaceName::Named(name.clone()).open(),
+        NetnsName::Path(path) => NamespaceName::Path(path.clone()).open(),
+        NetnsName::Pid(pid) => NamespaceName::Pid(*pid).open(),
         NetnsName::Descriptor(handle) => {
             Netns::from_descriptor(inherited::take(handle)?, &format!("namespace fd:{handle}"))
         }
@@ -91,6 +98,8 @@ pub fn is_interface_name(name: &str) -> bool {
 pub struct Links {
     handle: rtnetlink::Handle,
     netns: String,
+    /// For changes that the opener makes.
+    place: Option<Netns>,
     driver: JoinHandle<()>,
 }
 
@@ -109,7 +118,8 @@ impl Links {
         let socket = connection.socket_mut().socket_mut();
         socket.set_ext_ack(true).map_err(failed)?;
         socket.set_cap_ack(true).map_err(failed)?;
-        Ok(Self { handle, netns: netns.to_string(), driver: runtime.spawn(connection) })
+        let place = opener::get().map(|_| netns.clone());
+        Ok(Self { handle, netns: netns.to_string(), place, driver: runtime.spawn(connection) })
     }
 
     /// All interfaces, in the order of their indices.
@@ -275,8 +285,20 @@ impl Links {
 
     /// Makes an interface. `message` carries its name too.
     pub(crate) async fn create(&self, name: &str, message: LinkMessage, attempt: String) -> Result<(), LinkError> {
+        self.create_with(name, message, None, attempt).await
+    }
+
+    /// The same, of a pair whose other end lies in the namespace `far`, which `message` names by its descriptor.
+    pub(crate) async fn create_with(
+        &self,
+        name: &str,
+        message: LinkMessage,
+        far: Option<&Netns>,
+        attempt: String,
+    ) -> Result<(), LinkError> {
         self.check_name(name)?;
-        self.acknowledged(name, RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, attempt).await
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.acknowledged_with(name, message, NLM_F_CREATE | NLM_F_EXCL, far, attempt).await
     }
 
     /// Changes an interface that exists; `change` carries all but its name.
@@ -298,10 +320,23 @@ impl Links {
         flags: u16,
         attempt: String,
     ) -> Result<(), LinkError> {
-        match self.talk(message, NLM_F_REQUEST | NLM_F_ACK | flags).await {
-            Ok(_) => Ok(()),
-            Err(refusal) => Err(self.refused(interface, attempt, refusal)),
-        }
+        self.acknowledged_with(interface, message, flags, None, attempt).await
+    }
+
+    async fn acknowledged_with(
+        &self,
+        interface: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        far: Option<&Netns>,
+        attempt: String,
+    ) -> Result<(), LinkError> {
+        let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let answer = match (opener::get(), &self.place) {
+            (Some(opener), Some(netns)) => by_opener(opener, netns, far, message, flags),
+            _ => self.talk(message, flags).await.map(drop),
+        };
+        answer.map_err(|refusal| self.refused(interface, attempt, refusal))
     }
 
     async fn put_address(&self, name: &str, cidr: Cidr, without_dad: bool) -> Result<(), LinkError> {
@@ -398,6 +433,27 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+/// Has the opener send a change, and reads what the kernel answered.
+fn by_opener(
+    opener: &Opener,
+    netns: &Netns,
+    far: Option<&Netns>,
+    message: RouteNetlinkMessage,
+    flags: u16,
+) -> Result<(), Refusal> {
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    let answer = opener.change(netns, far, bytes).map_err(|error| Refusal { error, message: None })?;
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map(|answer| answer.payload) {
+        Ok(NetlinkPayload::Error(error)) if error.code.is_none() => Ok(()),
+        Ok(NetlinkPayload::Error(error)) => Err(rtnetlink::Error::NetlinkError(error).into()),
+        _ => Err(no_answer()),
     }
 }
 

@@ -76,7 +76,7 @@ async fn make_now(links: &Links, name: &str, far: &Netns) -> Result<(), LinkErro
     let far_fd = far.as_fd().as_raw_fd();
     let far_end = LinkMessageBuilder::<LinkUnspec>::new().name(FAR_END).mtu(FAR_MTU).setns_by_fd(far_fd).build();
     let message = LinkVeth::new(name, FAR_END).set_info_data(InfoData::Veth(InfoVeth::Peer(far_end))).build();
-    links.create(name, message, "make a veth pair".to_owned()).await
+    links.create_with(name, message, Some(far), "make a veth pair".to_owned()).await
 }
 
 async fn is_veth(links: &Links, name: &str) -> bool {

@@ -218,7 +218,7 @@ impl Switch {
     pub fn ledger(&self) -> Ledger {
         let reports = self.workers.reports();
         let counters = sum(&reports);
-        let mib = self.underlay.as_ref().and_then(|underlay| underlay.netns.within(udp_mib).ok()?.ok());
+        let mib = self.underlay.as_ref().and_then(|underlay| underlay.netns.making(udp_mib).ok()?.ok());
         let rows = self.tallies(&counters).map(|(kind, name, tally)| {
             let mut row = row(kind, name, tally);
             match kind {

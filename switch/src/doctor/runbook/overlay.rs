@@ -29,6 +29,10 @@ pub(super) fn step(survey: &Survey, focus: &Focus) -> Step {
         }
         for (number, weft) in space.wefts.iter().enumerate() {
             wefts += 1;
+            if let Some(held) = &weft.held {
+                let command = format!("grep -E 'Uid|CapEff|NoNewPrivs|Seccomp:' /proc/{}/status", weft.pid);
+                step.evidence(command, [format!("weft {}: {held}", weft.pid)]);
+            }
             match (&weft.state, &weft.silent) {
                 (Some(state), _) => of_weft(&mut step, survey, WeftAt { space: index, number }, state),
                 (None, Some(why)) => step.unknown.push(format!("weft {} in {}: {why}", weft.pid, space.label())),

@@ -37,6 +37,7 @@ use self::{
     values::{Details, Link, Program, Space, Weft, WeftState},
 };
 use crate::{
+    isolation::Held,
     lab::rtnl::{Request, Rtnl, attribute, field},
     sys::{bpf, netns::Netns},
 };
@@ -301,6 +302,11 @@ fn read_wefts(space: &mut Space, processes: &Processes, ask: AskWeft<'_>) {
             Ok(state) => (None, Some(state)),
             Err(why) => (Some(why), None),
         };
-        space.wefts.push(Weft { pid: *pid, socket: path, silent, state });
+        let mut held = Held::of(*pid).ok();
+        if let (Some(held), Some(said)) = (&mut held, state.as_ref().and_then(|state| state.held.as_ref())) {
+            // Nobody else knows.
+            held.landlock = said.landlock;
+        }
+        space.wefts.push(Weft { pid: *pid, socket: path, silent, state, held });
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::values::{Conntrack, Link, Owner, Process, Protocol, Socket};
+use crate::sys::opener;
 
 /// The parameters that decide what becomes of packets: those of the namespace, and those of each interface.
 pub(super) fn sysctls(links: &[Link]) -> BTreeMap<String, String> {
@@ -208,6 +209,10 @@ impl Processes {
         let Ok(netns) = fs::metadata(format!("/proc/{pid}/ns/net")) else { return };
         let name = file("comm").trim().to_owned();
         let command = file("cmdline").replace('\0', " ").trim().to_owned();
+        // A part of a weft, not a process that uses the network.
+        if command.split(' ').nth(1) == Some(opener::VERB) {
+            return;
+        }
         let cgroup = file("cgroup").lines().last().and_then(|line| line.rsplit(':').next().map(str::to_owned));
         let mut sockets = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {

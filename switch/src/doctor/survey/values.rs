@@ -17,6 +17,7 @@ use crate::{
         model::{BridgeState, DropCount, FdbEntry, PortState, VtepState},
         mtu::MtuState,
     },
+    isolation::Held,
     wire::MacAddr,
 };
 
@@ -554,6 +555,9 @@ pub(crate) struct Weft {
     pub(crate) silent: Option<String>,
     #[serde(default)]
     pub(crate) state: Option<WeftState>,
+    /// What the process holds of privileges.
+    #[serde(default)]
+    pub(crate) held: Option<Held>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -564,6 +568,9 @@ pub(crate) struct WeftState {
     pub(crate) vteps: Vec<VtepState>,
     pub(crate) drops: Vec<DropCount>,
     pub(crate) mtu: MtuState,
+    /// What it says itself of its privileges.
+    #[serde(default)]
+    pub(crate) held: Option<Held>,
 }
 
 impl fmt::Display for RouteKind {

@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::OnceLock,
     thread,
     time::Duration,
 };
@@ -31,7 +32,9 @@ impl SwitchConfig {
 
 impl Default for SwitchConfig {
     fn default() -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        // Asked once: a running weft may not read the files any more that say it, and its workers stay as many.
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores = *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
         Self {
             workers: cores.min(Self::MAX_WORKERS),
             ageing: Self::DEFAULT_AGEING,
