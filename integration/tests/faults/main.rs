@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
 
 mod ends;
+mod fair_share;
 mod floods;
 mod underlay;
 
@@ -15,7 +16,7 @@ use weft::lab::{Lab, Namespace};
 use weft_integration::{
     Needs, main_with_threads,
     scene::Pair,
-    shape::{Shape, in_every_shape},
+    shape::{Shape, in_every_shape, in_shapes},
     traffic::quiet,
     trial,
     weft::Weft,
@@ -52,6 +53,19 @@ fn main() -> ExitCode {
         ),
         ("a_kernel_that_refuses_runs_is_told_of_once_and_gets_datagrams", python, underlay::refused_runs),
     ]);
+    // Each of these takes its time.
+    let usual = [Shape::USUAL, Shape { offload: false, workers: 1 }];
+    tests.extend(in_shapes(
+        &usual,
+        &[("under_a_flood_from_one_port_the_others_lose_nothing_and_wait_for_nothing", needs, fair_share::one_port)],
+    ));
+    tests.extend(in_shapes(
+        &usual[..1],
+        &[
+            ("a_flood_from_one_port_does_not_hold_up_the_overlay", needs, fair_share::one_port_into_the_overlay),
+            ("a_stranger_who_floods_the_underlay_holds_up_nobody", needs, fair_share::a_stranger),
+        ],
+    ));
     // What carries nothing.
     tests.extend([
         trial("a_port_that_is_opened_again_stays_open", needs, ends::reopened_port),

@@ -74,7 +74,12 @@ fn plan(name: &str, config: &Config) -> String {
     let mut parts = vec![
         format!("{name} is good. It builds:"),
         format!("switch  {workers} {threads}, control socket {}", config.switch.socket.display()),
-        format!("        busy_poll {}, pin {}", busy_poll(&config.switch), bare(&pin(&config.switch.pin))),
+        format!(
+            "        busy_poll {}, pin {}, nice {}",
+            busy_poll(&config.switch),
+            bare(&pin(&config.switch.pin)),
+            config.switch.nice.map_or_else(|| "default".to_owned(), |nice| nice.to_string())
+        ),
     ];
     parts.push(
         config.vtep.as_ref().map_or_else(|| "vtep    none: no frame leaves this host by an overlay".into(), vtep),
@@ -273,6 +278,7 @@ fn plan_json(config: &Config) -> Value {
             "socket": config.switch.socket.display().to_string(),
             "busy_poll": busy_poll(&config.switch),
             "pin": pin(&config.switch.pin),
+            "nice": config.switch.nice,
         },
         "vtep": vtep,
         "bridge": config.bridges.iter().map(BridgeRequest::from).collect::<Vec<_>>(),
@@ -381,7 +387,7 @@ group = "239.1.1.1"
         let expected = "\
 weft.toml is good. It builds:
 switch  2 workers, control socket /run/weft/weft.sock
-        busy_poll 200us, pin [0,1]
+        busy_poll 200us, pin [0,1], nice default
 vtep    192.0.2.1 in host1, peers known
         encapsulation vxlan, port 4789, gpe_port 4790, geneve_port 6081
         16 source ports of 49152 to 65535, gso auto

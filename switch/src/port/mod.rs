@@ -131,6 +131,8 @@ pub struct RxBatch {
     buffers: Box<[Buffer]>,
     headers: Box<[Option<VnetHeader>]>,
     len: usize,
+    /// How many of its buffers may be filled now.
+    limit: usize,
 }
 
 impl RxBatch {
@@ -145,12 +147,19 @@ impl RxBatch {
             buffers: (0..Self::CAPACITY).map(|_| Buffer::new()).collect(),
             headers: vec![Some(VnetHeader::NONE); Self::CAPACITY].into_boxed_slice(),
             len: 0,
+            limit: Self::CAPACITY,
         }
     }
 
-    /// Forgets all frames.
+    /// Forgets all frames, and has room for as many as it can hold.
     pub fn clear(&mut self) {
+        self.clear_for(Self::CAPACITY);
+    }
+
+    /// Forgets all frames, and has room for so many, or for as many as it can hold.
+    pub fn clear_for(&mut self, limit: usize) {
         self.len = 0;
+        self.limit = limit.min(Self::CAPACITY);
     }
 
     /// How many frames it holds.
@@ -165,13 +174,13 @@ impl RxBatch {
 
     /// The next free buffer, if there is one; [`RxBatch::push`] makes it part of the batch.
     pub fn next_buffer(&mut self) -> Option<&mut Buffer> {
-        self.buffers.get_mut(self.len)
+        self.buffers[..self.limit].get_mut(self.len)
     }
 
     /// All free buffers, for a reader that fills several at once; each [`RxBatch::push`] makes the next of them part of the
     /// batch.
     fn free_buffers(&mut self) -> &mut [Buffer] {
-        &mut self.buffers[self.len..]
+        &mut self.buffers[self.len..self.limit]
     }
 
     /// Adds the buffer that [`RxBatch::next_buffer`] gave out. `None`: its virtio-net header made no sense; the worker

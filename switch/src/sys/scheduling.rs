@@ -1,7 +1,9 @@
 //! How threads share processors; sched(7).
 #![allow(unsafe_code)]
 
-use std::io;
+use std::{io, mem::MaybeUninit, time::Duration};
+
+use rustix::process::{getpriority_process, setpriority_process};
 
 /// Makes the calling thread a real-time thread of the lowest such priority (SCHED_FIFO, 1), but not the threads that it
 /// starts later: whenever it has something to do, it does it at once, before every ordinary thread. It must not spin, since
@@ -17,6 +19,48 @@ pub fn make_real_time() -> io::Result<()> {
     // SAFETY: 0 means the calling thread; the kernel reads one `sched_param` from the pointer, which lives that long.
     let result =
         unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How nice the calling thread is, from -20 to 19.
+pub fn nice() -> i8 {
+    // It fails for nobody but who asks for another process that is not there.
+    getpriority_process(None).ok().and_then(|nice| i8::try_from(nice).ok()).unwrap_or(0)
+}
+
+/// Makes the calling thread so nice, -20 to 19: by how much it steps back behind others. The difference of one is a tenth of
+/// a processor between two threads that both want all of it.
+///
+/// # Errors
+/// To be less nice needs CAP_SYS_NICE, or a limit RLIMIT_NICE that allows it.
+pub fn set_nice(nice: i8) -> io::Result<()> {
+    // The manual says "process", and means the calling thread (setpriority(2), "C library/kernel differences").
+    Ok(setpriority_process(None, i32::from(nice))?)
+}
+
+/// Asks for time slices of this length for the calling thread, from 0.1 to 100 milliseconds. It gets no more of a processor for
+/// it, nor less, but in smaller pieces: a thread with a shorter slice that wakes up need not wait until the slice of the
+/// one that runs is over (`kernel/sched/fair.c`: PREEMPT_SHORT, Linux 6.12; before, nothing happens). No right is needed.
+///
+/// # Errors
+/// What `sched_getattr(2)` and `sched_setattr(2)` say: ENOSYS, or EPERM where a filter forbids them.
+pub fn set_slice(slice: Duration) -> io::Result<()> {
+    let len = size_of::<libc::sched_attr>() as libc::c_uint;
+    let mut attributes = MaybeUninit::<libc::sched_attr>::zeroed();
+    // SAFETY: 0 means the calling thread; the kernel writes at most `len` bytes to the pointer, which has as many.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), len, 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a structure of integers, for which zeros are as good as what the kernel wrote over them.
+    let mut attributes = unsafe { attributes.assume_init() };
+    if attributes.sched_policy != libc::SCHED_OTHER as u32 && attributes.sched_policy != libc::SCHED_BATCH as u32 {
+        return Ok(()); // whoever started weft otherwise knows what for
+    }
+    attributes.size = len;
+    attributes.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+    // SAFETY: the kernel reads `attributes.size` bytes from the pointer, which is what it has, and keeps none of it.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -45,5 +89,35 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(policy(), libc::SCHED_OTHER);
+    }
+
+    #[test]
+    fn the_calling_thread_alone_is_as_nice_as_it_was_told_to_be() {
+        let before = nice();
+        let nicer = (before + 1).min(19);
+        thread::spawn(move || {
+            set_nice(nicer).unwrap();
+            assert_eq!(nice(), nicer);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(nice(), before);
+    }
+
+    #[test]
+    fn the_calling_thread_has_the_slice_that_it_asked_for() {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+        let version = (numbers.next().unwrap(), numbers.next().unwrap());
+        thread::spawn(move || {
+            set_slice(Duration::from_micros(300)).unwrap();
+            let sched = fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
+            match sched.lines().find(|line| line.starts_with("se.slice")) {
+                Some(line) if version >= (6, 12) => assert!(line.ends_with(" 300000"), "{line}"),
+                Some(_) | None => println!("this kernel, {version:?}, does not tell"),
+            }
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -18,6 +18,7 @@ mod poller;
 mod probes;
 mod run;
 pub mod sampling;
+mod share;
 mod snooping;
 pub mod thread;
 mod tunnel;
@@ -216,6 +217,8 @@ pub struct Worker {
     underlay: Option<Underlay>,
     counters: Counters,
     probe_answers: ProbeAnswers,
+    /// Frames of this turn so far that were not simply handed on; see [`Turned`].
+    unusual: u32,
     received: RxBatch,
     arrived: UnderlayBatch,
     touched: Vec<PortId>,
@@ -224,6 +227,23 @@ pub struct Worker {
     answers: Answers,
     /// `None` while nobody wants to see frames.
     sampling: Option<Box<Sampling>>,
+}
+
+/// What a turn of a port came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Turned {
+    /// Frames that were read.
+    frames: usize,
+    /// Those that the switch did something else with than handing them on to a known station: copied them to everybody, learned
+    /// from them, dropped them. One of which several are true counts as several.
+    unusual: u32,
+}
+
+impl Turned {
+    /// Whether this is no traffic between stations that know each other.
+    fn is_flood(self) -> bool {
+        self.unusual as usize > self.frames / 2
+    }
 }
 
 /// A port's queue, and what is between two flushes of it.
@@ -264,6 +284,7 @@ impl Worker {
             underlay: None,
             counters: Counters::default(),
             probe_answers: ProbeAnswers::default(),
+            unusual: 0,
             received: RxBatch::new(),
             arrived: UnderlayBatch::new(),
             touched: Vec::with_capacity(64),
@@ -331,8 +352,14 @@ impl Worker {
     /// # Errors
     /// What [`Port::recv`] says.
     pub fn turn_port(&mut self, id: PortId, now: Stamp) -> Result<usize, PortError> {
-        let Some(Some(slot)) = self.ports.get_mut(id.index()) else { return Ok(0) };
-        self.received.clear();
+        self.turn_port_for(id, RxBatch::CAPACITY, now).map(|turned| turned.frames)
+    }
+
+    /// The same for a batch of `limit` frames at most.
+    fn turn_port_for(&mut self, id: PortId, limit: usize, now: Stamp) -> Result<Turned, PortError> {
+        let Some(Some(slot)) = self.ports.get_mut(id.index()) else { return Ok(Turned::default()) };
+        self.received.clear_for(limit);
+        self.unusual = 0;
         let count = slot.queue.recv(&mut self.received)?;
         if count > 0 {
             let tables = self.shared.tables.load();
@@ -341,7 +368,7 @@ impl Worker {
                 Some(_) => self.carry_sampled_frames(&tables, id, count, now),
             }
         }
-        Ok(count)
+        Ok(Turned { frames: count, unusual: self.unusual })
     }
 
     /// Carries some of the frames that were received, and sends what has to be sent.
@@ -421,10 +448,10 @@ impl Worker {
             answers: &mut self.answers,
             told: None,
         };
-        let Self { cache, facts, probe_answers, .. } = self;
+        let Self { cache, facts, probe_answers, unusual, .. } = self;
         let fdb = &self.shared.fdb;
         let (last_tunnel, last_way) = (None, Way::NONE);
-        let walk = Walk { tables, fdb, cache, now, last_tunnel, last_way, facts, probe_answers, egress };
+        let walk = Walk { tables, fdb, cache, now, last_tunnel, last_way, facts, probe_answers, unusual, egress };
         (walk, &mut self.received, &mut self.arrived)
     }
 }

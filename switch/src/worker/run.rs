@@ -1,8 +1,8 @@
 //! What a worker's thread does: wait, carry what waits, obey commands in between.
 //!
 //! The thread sleeps until something can be read, so an idle switch costs nothing; before it sleeps it may look for a
-//! while longer ([`BusyPoll`]). What can be read is read a bounded number of batches at a time: a port that floods gets its
-//! turn and no more.
+//! while longer ([`BusyPoll`]). What can be read is read for a bounded time: a port that floods gets its turn and no more,
+//! and then perhaps none for a while ([`Share`]).
 
 use std::{
     ops::ControlFlow,
@@ -20,12 +20,13 @@ use super::{
     Fact, Worker,
     busy_poll::BusyPoll,
     poller::{Poller, Source},
-    thread::{Clock, Command, Tuning},
+    share::{Share, TURN},
+    thread::{Clock, Command, Nice, Tuning},
 };
 use crate::{
     ids::PortId,
-    port::{Port, PortError, RxBatch},
-    sys::affinity,
+    port::{Port, PortError},
+    sys::{affinity, scheduling},
     underlay::{UnderlayBatch, UnderlayEnd},
 };
 
@@ -43,6 +44,12 @@ pub(super) struct Run<P> {
     clock: Clock,
     busy_poll: BusyPoll,
     ready: Vec<Source>,
+    /// How nice weft was when it started this thread.
+    nice_at_start: i8,
+    /// What each port has had, by [`PortId`].
+    shares: Vec<Share>,
+    /// Ports that are not watched, and until when.
+    paused: Vec<(PortId, Instant)>,
 }
 
 impl<P: Poller> Run<P> {
@@ -54,7 +61,9 @@ impl<P: Poller> Run<P> {
         clock: Clock,
     ) -> Self {
         let (busy_poll, ready) = (BusyPoll::new(Duration::ZERO), Vec::with_capacity(64));
-        Self { worker, poller, commands, wake, clock, busy_poll, ready }
+        let (shares, paused) = (Vec::new(), Vec::with_capacity(64));
+        let nice_at_start = scheduling::nice();
+        Self { worker, poller, commands, wake, clock, busy_poll, ready, nice_at_start, shares, paused }
     }
 
     /// Runs until it is told to stop.
@@ -77,8 +86,9 @@ impl<P: Poller> Run<P> {
 
     fn wait(&mut self) {
         self.ready.clear();
+        let sleep = self.resume();
         if self.busy_poll.is_off() {
-            return self.look(None);
+            return self.look(sleep);
         }
         let began = Instant::now();
         while began.elapsed() < self.busy_poll.window() && self.ready.is_empty() {
@@ -88,7 +98,7 @@ impl<P: Poller> Run<P> {
             thread::yield_now();
         }
         if self.ready.is_empty() {
-            self.look(None);
+            self.look(sleep);
         }
         self.busy_poll.found_after(began.elapsed());
     }
@@ -100,15 +110,68 @@ impl<P: Poller> Run<P> {
     }
 
     fn turn_port(&mut self, port: PortId) {
+        let began = Instant::now();
+        let (mut share, mut from) = (self.share(port), began);
         for _ in 0..TURN_BATCHES {
-            match self.worker.turn_port(port, self.clock.now()) {
-                Ok(RxBatch::CAPACITY) => {}
-                Ok(_) => return,
+            let limit = share.batch();
+            match self.worker.turn_port_for(port, limit, self.clock.at(from)) {
+                Ok(turned) => {
+                    let to = Instant::now();
+                    let pause = share.used(turned, from, to);
+                    self.shares[port.index()] = share;
+                    if let Some(pause) = pause {
+                        return self.pause(port, to + pause);
+                    }
+                    if turned.frames < limit || to - began >= TURN {
+                        return;
+                    }
+                    from = to;
+                }
                 // Said once each time that the interface goes down, and taken back by nothing but the next frame: there is
                 // nothing to wait for, and a queue that is not polled would miss what comes when it is up again.
                 Err(PortError::Down) => return,
                 Err(error) => return self.disarm(port, &error),
             }
+        }
+    }
+
+    fn share(&mut self, port: PortId) -> Share {
+        if self.shares.len() <= port.index() {
+            self.shares.resize(port.index() + 1, Share::default());
+        }
+        self.shares[port.index()]
+    }
+
+    /// Does not read a port for a while.
+    fn pause(&mut self, port: PortId, until: Instant) {
+        if let Some(fd) = self.worker.port(port).and_then(Port::poll_fd) {
+            forget(&mut self.poller, fd);
+            self.paused.push((port, until));
+        }
+    }
+
+    /// Watches ports again whose pause is over; returns how long that of the next one lasts.
+    fn resume(&mut self) -> Option<Duration> {
+        if self.paused.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let (worker, poller) = (&self.worker, &mut self.poller);
+        self.paused.retain(|(port, until)| {
+            let is_over = *until <= now;
+            if is_over && let Some(fd) = worker.port(*port).and_then(Port::poll_fd) {
+                watch(poller, fd, Source::Port(*port));
+            }
+            !is_over
+        });
+        self.paused.iter().map(|(_, until)| *until - now).min()
+    }
+
+    /// The port's number may become another's.
+    fn forget_share(&mut self, port: PortId) {
+        self.paused.retain(|(paused, _)| *paused != port);
+        if let Some(share) = self.shares.get_mut(port.index()) {
+            *share = Share::default();
         }
     }
 
@@ -122,9 +185,16 @@ impl<P: Poller> Run<P> {
     }
 
     fn turn_underlay(&mut self, format: HeaderFormat) {
+        let began = Instant::now();
+        let mut now = began;
         for _ in 0..TURN_BATCHES {
-            match self.worker.turn_underlay(format, self.clock.now()) {
-                Ok(UnderlayBatch::CAPACITY) => {}
+            match self.worker.turn_underlay(format, self.clock.at(now)) {
+                Ok(UnderlayBatch::CAPACITY) => {
+                    now = Instant::now();
+                    if now - began >= TURN {
+                        return;
+                    }
+                }
                 Ok(_) => return,
                 Err(error) => {
                     // Pending errors of a UDP socket (an ICMP answer) are taken from it by reading them: no endless loop.
@@ -147,6 +217,7 @@ impl<P: Poller> Run<P> {
                     self.worker.add_port(id, queue);
                 }
                 Command::RemovePort(id, sender) => {
+                    self.forget_share(id);
                     if let Some(queue) = self.worker.remove_port(id) {
                         if let Some(fd) = queue.poll_fd() {
                             forget(&mut self.poller, fd);
@@ -196,6 +267,17 @@ impl<P: Poller> Run<P> {
         self.busy_poll = BusyPoll::new(tuning.busy_poll);
         if let Err(error) = affinity::run_on(&tuning.cpus) {
             warn!(cpus = ?tuning.cpus, %error, "a worker can't be put on its CPUs and stays where it is");
+        }
+        let (nice, is_wanted) = match tuning.nice {
+            Nice::AsStarted => (self.nice_at_start, false),
+            Nice::IfAllowed(nice) => (nice, false),
+            Nice::Wanted(nice) => (nice, true),
+        };
+        match scheduling::set_nice(nice) {
+            Ok(()) => {}
+            Err(error) if is_wanted => warn!(nice, %error, "a worker can't have this niceness and stays as it was"),
+            // Only whoever has CAP_SYS_NICE, or a limit RLIMIT_NICE that allows it, is less nice than it was.
+            Err(error) => debug!(nice, %error, "a worker stays as nice as it was"),
         }
     }
 }

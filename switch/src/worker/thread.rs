@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
-use tracing::warn;
+use tracing::{debug, warn};
 use weft_vxlan::HeaderFormat;
 
 use super::{
@@ -24,8 +24,12 @@ use crate::{
     ids::{BridgeId, PortId, VtepId},
     port::PortQueue,
     snoop::Member,
+    sys::scheduling::set_slice,
     underlay::{Underlay, udp::Receiver as UnderlayReceiver},
 };
+
+/// A worker's time slice, the shortest that there is: frames are waiting when it wakes, and it does not run for long.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// What the control plane tells a worker. Commands are obeyed between two batches, in order.
 #[expect(clippy::large_enum_variant, reason = "commands are few, and a queue is moved once in its life")]
@@ -80,6 +84,19 @@ pub struct Tuning {
     pub busy_poll: Duration,
     /// The CPUs that it may run on.
     pub cpus: Vec<usize>,
+    /// How it stands against other threads.
+    pub nice: Nice,
+}
+
+/// How nice a worker is to other threads, from -20 to 19 (sched(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nice {
+    /// As nice as weft was when it was started.
+    AsStarted,
+    /// So nice if weft may have that, else as it was started.
+    IfAllowed(i8),
+    /// So nice; if that is not to be had, somebody wants to know.
+    Wanted(i8),
 }
 
 /// The switch's clock: milliseconds since it started.
@@ -94,7 +111,12 @@ impl Clock {
 
     /// What it shows.
     pub fn now(&self) -> Stamp {
-        Stamp(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.at(Instant::now())
+    }
+
+    /// What it shows at another time than now.
+    pub(super) fn at(&self, time: Instant) -> Stamp {
+        Stamp(u64::try_from(time.saturating_duration_since(self.0).as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -134,7 +156,13 @@ impl WorkerThread {
         let mut poller = Epoll::new()?;
         poller.add(wake.as_fd(), Source::Commands)?;
         let run = Run::new(worker, poller, receiver, wake.clone(), clock);
-        let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(move || run.until_stopped())?;
+        let carry = move || {
+            if let Err(error) = set_slice(SLICE) {
+                debug!(%error, "a worker has time slices of the usual length");
+            }
+            run.until_stopped();
+        };
+        let thread = thread::Builder::new().name(format!("weft-worker-{index}")).spawn(carry)?;
         Ok(Self { commands: Commands { commands, wake }, thread: Some(thread) })
     }
 

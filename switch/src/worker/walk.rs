@@ -177,6 +177,8 @@ pub(super) struct Walk<'w> {
     pub(super) facts: &'w mut Facts,
     /// Questions about the path MTU that may still be answered.
     pub(super) probe_answers: &'w mut ProbeAnswers,
+    /// Counts frames that are not simply handed on ([`super::Turned`]).
+    pub(super) unusual: &'w mut u32,
     pub(super) egress: Egress<'w>,
 }
 
@@ -391,6 +393,7 @@ impl<'w> Walk<'w> {
     fn note(&mut self, staged: &mut Staged<'_>, learned: Learned) {
         let Staged { ingress, src, .. } = *staged;
         let (bridge, mac) = (src.bridge(), src.mac());
+        *self.unusual += 1;
         self.counters().learned(learned);
         match learned {
             Learned::Known | Learned::Sticky | Learned::Full => {}
@@ -464,6 +467,7 @@ impl<'w> Walk<'w> {
         spared: impl Fn(Endpoint) -> bool,
         nobody: DropReason,
     ) {
+        *self.unusual += 1;
         let mut targets = 0;
         for to in self.tables.flood(staged.bridge, staged.ingress, kind).filter(|to| !spared(*to)) {
             targets += 1;
@@ -481,6 +485,7 @@ impl<'w> Walk<'w> {
     }
 
     pub(super) fn give_up(&mut self, staged: &Staged<'_>, reason: DropReason) {
+        *self.unusual += 1;
         self.counters().dropped_in(staged.ingress, Some(staged.bridge_id()), reason, u64::from(staged.frames));
     }
 
@@ -517,6 +522,7 @@ impl<'w> Walk<'w> {
     #[cold]
     fn refuse(&mut self, at: Endpoint, refused: &Refused, len: usize) {
         let Refused { reason, bridge, frames } = *refused;
+        *self.unusual += 1;
         self.counters().entered(at, bridge, u64::from(frames), len as u64);
         self.counters().dropped_in(at, bridge, reason, u64::from(frames));
     }

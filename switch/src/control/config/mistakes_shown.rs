@@ -146,7 +146,7 @@ fn unknown_tables_and_keys() {
     );
     expect(
         "[switch]\ncolour = 1\n",
-        &[(2, "[switch] has no key `colour`", &keys("[switch]", "workers ageing socket busy_poll pin"))],
+        &[(2, "[switch] has no key `colour`", &keys("[switch]", "workers ageing socket busy_poll pin nice"))],
     );
     expect(
         "[[port]]\nname = \"a\"\nbrigde = \"blue\"\n",

@@ -44,6 +44,7 @@ const SWITCH_KEYS: &[Key] = &[
     ("socket", "\"/run/weft/weft.sock\""),
     ("busy_poll", "\"200us\""),
     ("pin", "[0, 2]"),
+    ("nice", "-20"),
 ];
 
 const VTEP_KEYS: &[Key] = &[
@@ -250,7 +251,9 @@ fn switch(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Sw
     let ageing: Duration = reader.string("ageing", values::ageing).unwrap_or(default.ageing);
     let socket: PathBuf = reader.string("socket", values::socket).unwrap_or(default.socket);
     let busy_poll: Duration = reader.string("busy_poll", values::busy_poll).unwrap_or(default.busy_poll);
-    (SwitchConfig { workers, ageing, socket, busy_poll, pin }, reader.finish())
+    let (least, most) = SwitchConfig::NICE;
+    let nice = reader.number("nice", |number| values::within(number, least, most).map(|nice| nice as i8));
+    (SwitchConfig { workers, ageing, socket, busy_poll, pin, nice }, reader.finish())
 }
 
 fn vtep(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (VtepConfig, Places) {

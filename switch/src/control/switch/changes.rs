@@ -43,8 +43,8 @@ pub(super) fn between(old: &Config, new: &Config) -> Reloaded {
 }
 
 /// How workers are to run: what `[switch]` says of them that can be changed while they do.
-pub(super) fn tuning(config: &Config) -> (Duration, &Pin) {
-    (config.switch.busy_poll, &config.switch.pin)
+pub(super) fn tuning(config: &Config) -> (Duration, &Pin, Option<i8>) {
+    (config.switch.busy_poll, &config.switch.pin, config.switch.nice)
 }
 
 fn compare<T: PartialEq>(changes: &mut Reloaded, old: Vec<(String, T)>, new: Vec<(String, T)>) {
@@ -83,7 +83,7 @@ mod tests {
     fn how_workers_run_is_changed_and_how_many_they_are_waits() {
         let parse = |text: &str| Config::parse("test", text).unwrap();
         let old = parse("[switch]\nworkers = 2\n");
-        for new in ["busy_poll = \"50us\"", "pin = true", "pin = [0, 1]"] {
+        for new in ["busy_poll = \"50us\"", "pin = true", "pin = [0, 1]", "nice = -5"] {
             let changes = between(&old, &parse(&format!("[switch]\nworkers = 2\n{new}\n")));
             assert_eq!((changes.changed, changes.needs_restart), (vec!["switch".to_owned()], vec![]), "{new}");
         }

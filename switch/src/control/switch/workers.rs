@@ -11,7 +11,7 @@ use crate::{
     sys::affinity,
     worker::{
         Facts, Report, Shared, Worker,
-        thread::{Clock, Command, Commands, Tuning, WorkerThread},
+        thread::{Clock, Command, Commands, Nice, Tuning, WorkerThread},
     },
 };
 
@@ -47,7 +47,11 @@ impl Workers {
         };
         for (index, worker) in self.0.iter().enumerate() {
             let cpus = config.pin.cpus_of(index, &allowed);
-            worker.tell(Command::Tune(Tuning { busy_poll: config.busy_poll, cpus }));
+            let nice = match config.nice {
+                Some(nice) => Nice::Wanted(nice),
+                None => config.default_nice().map_or(Nice::AsStarted, Nice::IfAllowed),
+            };
+            worker.tell(Command::Tune(Tuning { busy_poll: config.busy_poll, cpus, nice }));
         }
     }
 

@@ -21,6 +21,8 @@ pub struct SwitchConfig {
     pub busy_poll: Duration,
     /// `pin`: whether each worker stays on one CPU.
     pub pin: Pin,
+    /// `nice`: how workers stand against other threads of the host; `None`: [`SwitchConfig::default_nice`].
+    pub nice: Option<i8>,
 }
 
 impl SwitchConfig {
@@ -28,6 +30,15 @@ impl SwitchConfig {
     pub const DEFAULT_AGEING: Duration = Duration::from_secs(300);
     /// The kernel gives a tap at most this many queues (`MAX_TAP_QUEUES`, drivers/net/tun.c), one for each worker.
     pub const MAX_WORKERS: usize = 256;
+    /// The nicest that a thread can be, and the least nice (setpriority(2)).
+    pub const NICE: (i64, i64) = (-20, 19);
+
+    /// What `nice` is if nothing is said, where weft may have it: what the kernel's own forwarding has, before everybody
+    /// else. It runs in interrupts, and weft's in threads that would wait for whoever fills the CPUs. A worker that polls
+    /// busily would leave nothing to others, and stays as weft was started.
+    pub const fn default_nice(&self) -> Option<i8> {
+        if self.busy_poll.is_zero() { Some(-20) } else { None }
+    }
 }
 
 impl Default for SwitchConfig {
@@ -41,6 +52,7 @@ impl Default for SwitchConfig {
             socket: default_socket(),
             busy_poll: Duration::ZERO,
             pin: Pin::No,
+            nice: None,
         }
     }
 }
