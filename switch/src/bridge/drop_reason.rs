@@ -56,6 +56,14 @@ drop_reasons! {
     PortState = "port_state",
     /// the port is `locked`, and the source has no entry there that lets it in
     Locked = "locked",
+    /// the source address is none that `port_security` of its port names
+    MacSpoofed = "mac_spoofed",
+    /// ARP or neighbour discovery in another's name, where `port_security` of its port knows the sender's
+    ArpSpoofed = "arp_spoofed",
+    /// an IP source that `port_security` does not give to the sender, or a packet that hides what it is
+    IpSpoofed = "ip_spoofed",
+    /// a router advertisement, a redirect or a DHCP server's message from a station to which `port_security` gives addresses
+    RogueServer = "rogue_server",
 
     // VLANs
     /// an untagged frame on a trunk without `native`

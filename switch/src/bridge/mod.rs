@@ -12,6 +12,7 @@
 mod decide;
 pub mod drop_reason;
 pub mod neigh;
+pub mod port_security;
 mod suppress;
 mod tables;
 mod tunnel;
@@ -19,6 +20,7 @@ mod tunnel;
 pub use decide::{Admission, FloodKind, PROVIDER_GROUPS, Verdict, admit};
 pub use drop_reason::DropReason;
 pub use neigh::{Neigh, Neighs};
+pub use port_security::{PortSecurity, Prefix, Station};
 pub use suppress::{Answer, Suppression};
 pub use tables::{Bridge, Membership, Overlay, Oversize, PortEntry, PortOptions, StpState, Tables};
 pub use tunnel::TunnelOptions;

@@ -167,7 +167,7 @@ fn is_unicast(frame: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        bridge::{Membership, Neigh, PortOptions},
+        bridge::{Membership, Neigh, PortOptions, PortSecurity},
         ids::{BridgeId, PortId, VtepId},
     };
 
@@ -181,7 +181,13 @@ mod tests {
         let port = |index| {
             let mut options = PortOptions::default();
             change(index, &mut options);
-            Some(PortEntry { membership: Membership::Access(BridgeId(0)), options, mtu: 1500, up: true })
+            Some(PortEntry {
+                membership: Membership::Access(BridgeId(0)),
+                options,
+                security: PortSecurity::default(),
+                mtu: 1500,
+                up: true,
+            })
         };
         let neigh = Neigh { mac: ASKED, router: false };
         let neighs = ["10.0.0.2", "fd00::2"].map(|ip| (ip.parse().unwrap(), neigh)).into_iter().collect();

@@ -12,7 +12,7 @@ use weft_vxlan::{
     header::ReservedBits,
 };
 
-use super::{DropReason, Neighs, TunnelOptions};
+use super::{DropReason, Neighs, PortSecurity, TunnelOptions};
 use crate::{
     fdb::Limit,
     ids::{BridgeId, PortId, VtepId},
@@ -40,6 +40,8 @@ pub struct PortEntry {
     pub membership: Membership,
     /// Its switches.
     pub options: PortOptions,
+    /// Who may speak there.
+    pub security: PortSecurity,
     /// Its interface's MTU in bytes: the largest IP packet.
     pub mtu: u16,
     /// Whether its interface is up.
@@ -230,6 +232,12 @@ impl PortEntry {
     #[inline]
     pub const fn is_guarded(&self) -> bool {
         self.options.locked || self.options.fdb_max_learned > 0 || !self.forwards()
+    }
+
+    /// Whether frames that come in here are looked at closer than at most ports, for one reason or another.
+    #[inline]
+    pub const fn is_watched(&self) -> bool {
+        self.is_guarded() || !self.security.is_off()
     }
 
     /// What becomes of a frame that was admitted to its bridge, by the state of the port alone (`br_input.c`:

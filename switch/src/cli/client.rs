@@ -1,8 +1,10 @@
 //! The commands' side of the control API: one HTTP request over the unix socket, one JSON answer.
 
 use std::{
+    fs,
     io::{self, ErrorKind},
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -350,6 +352,10 @@ impl Client {
     async fn begin(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Incoming), ClientError> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| ClientError::connect(&self.socket, error))?;
+        let user = stream.peer_cred().map(|peer| peer.uid());
+        if let Some(user) = user.ok().filter(|user| is_foreign(&self.socket, *user)) {
+            return Err(ClientError::Foreign { socket: self.socket.clone(), user });
+        }
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.garbled(error))?;
         // ends by itself when `sender` is gone
@@ -365,6 +371,13 @@ impl Client {
     fn garbled(&self, what: impl ToString) -> ClientError {
         ClientError::Garbled { socket: self.socket.clone(), what: what.to_string() }
     }
+}
+
+/// Whether whoever listens may have put himself there: where everybody makes files, as in `/tmp`, anybody can have been first.
+fn is_foreign(socket: &Path, user: u32) -> bool {
+    let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_everybodys = fs::metadata(directory).is_ok_and(|directory| directory.mode() & 0o002 != 0);
+    is_everybodys && user != 0 && user != rustix::process::geteuid().as_raw()
 }
 
 /// What a refusal says; a proxy in between, or a panic, has no body of ours.
@@ -389,6 +402,14 @@ pub enum ClientError {
     /// The socket is somebody else's.
     #[error("no permission to talk to the weft at {}; try as the user who started it", .0.display())]
     Forbidden(PathBuf),
+    /// In a directory that is everybody's, somebody else listens where the own weft's socket would be.
+    #[error("{} is a socket of user {user}'s and not of your weft; name yours (--socket PATH)", socket.display())]
+    Foreign {
+        /// The socket.
+        socket: PathBuf,
+        /// Who listens there.
+        user: u32,
+    },
     /// Anything else that the kernel says.
     #[error("can't reach the weft at {}", socket.display())]
     Unreachable {
@@ -424,6 +445,7 @@ impl ClientError {
             Self::Absent(_)
             | Self::Stale(_)
             | Self::Forbidden(_)
+            | Self::Foreign { .. }
             | Self::Unreachable { .. }
             | Self::Garbled { .. }
             | Self::Refused { .. } => NOT_SO,

@@ -102,6 +102,10 @@ struct AddArgs {
     /// Reserved groups 01-80-C2-00-00-0X that are forwarded when they come in here, a bit each
     #[arg(long, value_name = "MASK", value_parser = super::bridge::mask)]
     group_fwd_mask: Option<u16>,
+    /// A station that may speak here, and perhaps with which IP addresses: "02:00:00:00:00:0a 10.10.0.1"; can be given
+    /// several times
+    #[arg(long, value_name = "MAC [IP]...")]
+    port_security: Vec<String>,
     /// Most learned entries at this port; 0 for no limit
     #[arg(long, value_name = "COUNT")]
     fdb_max_learned: Option<u32>,
@@ -176,6 +180,7 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         locked: on(args.locked),
         mab: on(args.mab),
         group_fwd_mask: args.group_fwd_mask,
+        port_security: args.port_security.clone(),
         fdb_max_learned: args.fdb_max_learned,
         neigh_suppress: on(args.neigh_suppress),
         proxy_arp: on(args.proxy_arp),

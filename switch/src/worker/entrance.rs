@@ -40,8 +40,8 @@ pub(super) struct Entrance<'w> {
     pub(super) learns: bool,
     /// The port's own mask of reserved groups that are forwarded.
     pub(super) group_fwd_mask: u16,
-    /// Whether the port looks at frames closer than others do ([`PortEntry::is_guarded`]).
-    pub(super) guarded: bool,
+    /// Whether the port looks at frames closer than others do ([`PortEntry::is_watched`]).
+    pub(super) watched: bool,
 }
 
 /// Makes one frame of a port ready for the second half of the walk. `classify` tells which bridge it enters, and with which tag of
@@ -58,7 +58,7 @@ pub(super) fn receive<'b, 'w: 'b>(
     let frames = offload::wire_frames(bytes, vnet).map_err(|_| bad_offload())?;
     let outside = |reason| Refused { reason, bridge: None, frames };
     let header = ethernet::parse(bytes).map_err(|_| outside(DropReason::Malformed))?;
-    let (Entrance { id, bridge, learns, group_fwd_mask, guarded }, port_tag) = classify(&header, frames)?;
+    let (Entrance { id, bridge, learns, group_fwd_mask, watched }, port_tag) = classify(&header, frames)?;
     let inside = |reason| Refused { reason, bridge: Some(id), frames };
     let moved;
     let (bytes, vnet) = match port_tag {
@@ -71,11 +71,14 @@ pub(super) fn receive<'b, 'w: 'b>(
     };
     let mut kept = admitted(bridge, group_fwd_mask, header.dst, header.src).map_err(inside)?;
     let mut teaches = Teaches::source_if(learns && bridge.learns(header.src));
-    if guarded {
-        if let (None, Some(port)) = (kept, ingress.port) {
+    if watched && let Some(port) = ingress.port {
+        port.security.check(header.src, bytes).map_err(inside)?;
+        if kept.is_none() {
             kept = port.guard().map_err(inside)?;
         }
-        teaches = Teaches::Guarded;
+        if port.is_guarded() {
+            teaches = Teaches::Guarded;
+        }
     }
     Ok(Staged {
         bytes,
@@ -113,6 +116,6 @@ pub(super) fn entrance<'w>(tables: &'w Tables, port: &PortEntry, id: BridgeId) -
         bridge,
         learns: port.learns(),
         group_fwd_mask: port.options.group_fwd_mask,
-        guarded: port.is_guarded(),
+        watched: port.is_watched(),
     })
 }

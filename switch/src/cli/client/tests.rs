@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use axum::{
     Json, Router,
     extract::Query,
@@ -106,6 +108,16 @@ async fn answers_that_make_no_sense_are_no_panic() {
     let (client, _directory) = serve(Router::new().route("/v1/ledger", get(async || "[1,2")));
     let error = client.ledger().await.unwrap_err();
     assert!(matches!(error, ClientError::Garbled { .. }), "{error}");
+}
+
+#[test]
+fn where_everybody_makes_files_only_ones_own_weft_is_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, own) = (directory.path().join("weft.sock"), rustix::process::geteuid().as_raw());
+    assert!(!is_foreign(&socket, own + 1), "whoever may write here is trusted");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(is_foreign(&socket, own + 1));
+    assert!(!is_foreign(&socket, own) && !is_foreign(&socket, 0));
 }
 
 #[tokio::test]

@@ -208,6 +208,9 @@ pub struct PortRequest {
     /// `group_fwd_mask`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_fwd_mask: Option<u16>,
+    /// `port_security`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub port_security: Vec<String>,
     /// `fdb_max_learned`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fdb_max_learned: Option<u32>,
@@ -436,6 +439,7 @@ impl From<&PortConfig> for PortRequest {
             locked: Some(port.locked),
             mab: Some(port.mab),
             group_fwd_mask: Some(port.group_fwd_mask),
+            port_security: port.port_security.iter().map(ToString::to_string).collect(),
             fdb_max_learned: Some(port.fdb_max_learned),
             neigh_suppress: Some(port.neigh_suppress),
             proxy_arp: Some(port.proxy_arp),

@@ -60,6 +60,8 @@ fn every_key_of_the_example_arrives() {
 
     let guest = config.port("guest").unwrap();
     assert_eq!((guest.state, guest.fdb_max_learned), (StpState::Forwarding, 100));
+    let stations: Vec<_> = guest.port_security.iter().map(ToString::to_string).collect();
+    assert_eq!(stations, ["02:00:00:00:00:0b 10.10.0.11 fd00:10::b", "02:00:00:00:00:0c"]);
     assert!(guest.locked && guest.mab && guest.neigh_suppress && blue.neigh_suppress);
     assert_eq!(guest.backup_port.as_deref(), Some("uplink"));
     assert_eq!(config.fdb[1].at, FdbTarget::Vtep("192.0.2.2:4789".parse().unwrap()));

@@ -649,6 +649,32 @@ fn options_of_ports_that_contradict_each_other() {
 }
 
 #[test]
+fn who_may_speak_at_a_port() {
+    let help =
+        "a MAC address, perhaps with IP addresses or prefixes behind it: \"02:00:00:00:00:0a 10.10.0.1 fd00::/64\"";
+    let port = "[[port]]\nname = \"p\"\nbridge = \"blue\"\nport_security = ";
+    let cases = [
+        ("[\"\"]", "an empty text names no station", help),
+        (
+            "[\"10.0.0.1\"]",
+            "`10.0.0.1` is not a MAC address",
+            "six pairs of hexadecimal digits, such as \"02:00:00:00:00:0a\"",
+        ),
+        ("[\"02:00:00:00:00:0a 10.0.0\"]", "`10.0.0` is not an IP address", "such as \"10.10.0.2\" or \"fd00:10::2\""),
+        ("[\"02:00:00:00:00:0a 10.0.0.0/33\"]", "`10.0.0.0/33` has no good prefix length", "/0 to /32"),
+        ("[\"02:00:00:00:00:0a x/3\"]", "`x/3` is no IP address with a prefix length", help),
+        (
+            "[\"02:00:00:00:00:0a\", \"02:00:00:00:00:0a 10.0.0.1\"]",
+            "02:00:00:00:00:0a is twice in `port_security`",
+            "name 02:00:00:00:00:0a once, with all of its addresses behind it",
+        ),
+    ];
+    for (value, message, help) in cases {
+        expect_after_base(&format!("{port}{value}\n"), &[(10, message, help)]);
+    }
+}
+
+#[test]
 fn an_entry_is_of_one_kind() {
     expect_after_base(
         "[[fdb]]\nbridge = \"blue\"\nmac = \"02:00:00:00:00:01\"\npermanent = true\nsticky = true\n",

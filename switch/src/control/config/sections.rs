@@ -136,6 +136,7 @@ const PORT_KEYS: &[Key] = &[
     ("locked", "false"),
     ("mab", "false"),
     ("group_fwd_mask", "0x4000"),
+    ("port_security", "[\"02:00:00:00:00:0a 10.10.0.1\"]"),
     ("fdb_max_learned", "100"),
     ("neigh_suppress", "false"),
     ("proxy_arp", "false"),
@@ -413,6 +414,7 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.locked = reader.flag("locked", port.locked);
     port.mab = reader.flag("mab", port.mab);
     set(&mut port.group_fwd_mask, reader.number("group_fwd_mask", values::port_group_fwd_mask));
+    port_security(&mut port, &mut reader);
     let most = reader.number("fdb_max_learned", |number| values::within(number, 0, i64::from(u32::MAX)));
     set(&mut port.fdb_max_learned, most.map(|most| most as u32));
     port.neigh_suppress = reader.flag("neigh_suppress", port.neigh_suppress);
@@ -427,6 +429,15 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.mcast.to_unicast = reader.flag("mcast_to_unicast", port.mcast.to_unicast);
     set(&mut port.mcast.max_groups, reader.number("mcast_max_groups", |number| size(number, 0, 1 << 20)));
     (port, reader.finish())
+}
+
+fn port_security(port: &mut PortConfig, reader: &mut TableReader<'_, '_, '_, '_>) {
+    set(&mut port.port_security, reader.strings("port_security", values::station));
+    let macs: Vec<_> = port.port_security.iter().map(|station| station.mac).collect();
+    if let Some(mac) = (1..macs.len()).find_map(|at| macs[..at].contains(&macs[at]).then_some(macs[at])) {
+        let help = format!("name {mac} once, with all of its addresses behind it");
+        reader.refuse("port_security", Wrong::new(format!("{mac} is twice in `port_security`"), help));
+    }
 }
 
 /// As the kernel (`br_netlink.c`: `br_setport`).

@@ -11,6 +11,7 @@ use weft_vxlan::{ReservedBits, Vni};
 
 use super::types::{Cidr, MCAST_ROUTERS, NETNS_DIRECTORY, NetnsName, Pin, RESERVED_BITS_WORDS, Tos, Ttl};
 use crate::{
+    bridge::{Prefix, Station},
     snoop::{Group, Router},
     sys::{affinity::MAX_CPUS, inherited::Handle},
     wire::{MacAddr, VlanId, membership::is_for_everybody},
@@ -356,6 +357,29 @@ pub(super) fn station_ip(text: &str) -> Checked<IpAddr> {
         IpAddr::V4(_) | IpAddr::V6(_) => return Ok(ip),
     };
     Err(Wrong::new(format!("{ip} is {what}, and no station has it"), example))
+}
+
+/// A station that may speak at a port: its MAC address, and perhaps IP addresses or prefixes behind it, as OVN writes it
+/// (ovn-nb(5), `port_security`).
+pub(super) fn station(text: &str) -> Checked<Station> {
+    let mut words = text.split_ascii_whitespace();
+    let help =
+        "a MAC address, perhaps with IP addresses or prefixes behind it: \"02:00:00:00:00:0a 10.10.0.1 fd00::/64\"";
+    let mac = words.next().ok_or_else(|| Wrong::new("an empty text names no station", help))?;
+    let address = |word: &str| {
+        let Some((address, len)) = word.split_once('/') else {
+            let address = station_ip(word)?;
+            return Ok(Prefix { address, len: if address.is_ipv4() { 32 } else { 128 } });
+        };
+        let address: IpAddr =
+            address.parse().map_err(|_| Wrong::new(format!("`{word}` is no IP address with a prefix length"), help))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let len = len.parse::<u8>().ok().filter(|len| *len <= most);
+        let len =
+            len.ok_or_else(|| Wrong::new(format!("`{word}` has no good prefix length"), format!("/0 to /{most}")))?;
+        Ok(Prefix { address, len })
+    };
+    Ok(Station { mac: station_mac(mac)?, addresses: words.map(address).collect::<Result<_, _>>()? })
 }
 
 /// A time of multicast snooping. `is_query`: the time between queries.

@@ -9,7 +9,10 @@ use weft_vxlan::vtep::TableFull;
 
 use super::{Slots, port::OpenPort, snooping::Snooping};
 use crate::{
-    bridge::{Bridge, Membership, Neigh, Overlay, PROVIDER_GROUPS, PortEntry, PortOptions, Tables, TunnelOptions},
+    bridge::{
+        Bridge, Membership, Neigh, Overlay, PROVIDER_GROUPS, PortEntry, PortOptions, PortSecurity, Tables,
+        TunnelOptions,
+    },
     control::config::{
         self, BridgeConfig, Config, Df, FdbConfig, FdbFull, FdbKind, FdbTarget, InnerVlan, Peers, PortConfig, Tos, Ttl,
         VtepConfig,
@@ -93,6 +96,7 @@ fn port_entry(port: &OpenPort, ports: &Slots<OpenPort>, bridges: &Slots<String>)
     PortEntry {
         membership: membership(&port.config, bridges),
         options: options(&port.config, ports),
+        security: PortSecurity::new(&port.config.port_security),
         mtu: u16::try_from(port.link.mtu).unwrap_or(u16::MAX),
         up: port.is_up(),
     }

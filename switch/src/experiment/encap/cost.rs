@@ -18,7 +18,7 @@ use weft_vxlan::{
 };
 
 use crate::{
-    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, Tables},
+    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, PortSecurity, Tables},
     experiment::{cell::Tunnel, traffic::percentile},
     fdb::{Limit, Stamp},
     ids::{BridgeId, Endpoint, PortId},
@@ -77,7 +77,13 @@ impl Walk {
         bridge.flood_list.push(vtep);
         bridge.known_vteps.insert(remote.ip(), vtep);
         let membership = Membership::Access(BRIDGE);
-        let entry = PortEntry { membership, options: PortOptions::default(), mtu: 9_000, up: true };
+        let entry = PortEntry {
+            membership,
+            options: PortOptions::default(),
+            security: PortSecurity::default(),
+            mtu: 9_000,
+            up: true,
+        };
         shared.tables.store(Arc::new(Tables {
             bridges: vec![Some(bridge)],
             by_vni: Vni::new(VNI).map(|vni| (vni, BRIDGE)).into_iter().collect(),

@@ -177,6 +177,13 @@ impl<'s> Explainer<'s> {
             _ if !entry.learns() => Err(Learning::PortState),
             _ => taught_by(bridge, header.src),
         };
+        if let Err(reason) = entry.security.check(header.src, &bytes) {
+            self.walk.steps.push(Step::Guard { port, src: header.src, standing: None, reason: Some(reason) });
+            return Err(reason);
+        }
+        if !entry.security.is_off() && !entry.is_guarded() {
+            self.walk.steps.push(Step::Guard { port, src: header.src, standing: None, reason: None });
+        }
         if entry.is_guarded() {
             let terms;
             (terms, kept) = self.guard(port, entry, id, bridge, header.src, kept)?;

@@ -10,7 +10,7 @@ use weft_vxlan::{
 
 use super::*;
 use crate::{
-    bridge::{Membership, Neigh, Oversize, PortOptions, StpState},
+    bridge::{Membership, Neigh, Oversize, PortOptions, PortSecurity, Prefix, Station, StpState},
     fdb::Limit,
     underlay::memory::Conditions,
     wire::{
@@ -53,6 +53,7 @@ const FORESEEABLE: &[DropReason] = &[
     DropReason::VlanNotMember,
     DropReason::VlanInvalid,
     DropReason::InnerVlan,
+    DropReason::MacSpoofed,
     DropReason::SameEndpoint,
     DropReason::LocalDestination,
     DropReason::PathMtuProbe,
@@ -220,6 +221,11 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
             backup_port: backup_port.filter(|_| seldom()),
             vlan_protocol: if seldom() { Tpid::Service } else { Tpid::Customer },
         };
+        if seldom() {
+            let address = Prefix { address: [10, 0, 0, 1].into(), len: 32 };
+            let stations = [Station { mac: A, addresses: vec![address] }, Station { mac: B, addresses: vec![] }];
+            lab.port(port).security = PortSecurity::new(&stations);
+        }
         lab.port(port).up = !seldom();
         lab.port(port).mtu = if seldom() { 1200 } else { 1500 };
     }

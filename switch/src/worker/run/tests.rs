@@ -1,6 +1,6 @@
 //! Turns, taken one by one on a real epoll, and waits on a poller that answers what it is told to.
 
-use std::{cell::RefCell, collections::VecDeque, io, os::fd::AsFd, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, io, rc::Rc};
 
 use crossbeam_channel::{Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
@@ -34,10 +34,8 @@ fn bridged(ports: usize) -> (Run<Epoll>, Vec<MemoryHost>) {
     let (mut poller, mut hosts) = (Epoll::new().unwrap(), Vec::new());
     for _ in 0..ports {
         let (port, host) = MemoryPort::pair_with_wakeup(QUEUE_LEN, NO_OFFLOADS).unwrap();
-        let queue = PortQueue::Memory(port);
-        let fd = queue.poll_fd().unwrap().try_clone_to_owned().unwrap();
-        let id = scene.add_queue(Membership::Access(BLUE), queue);
-        poller.add(fd.as_fd(), Source::Port(id)).unwrap();
+        let id = scene.add_queue(Membership::Access(BLUE), PortQueue::Memory(port));
+        poller.add(scene.worker.port(id).and_then(Port::poll_fd).unwrap(), Source::Port(id)).unwrap();
         hosts.push(host);
     }
     scene.shared.tables.store(Arc::new(scene.tables.clone()));

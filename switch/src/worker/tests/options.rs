@@ -2,7 +2,7 @@
 
 use super::scene::*;
 use crate::{
-    bridge::{DropReason, Neigh, StpState},
+    bridge::{DropReason, Neigh, PortSecurity, Prefix, Station, StpState},
     fdb::Origin,
     ids::Endpoint,
     wire::{MacAddr, Tpid, arp::Arp},
@@ -44,6 +44,38 @@ fn a_reserved_group_teaches_what_the_state_allows_and_the_lock_does_not_ask() {
     scene.bridge(BLUE).no_linklocal_learn = true;
     scene.send(P2, &frame(LLDP, C, 60));
     assert_eq!(where_is(&scene, C), None);
+}
+
+#[test]
+fn a_port_that_names_its_stations_learns_nobody_else_and_takes_nothing_said_in_anothers_name() {
+    let mut scene = Scene::access(&[NO_OFFLOADS; 3]);
+    let address = Prefix { address: [10, 0, 0, 1].into(), len: 32 };
+    let guest = Station { mac: A, addresses: vec![address] };
+    scene.port(P0).security = PortSecurity::new(&[guest, Station { mac: B, addresses: vec![] }]);
+    scene.send(P1, &frame(MacAddr::BROADCAST, C, 60));
+    scene.received(P0);
+
+    scene.send(P0, &frame(MacAddr::BROADCAST, C, 60));
+    assert_eq!(where_is(&scene, C), Some(Endpoint::Port(P1)), "nobody takes another's place");
+    let mut elsewhere = udp4(C, A, 0, 10);
+    elsewhere[29] = 7; // 10.0.0.7
+    scene.send(P0, &elsewhere);
+    assert_eq!(where_is(&scene, A), None, "what is refused teaches nothing");
+    assert_eq!(scene.drops(), [(DropReason::MacSpoofed, 1), (DropReason::IpSpoofed, 1)]);
+    assert!(scene.received(P1).is_empty());
+
+    for good in [udp4(C, A, 0, 10), frame(C, A, 60), frame(C, B, 60)] {
+        scene.send(P0, &good);
+        assert_eq!(scene.received(P1), [good]);
+    }
+    assert_eq!(where_is(&scene, A), Some(Endpoint::Port(P0)));
+    // A lock beside it is a lock still.
+    scene.port(P0).options.locked = true;
+    scene.send(P0, &frame(C, B, 60));
+    scene.shared.fdb.remove(BLUE, B);
+    scene.send(P0, &frame(C, B, 60));
+    assert_eq!(scene.drops().last(), Some(&(DropReason::IpSpoofed, 1)));
+    assert_eq!(scene.drops()[0], (DropReason::Locked, 1));
 }
 
 #[test]

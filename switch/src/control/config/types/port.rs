@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use super::{NetnsName, word_of};
 use crate::{
-    bridge::StpState,
+    bridge::{Station, StpState},
     snoop,
     wire::{MacAddr, Tpid, VlanId},
 };
@@ -52,6 +52,8 @@ pub struct PortConfig {
     pub mab: bool,
     /// `group_fwd_mask`: reserved groups that are forwarded when they come in here; bit 1 can't be set.
     pub group_fwd_mask: u16,
+    /// `port_security`: who may speak there; default whoever wants.
+    pub port_security: Vec<Station>,
     /// `fdb_max_learned`: most learned entries that point here; default 0 = no limit.
     pub fdb_max_learned: u32,
     /// `neigh_suppress`: is spared questions for addresses that weft can answer; default false.
@@ -112,6 +114,7 @@ impl PortConfig {
             locked: false,
             mab: false,
             group_fwd_mask: 0,
+            port_security: Vec::new(),
             fdb_max_learned: 0,
             neigh_suppress: false,
             proxy_arp: false,

@@ -138,6 +138,13 @@ impl Narrator<'_> {
         (most > 0).then(|| self.decider(Part::Port(port), "fdb_max_learned", most))
     }
 
+    /// Who may speak at a port, if not everybody.
+    pub(super) fn port_security(&self, port: &str) -> Option<Decider> {
+        let stations = &self.config.port(port)?.port_security;
+        let named: Vec<_> = stations.iter().map(quoted).collect();
+        (!named.is_empty()).then(|| self.decider(Part::Port(port), "port_security", format!("[{}]", named.join(", "))))
+    }
+
     /// A port's MTU.
     pub(super) fn mtu(&self, port: &str, mtu: u16) -> Decider {
         self.decider(Part::Port(port), "mtu", mtu)

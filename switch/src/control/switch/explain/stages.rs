@@ -305,11 +305,23 @@ impl Narrator<'_> {
                 let text = format!("port {port} is {}: frames that come in go no further", state.unwrap_or_default());
                 (text, self.state(&port).into_iter().collect())
             }
+            Some(
+                reason @ (DropReason::MacSpoofed
+                | DropReason::ArpSpoofed
+                | DropReason::IpSpoofed
+                | DropReason::RogueServer),
+            ) => {
+                let text = format!("port {port} does not let {src} say this: {}", reason.explanation());
+                (text, self.port_security(&port).into_iter().collect())
+            }
             Some(_) => (format!("port {port} is locked, and {src} {place}"), lock().into()),
             None if standing.is_some() => {
                 (format!("port {port} is locked, and {src} {place}: it may pass"), lock().into())
             }
-            None => (format!("port {port} lets it pass"), self.port_limit(&port).into_iter().collect()),
+            None => {
+                let config = self.port_limit(&port).into_iter().chain(self.port_security(&port));
+                (format!("port {port} lets it pass"), config.collect())
+            }
         };
         let standing = standing.map(|standing| match standing {
             Standing::Unknown => "unknown",
