@@ -46,6 +46,49 @@ fn the_guide_lists_what_open_vswitch_does_otherwise() {
     assert!(read("switch/docs/compare.md").contains(&table), "compare.md must have:\n{table}");
 }
 
+/// Whoever adds a row names what proves it.
+#[test]
+fn every_answer_to_a_threat_has_a_test() {
+    let page = read("switch/docs/threats.md");
+    let sources = ["switch/src", "switch/tests", "vxlan", "integration"];
+    let code: String = sources.iter().flat_map(|folder| rust_files(&root().join(folder))).collect();
+    let drops: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    let mut count = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let &[_, answer, tighter, tests] = cells.as_slice() else { continue };
+        if tests == "tests" {
+            continue;
+        }
+        let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "nothing proves this row:\n{row}");
+        for name in names {
+            count += 1;
+            let is_there = code.contains(&format!("fn {name}(")) || code.contains(&format!("\"{name}\""));
+            assert!(is_there, "there is no test {name}:\n{row}");
+        }
+        // Words in brackets and before them that look like drops are drops or keys.
+        for word in [answer, tighter].into_iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+            let looks_like_a_drop =
+                word.ends_with("_spoofed") || word.ends_with("_unknown") || word.starts_with("vxlan_");
+            let is_key = read("switch/docs/configuration.md").contains(&format!("| `{word}` |"));
+            assert!(!looks_like_a_drop || drops.contains(word) || is_key, "there is no drop `{word}`:\n{row}");
+        }
+    }
+    assert!(count > 60, "{count} tests are named");
+}
+
+/// The text of every file of Rust below a folder.
+fn rust_files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = entries.flat_map(|path| match path.extension() {
+        _ if path.is_dir() && path.file_name().is_some_and(|name| name != "target") => rust_files(&path),
+        Some(extension) if extension == "rs" => vec![fs::read_to_string(&path).unwrap()],
+        Some(_) | None => vec![],
+    });
+    texts.collect()
+}
+
 #[test]
 fn configurations_in_the_guides_are_good() {
     let readme = read("README.md");

@@ -7,6 +7,7 @@
 mod ends;
 mod fair_share;
 mod floods;
+mod port_security;
 mod underlay;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let _ = Lab::remove_stale(PREFIX);
     let needs = Needs::ROOT_AND_TUN.programs(&["ping"]);
     let prlimit = Needs::ROOT_AND_TUN.programs(&["ping", "prlimit"]);
+    let ip = Needs::ROOT_AND_TUN.programs(&["ping", "ip"]);
     let tc = Needs::ROOT_AND_TUN.programs(&["ping", "tc"]);
     let python = Needs::ROOT_AND_TUN.programs(&["ping", "python3"]);
     let mut tests = in_every_shape(&[
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ("a_flood_of_addresses_pushes_out_only_its_own", needs, floods::address_flood),
         ("mutated_frames_of_a_port_harm_nobody", needs, floods::mutated_frames),
         ("mutated_datagrams_of_the_underlay_harm_nobody", needs, floods::mutated_datagrams),
+        ("what_a_tenant_says_in_anothers_name_reaches_nobody", ip, port_security::spoofed),
         ("running_out_of_descriptors_closes_no_port", prlimit, ends::no_descriptors_later),
         ("an_underlay_that_takes_no_more_drops_by_name_and_costs_nothing", tc, underlay::full_send_buffer),
         (

@@ -109,6 +109,14 @@ pub struct PortOptions {
     pub isolated: bool,
     /// The group policy of what enters here and leaves by the overlay; 0: none.
     pub gbp_policy: u16,
+    /// How much of a worker's time frames that are not for known stations may take, in percent, 1 to 100.
+    pub flood_share: u8,
+}
+
+impl PortOptions {
+    /// What floods may take if nothing is said. With two workers, or a worker and the flooder itself, on one processor, each
+    /// can have half of it; a quarter leaves the worker well below its part, so that it need not wait.
+    pub const DEFAULT_FLOOD_SHARE: u8 = 25;
 }
 
 impl Default for PortOptions {
@@ -131,6 +139,7 @@ impl Default for PortOptions {
             hairpin: false,
             isolated: false,
             gbp_policy: 0,
+            flood_share: Self::DEFAULT_FLOOD_SHARE,
         }
     }
 }

@@ -90,6 +90,9 @@ struct AddArgs {
     /// The group policy of its frames, from 1 to 65535; needs gbp = true below [vtep]
     #[arg(long, value_name = "POLICY")]
     gbp_policy: Option<u16>,
+    /// How much of a worker's time its broadcast, unknown and other unusual frames may take
+    #[arg(long, value_name = "PERCENT")]
+    flood_share: Option<u8>,
     /// How far it takes part in forwarding
     #[arg(long, value_parser = ["forwarding", "learning", "blocking", "listening", "disabled"])]
     state: Option<String>,
@@ -176,6 +179,7 @@ fn request(args: &AddArgs) -> Result<PortRequest, UsageError> {
         hairpin: on(args.hairpin),
         isolated: on(args.isolated),
         gbp_policy: args.gbp_policy,
+        flood_share: args.flood_share,
         state: args.state.clone(),
         locked: on(args.locked),
         mab: on(args.mab),

@@ -51,7 +51,7 @@ use self::{
     walk::{Walk, Way},
 };
 use crate::{
-    bridge::Tables,
+    bridge::{PortOptions, Tables},
     buffer::MAX_FRAME_LEN,
     fdb::{Fdb, FdbCache, Stamp},
     ids::{BridgeId, Endpoint, PortId},
@@ -369,6 +369,12 @@ impl Worker {
             }
         }
         Ok(Turned { frames: count, unusual: self.unusual })
+    }
+
+    /// How much of the worker's time floods from a port may take, in percent.
+    fn flood_share(&self, id: PortId) -> u8 {
+        let usual = PortOptions::default().flood_share;
+        self.shared.tables.load().port(id).map_or(usual, |port| port.options.flood_share)
     }
 
     /// Carries some of the frames that were received, and sends what has to be sent.

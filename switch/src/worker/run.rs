@@ -117,7 +117,8 @@ impl<P: Poller> Run<P> {
             match self.worker.turn_port_for(port, limit, self.clock.at(from)) {
                 Ok(turned) => {
                     let to = Instant::now();
-                    let pause = share.used(turned, from, to);
+                    let percent = if turned.is_flood() { self.worker.flood_share(port) } else { 100 };
+                    let pause = share.used(turned, percent, from, to);
                     self.shares[port.index()] = share;
                     if let Some(pause) = pause {
                         return self.pause(port, to + pause);

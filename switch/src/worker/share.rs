@@ -9,7 +9,7 @@
 //! - **Floods have a budget.** A frame to a known station is what a switch is for. All others, those that are copied to
 //!   everybody, teach a new address or are thrown away, are few wherever nothing is wrong; but whoever sends them at full
 //!   speed makes the switch do many times the work of a known station's. A port that sends mostly these may take
-//!   [`SHARE`] of a worker's time, and [`BURST`] at once. Past that the port is not read for a while. What it sends
+//!   its `flood_share` of a worker's time, and [`BURST`] at once. Past that the port is not read for a while. What it sends
 //!   meanwhile waits in its own queue, and when that is full the kernel drops it at the sender's expense (`LOST BEFORE` in
 //!   `weft show ledger`).
 //!
@@ -32,13 +32,6 @@ const FLOOD_BATCH: Duration = Duration::from_micros(40);
 
 /// A batch is never made smaller than this.
 const LEAST_BATCH: usize = 2;
-
-/// Floods of one port get one part in so many of a worker's time. With two workers, or a worker and the flooder itself, on
-/// one processor, each can have half of it; a quarter leaves the worker well below its part, so that it need not wait.
-const SHARE: u32 = 4;
-
-/// Time without that a flood needs for each time with.
-const REST: u32 = SHARE - 1;
 
 /// What they get at once before that holds: the announcements of a whole rack that comes back at the same time, about a
 /// thousand frames to eight ports.
@@ -70,8 +63,9 @@ impl Share {
         self.batch
     }
 
-    /// A batch began at `from` and ended at `to`. `Some`: how long the port is not to be read now.
-    pub(super) fn used(&mut self, turned: Turned, from: Instant, to: Instant) -> Option<Duration> {
+    /// A batch began at `from` and ended at `to`; floods may have so many `percent` of the time. `Some`: how long the port is
+    /// not to be read now.
+    pub(super) fn used(&mut self, turned: Turned, percent: u8, from: Instant, to: Instant) -> Option<Duration> {
         let took = to.saturating_duration_since(from);
         if !turned.is_flood() {
             self.batch = RxBatch::CAPACITY;
@@ -82,14 +76,18 @@ impl Share {
         } else if took < FLOOD_BATCH / 2 && turned.frames == self.batch {
             self.batch = (self.batch * 2).min(RxBatch::CAPACITY);
         }
+        let (percent, rest) = (u32::from(percent.max(1)), 100_u32.saturating_sub(u32::from(percent)));
+        if rest == 0 {
+            return None;
+        }
         let slept = self.at.map_or(Duration::ZERO, |at| from.saturating_duration_since(at));
         // One long wait for a processor must not silence the port for seconds.
         let took = took.min(BURST);
-        let earned = nanos(slept / REST);
+        let earned = nanos(slept * percent / rest);
         self.left_ns = self.left_ns.saturating_add(earned).min(nanos(BURST)) - nanos(took);
         self.at = Some(to);
         let owed = u64::try_from(-self.left_ns).ok().filter(|owed| *owed > 0)?;
-        Some((Duration::from_nanos(owed) * REST).max(LEAST_PAUSE))
+        Some((Duration::from_nanos(owed) * rest / percent).max(LEAST_PAUSE))
     }
 }
 
@@ -106,23 +104,24 @@ mod tests {
     const MICROSECOND: Duration = Duration::from_micros(1);
 
     /// Batches of this length, one after another with the pauses that are asked for; what part of the time they had.
-    fn busy(share: &mut Share, turned: Turned, took: Duration, batches: u32) -> f64 {
+    fn busy(share: &mut Share, turned: Turned, percent: u8, took: Duration, batches: u32) -> f64 {
         let start = Instant::now();
         let mut now = start;
         for _ in 0..batches {
             let end = now + took;
-            now = end + share.used(turned, now, end).unwrap_or_default();
+            now = end + share.used(turned, percent, now, end).unwrap_or_default();
         }
         (took * batches).as_secs_f64() / (now - start).as_secs_f64()
     }
 
     #[test]
     fn a_flood_gets_its_share_and_no_more() {
-        for took in [5, 40, 700, 3000] {
+        for (percent, took) in [(25, 5), (25, 40), (25, 700), (25, 3000), (1, 40), (10, 40), (80, 40)] {
             let mut share = Share::default();
-            busy(&mut share, FLOOD, took * MICROSECOND, 10_000 / took + 10);
-            let part = busy(&mut share, FLOOD, took * MICROSECOND, 1000);
-            assert!((0.24..=0.26).contains(&part), "batches of {took} us have {part} of the time");
+            busy(&mut share, FLOOD, percent, took * MICROSECOND, 60_000 / took + 10);
+            let part = busy(&mut share, FLOOD, percent, took * MICROSECOND, 1000);
+            let share = f64::from(percent) / 100.0;
+            assert!((part / share - 1.0).abs() < 0.05, "batches of {took} us have {part} of the time and not {share}");
         }
     }
 
@@ -134,32 +133,37 @@ mod tests {
         let mut burst = |now: &mut Instant| {
             for _ in 0..99 {
                 let end = *now + 100 * MICROSECOND;
-                assert_eq!(share.used(FLOOD, *now, end), None);
+                assert_eq!(share.used(FLOOD, 25, *now, end), None);
                 *now = end;
             }
         };
         burst(&mut now);
-        now += REST * BURST;
+        now += 3 * BURST;
         burst(&mut now);
     }
 
     #[test]
     fn traffic_to_known_stations_has_all_the_time_and_whole_batches() {
         let mut share = Share::default();
-        assert!(busy(&mut share, TRAFFIC, Duration::from_millis(5), 1000) > 0.999);
+        assert!(busy(&mut share, TRAFFIC, 25, Duration::from_millis(5), 1000) > 0.999);
+        assert!(
+            busy(&mut share, FLOOD, 100, Duration::from_millis(5), 1000) > 0.999,
+            "where floods may have it, they too"
+        );
+        busy(&mut share, TRAFFIC, 25, Duration::from_micros(5), 1);
         assert_eq!(share.batch(), RxBatch::CAPACITY);
     }
 
     #[test]
     fn batches_of_a_flood_become_as_small_as_they_take_long() {
         let mut share = Share::default();
-        busy(&mut share, FLOOD, 200 * MICROSECOND, 3);
+        busy(&mut share, FLOOD, 25, 200 * MICROSECOND, 3);
         assert_eq!(share.batch(), RxBatch::CAPACITY / 8);
-        busy(&mut share, FLOOD, 200 * MICROSECOND, 10);
+        busy(&mut share, FLOOD, 25, 200 * MICROSECOND, 10);
         assert_eq!(share.batch(), LEAST_BATCH);
-        busy(&mut share, Turned { frames: LEAST_BATCH, unusual: 2 }, 5 * MICROSECOND, 1);
+        busy(&mut share, Turned { frames: LEAST_BATCH, unusual: 2 }, 25, 5 * MICROSECOND, 1);
         assert_eq!(share.batch(), 2 * LEAST_BATCH);
-        busy(&mut share, TRAFFIC, 200 * MICROSECOND, 1);
+        busy(&mut share, TRAFFIC, 25, 200 * MICROSECOND, 1);
         assert_eq!(share.batch(), RxBatch::CAPACITY);
     }
 
@@ -167,7 +171,7 @@ mod tests {
     fn a_worker_that_was_kept_waiting_reads_again_before_long() {
         let (mut share, start) = (Share::default(), Instant::now());
         let end = start + Duration::from_secs(5);
-        assert_eq!(share.used(FLOOD, start, end), None, "the burst covers it");
-        assert!(share.used(FLOOD, end, end + Duration::from_secs(5)).unwrap() <= REST * BURST);
+        assert_eq!(share.used(FLOOD, 25, start, end), None, "the burst covers it");
+        assert!(share.used(FLOOD, 25, end, end + Duration::from_secs(5)).unwrap() <= 3 * BURST);
     }
 }

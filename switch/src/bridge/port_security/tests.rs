@@ -136,12 +136,12 @@ fn fragments_of_ipv4_hide_nothing() {
 
 #[test]
 fn ipv6_has_its_senders_address_or_asks_for_one() {
-    let link_local = ndisc::link_local(OWN);
+    let derived = link_local(OWN);
     for (ip, expected) in [
         (own_v6(), Ok(())),
-        (link_local, Ok(())),
+        (derived, Ok(())),
         (other_v6(), Err(DropReason::IpSpoofed)),
-        (ndisc::link_local(OTHER), Err(DropReason::IpSpoofed)),
+        (link_local(OTHER), Err(DropReason::IpSpoofed)),
         (Ipv6Addr::UNSPECIFIED, Err(DropReason::IpSpoofed)),
     ] {
         assert_eq!(verdict(OWN, &udp6(OWN, ip, (1, 2))), expected, "{ip}");

@@ -196,6 +196,9 @@ pub struct PortRequest {
     /// `gbp_policy`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gbp_policy: Option<u16>,
+    /// `flood_share`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flood_share: Option<u8>,
     /// `state`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -435,6 +438,7 @@ impl From<&PortConfig> for PortRequest {
             hairpin: Some(port.hairpin),
             isolated: Some(port.isolated),
             gbp_policy: Some(port.gbp_policy),
+            flood_share: Some(port.flood_share),
             state: Some(word_of(STATE_WORDS, &port.state).to_owned()),
             locked: Some(port.locked),
             mab: Some(port.mab),

@@ -649,6 +649,14 @@ fn options_of_ports_that_contradict_each_other() {
 }
 
 #[test]
+fn floods_have_a_part_of_the_time() {
+    for share in [0, 101, -1] {
+        let port = format!("[[port]]\nname = \"p\"\nbridge = \"blue\"\nflood_share = {share}\n");
+        expect_after_base(&port, &[(10, &format!("{share} is out of range"), "1 to 100")]);
+    }
+}
+
+#[test]
 fn who_may_speak_at_a_port() {
     let help =
         "a MAC address, perhaps with IP addresses or prefixes behind it: \"02:00:00:00:00:0a 10.10.0.1 fd00::/64\"";

@@ -132,6 +132,7 @@ const PORT_KEYS: &[Key] = &[
     ("hairpin", "false"),
     ("isolated", "false"),
     ("gbp_policy", "0"),
+    ("flood_share", "25"),
     ("state", "\"forwarding\""),
     ("locked", "false"),
     ("mab", "false"),
@@ -410,6 +411,8 @@ fn port(text: &mut Text<'_>, header: Range<usize>, table: &DeTable<'_>) -> (Port
     port.hairpin = reader.flag("hairpin", port.hairpin);
     port.isolated = reader.flag("isolated", port.isolated);
     set(&mut port.gbp_policy, reader.number("gbp_policy", values::gbp_policy));
+    let percent = reader.number("flood_share", |number| values::within(number, 1, 100));
+    set(&mut port.flood_share, percent.map(|percent| percent as u8));
     set(&mut port.state, reader.word("state", STATE_WORDS));
     port.locked = reader.flag("locked", port.locked);
     port.mab = reader.flag("mab", port.mab);

@@ -126,6 +126,7 @@ fn options(config: &PortConfig, ports: &Slots<OpenPort>) -> PortOptions {
         hairpin: config.hairpin,
         isolated: config.isolated,
         gbp_policy: config.gbp_policy,
+        flood_share: config.flood_share,
     }
 }
 

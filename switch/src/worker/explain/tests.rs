@@ -215,6 +215,7 @@ fn random_lab(random: &mut fastrand::Rng) -> (Lab, Vec<Peer>) {
             group_fwd_mask,
             fdb_max_learned,
             gbp_policy: if seldom() { 7 } else { 0 },
+            flood_share: PortOptions::DEFAULT_FLOOD_SHARE,
             neigh_suppress: seldom(),
             proxy_arp: seldom(),
             proxy_arp_wifi: seldom(),

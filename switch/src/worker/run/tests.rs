@@ -93,7 +93,7 @@ fn a_port_that_sends_rubbish_without_end_is_left_alone_for_a_while_and_the_other
 #[test]
 fn a_port_that_is_taken_out_leaves_nothing_to_the_next_of_its_number() {
     let (mut run, _) = bridged(1);
-    run.share(PortId(0)).used(Turned { frames: 1, unusual: 1 }, Instant::now(), Instant::now());
+    run.share(PortId(0)).used(Turned { frames: 1, unusual: 1 }, 25, Instant::now(), Instant::now());
     run.pause(PortId(0), Instant::now() + Duration::from_secs(3600));
     run.forget_share(PortId(0));
     assert_eq!((run.paused.len(), run.shares[0]), (0, Share::default()));

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use super::{NetnsName, word_of};
 use crate::{
-    bridge::{Station, StpState},
+    bridge::{PortOptions, Station, StpState},
     snoop,
     wire::{MacAddr, Tpid, VlanId},
 };
@@ -44,6 +44,8 @@ pub struct PortConfig {
     pub isolated: bool,
     /// `gbp_policy`: the group policy of what enters here; 0, the default, is none.
     pub gbp_policy: u16,
+    /// `flood_share`: how much of a worker's time frames that are not for known stations may take, in percent.
+    pub flood_share: u8,
     /// `state`: how far it takes part in forwarding; default forwarding.
     pub state: StpState,
     /// `locked`: takes frames only from addresses that have an entry there; default false.
@@ -110,6 +112,7 @@ impl PortConfig {
             hairpin: false,
             isolated: false,
             gbp_policy: 0,
+            flood_share: PortOptions::DEFAULT_FLOOD_SHARE,
             state: StpState::Forwarding,
             locked: false,
             mab: false,
