@@ -102,6 +102,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr(args.log_format);
     let config = args.load()?;
     make_room_for_descriptors()?;
+    let_workers_go_first();
     let socket = ControlSocket::bind(&config.switch.socket)?;
     if let Some(user) = &args.user {
         socket.give_to(user)?;
@@ -143,6 +144,15 @@ fn make_room_for_descriptors() -> anyhow::Result<()> {
     }
     let room: io::Result<Vec<_>> = (0..RUNTIME).map(|_| File::open("/dev/null")).collect();
     room.map(drop).context("can't open the files that the runtime needs")
+}
+
+/// Workers may stand before all other programs, whatever else weft may or may not do when they start.
+fn let_workers_go_first() {
+    // getrlimit(2): 40 is a niceness of -20, 1 one of 19.
+    let all = Some(40);
+    if let Err(error) = setrlimit(Resource::Nice, Rlimit { current: all, maximum: all }) {
+        tracing::debug!(%error, "workers are as nice as their limit says");
+    }
 }
 
 /// Logs as `RUST_LOG` says (`info` if it says nothing): `RUST_LOG=weft=debug` shows every address that is learned.

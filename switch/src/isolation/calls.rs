@@ -252,8 +252,12 @@ const SWITCH: &[i64] = &[
     // its opener's end
     libc::SYS_waitid,
     libc::SYS_wait4,
-    // threads that stay on their processors
+    // threads that stay on their processors, and go first there
     libc::SYS_sched_setaffinity,
+    libc::SYS_sched_getattr,
+    libc::SYS_sched_setattr,
+    libc::SYS_getpriority,
+    libc::SYS_setpriority,
 ];
 
 const OPENER: &[i64] = &[
