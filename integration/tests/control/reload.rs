@@ -77,6 +77,18 @@ pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
         }
         Ok(found)
     };
+    // How nice each is: the 19th field of proc_pid_stat(5), the 17th behind the name.
+    let niceness = || -> anyhow::Result<Vec<i32>> {
+        let mut found = Vec::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            let (name, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+            if name.contains("(weft-worker") {
+                found.push(fields.split_whitespace().nth(16).context("a niceness")?.parse()?);
+            }
+        }
+        Ok(found)
+    };
     // What the kernel says of the first receiver's and the first sender's buffers, which is twice what it was told.
     let buffers =
         || -> anyhow::Result<String> { Ok(side.switch.run(&["ss", "-uanmO", "src", side.vtep])?.ok()?.stdout) };
@@ -88,6 +100,7 @@ pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
         Ok(())
     };
     let (index, everywhere) = (side.host.link("eth0")?.index, cpus()?);
+    ensure!(niceness()? == [-20; 2], "workers go first: {:?}", niceness()?);
     ensure!(queue_length()? == 2000 && everywhere.len() == 2, "{} {everywhere:?}", queue_length()?);
     let defaults = buffers()?;
     ensure!(
@@ -102,6 +115,7 @@ pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
     reload(&config(&switch, vtep, "queue_length = 333"), &["switch", "vtep", &port])?;
     ensure!(queue_length()? == 333 && side.host.link("eth0")?.index == index, "{}", queue_length()?);
     ensure!(cpus()? == [first; 2], "{:?}", cpus()?);
+    ensure!(niceness()?.iter().all(|nice| *nice >= 0), "who polls busily leaves others their turn: {:?}", niceness()?);
     let changed = buffers()?;
     ensure!(changed.contains(&format!("rb{}", 2 << 20)) && changed.contains(&format!("tb{}", 1 << 20)), "{changed}");
 
@@ -110,7 +124,10 @@ pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
     ensure!(!refused.success() && refused.stderr.contains("weft can't run on CPU `1023`"), "{refused}");
     ensure!(cpus()? == [first; 2], "what was refused changed nothing: {:?}", cpus()?);
 
-    reload(&config("", "", ""), &["switch", "vtep", &port])?;
+    reload(&config("nice = -7", "", ""), &["switch", "vtep", &port])?;
+    ensure!(niceness()? == [-7; 2], "{:?}", niceness()?);
+    reload(&config("", "", ""), &["switch"])?;
+    ensure!(niceness()? == [-20; 2], "{:?}", niceness()?);
     ensure!(queue_length()? == 2000 && cpus()? == everywhere && buffers()?.contains(&format!("rb{}", 16 << 20)));
     Ok(())
 }

@@ -119,6 +119,7 @@ fn rubbish(random: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 /// Holds what `measured` pings against what they are when nobody floods.
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 fn compare(weft: &Weft, measured: &[(&Namespace, &str)], flood: impl Fn(&Tap) + Sync) -> anyhow::Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut said = String::new();

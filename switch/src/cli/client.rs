@@ -375,7 +375,8 @@ impl Client {
 
 /// Whether whoever listens may have put himself there: where everybody makes files, as in `/tmp`, anybody can have been first.
 fn is_foreign(socket: &Path, user: u32) -> bool {
-    let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        socket.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let is_everybodys = fs::metadata(directory).is_ok_and(|directory| directory.mode() & 0o002 != 0);
     is_everybodys && user != 0 && user != rustix::process::geteuid().as_raw()
 }
