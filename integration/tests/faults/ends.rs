@@ -278,6 +278,9 @@ pub(crate) fn unreachable_peer(shape: Shape) -> anyhow::Result<()> {
     let (pair, locals, config) = pair_with_locals(shape)?;
     // Nobody answers ARP for the one, no route leads to the other.
     let config = config.replace(r#"["192.0.2.2"]"#, r#"["192.0.2.2", "192.0.2.99", "203.0.113.7"]"#);
+    // What the port floods shall not have to wait for its share.
+    let address = r#"address = ["10.0.0.1/24"]"#;
+    let config = config.replace(address, &format!("{address}\nflood_share = 100"));
     let [a, b] = &pair.sides;
     let weft = Weft::start(&a.switch, &config)?;
     let _far = Weft::start(&b.switch, &b.config("", ""))?;
