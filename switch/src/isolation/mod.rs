@@ -6,16 +6,16 @@
 //!
 //! 1. The control socket is opened, the configuration read: with all that weft was started with.
 //! 2. The opener is started ([`crate::sys::opener`]): the process that opens ports from now on, and has of the privileges those
-//!    that this takes ([`capabilities`]), and filters of its own ([`calls`]).
+//!    that this takes (`capabilities.rs`), and filters of its own (`calls.rs`).
 //! 3. weft becomes the user of `--user`, loses every capability, the bounding set too, and gets no-new-privs
-//!    ([`capabilities`]).
-//! 4. Files: none may be opened any more, nor is TCP to be had ([`files`]).
-//! 5. System calls: those that a switch makes are left ([`calls`]).
+//!    (`capabilities.rs`).
+//! 4. Files: none may be opened any more, nor is TCP to be had (`files.rs`).
+//! 5. System calls: those that a switch makes are left (`calls.rs`).
 //! 6. Everything else: threads are started, ports opened, the network read.
 //!
-//! The order matters: a filter would forbid the stages before it. Later than passt, which does it in four stages around the
-//! same idea (its `isolation.c`), weft needs privileges for as long as it runs, since ports come and go; hence the opener, which
-//! is to weft what the monitor is to OpenSSH's network process.
+//! The order matters: a filter would forbid the stages before it. passt does it in four stages around the same idea (its
+//! `isolation.c`), but needs nothing more afterwards. weft's ports come and go while it runs; hence the opener, which is to weft
+//! what the monitor is to OpenSSH's network process.
 //!
 //! What a kernel lacks, or the process may not do, is a *shortcoming*: told in the log, and an error if the user demanded
 //! (`--sandbox on`).

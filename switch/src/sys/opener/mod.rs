@@ -3,7 +3,7 @@
 //! # Theory of operation
 //! A switch reads what strangers send. What it needs privileges for is only to open things: taps, packet sockets, sockets in
 //! other namespaces; and to set up what it opened. So `weft run` starts this very program once more ([`VERB`]), gives all its
-//! privileges up, and from then on asks the opener for each descriptor, by the requests of [`request`]: there are twelve.
+//! privileges up, and from then on asks the opener for each descriptor, by the requests of `request.rs`: there are twelve.
 //! The two are joined by a pair of unix sockets; descriptors come back by SCM_RIGHTS. What is made in a namespace stays in it
 //! whoever uses it, so the one process can make what the other uses.
 //!
