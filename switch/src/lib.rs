@@ -45,6 +45,8 @@ pub mod control;
 pub mod doctor;
 pub mod experiment;
 pub mod fdb;
+#[cfg(test)]
+mod fuzzing;
 pub mod ids;
 pub mod isolation;
 pub mod l3;

@@ -119,10 +119,37 @@ fn modules(source: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn the_fuzzers_page_lists_every_target_and_no_other() {
+    let page = read("integration/fuzz/README.md");
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | ").map(|(target, _)| target.to_owned()));
+    let rows: BTreeSet<_> = rows.filter(|target| !target.contains(['/', '.']) && target != "run").collect();
+    let corpora = fs::read_dir(root().join("integration/fuzz/corpus")).unwrap();
+    let corpora = corpora.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned());
+    assert_eq!(rows, corpora.collect());
+    let mut targets = BTreeSet::new();
+    tests_of(&root().join("switch/src"), &mut targets);
+    assert_eq!(rows, targets);
+}
+
+/// The names of all tests `fuzz_NAME` in a folder.
+fn tests_of(folder: &Path, names: &mut BTreeSet<String>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            tests_of(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            names.extend(text.split("fn fuzz_").skip(1).map(|rest| rest.split('(').next().unwrap().to_owned()));
+        }
+    }
+}
+
+#[test]
 fn links_between_the_documents_lead_somewhere() {
     let folder = root().join("switch/docs");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.push(root().join("README.md"));
+    files.extend(["README.md", "integration/fuzz/README.md"].map(|file| root().join(file)));
     let mut count = 0;
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
         let text = fs::read_to_string(file).unwrap();

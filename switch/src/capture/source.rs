@@ -1,8 +1,8 @@
 //! One point: a tcpdump in its namespace, and a thread that reads what it writes.
 
 use std::{
-    io::{self, BufRead, BufReader},
-    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    io::{self, BufRead, BufReader, Read},
+    process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc::{Sender, sync_channel},
     thread,
 };
@@ -128,7 +128,7 @@ fn listen(stderr: ChildStderr, captures: &dyn Fn()) -> Said {
 }
 
 /// Reads frames until tcpdump has ended.
-fn read(point: usize, stdout: ChildStdout, events: &Sender<Event>) -> Result<(), SourceError> {
+fn read(point: usize, stdout: impl Read + Send, events: &Sender<Event>) -> Result<(), SourceError> {
     let garbled = |error: PcapError<&[u8]>| SourceError::Garbled(error.to_string());
     let mut bytes = BufReader::new(stdout);
     // Nothing was written at all if it was ended at once.
@@ -165,5 +165,32 @@ fn read(point: usize, stdout: ChildStdout, events: &Sender<Event>) -> Result<(),
             PcapBlockOwned::NG(_) => {}
         }
         reader.consume(len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::capture::Packet;
+
+    /// What comes through tcpdump's pipe: frames, each described, until it ends or makes no sense.
+    #[test]
+    fn fuzz_captured() {
+        crate::fuzzing::inputs(|bytes| {
+            let (events, heard) = channel();
+            let _ = read(3, bytes, &events);
+            drop(events);
+            let mut len = 0;
+            for event in heard {
+                let Event::Frame(frame) = event else { panic!("only frames are read: {event:?}") };
+                len += frame.bytes.len();
+                let packet = Packet::of(&frame.bytes);
+                assert!(!packet.text.is_empty());
+                assert!(packet.tunnels.iter().all(|tunnel| !tunnel.to_string().is_empty()));
+            }
+            assert!(len <= bytes.len());
+        });
     }
 }

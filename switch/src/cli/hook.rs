@@ -110,6 +110,20 @@ mod tests {
 
     use super::*;
 
+    /// What a container engine says of a container.
+    #[test]
+    fn fuzz_hook() {
+        crate::fuzzing::inputs(|json| {
+            let Ok(state) = serde_json::from_slice::<State>(json) else { return };
+            match wanted(&state) {
+                Ok(request) => {
+                    assert_eq!(request.is_some(), state.annotations.contains_key("weft.bridge") && state.pid != 0)
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        });
+    }
+
     fn state(value: Value) -> State {
         serde_json::from_value(value).unwrap()
     }

@@ -207,6 +207,17 @@ mod tests {
         Cli::try_parse_from(line.split(' ')).unwrap_err().kind()
     }
 
+    /// Any words, one a line.
+    #[test]
+    fn fuzz_command_line() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(line) = std::str::from_utf8(input) else { return };
+            if let Err(error) = Cli::try_parse_from(["weft"].into_iter().chain(line.split('\n'))) {
+                assert!(!error.to_string().is_empty());
+            }
+        });
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();

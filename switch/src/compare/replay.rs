@@ -91,6 +91,22 @@ mod tests {
         verdict::Verdict,
     };
 
+    /// A file that somebody wrote: a case, which is written so that it is read again, or an error that says where.
+    #[test]
+    fn fuzz_case() {
+        crate::fuzzing::inputs(|input| match serde_json::from_slice::<Case>(input) {
+            Ok(case) => {
+                let text = serde_json::to_string(&case).unwrap();
+                assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");
+                let outcome = Outcome { case, verdict: Verdict::Same, reference: None, weft: None, millis: 0 };
+                if let Ok(file) = capture(&outcome, "kernel") {
+                    assert_eq!(file[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+                }
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        });
+    }
+
     #[test]
     fn a_case_comes_back_from_its_file() {
         let folder = tempfile::tempdir().unwrap();

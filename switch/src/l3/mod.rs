@@ -11,6 +11,8 @@
 //! kernel's vxlan devices do.
 
 pub mod fragment;
+#[cfg(test)]
+mod fuzz;
 pub mod mss;
 pub mod too_big;
 

@@ -82,6 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_cpu_time() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            if let Ok(time) = MachineTime::parse(text) {
+                assert_eq!(time.busy_since(time), Duration::ZERO);
+            }
+        });
+    }
+
+    #[test]
     fn idling_waiting_and_other_machines_are_not_busy() {
         let before = MachineTime::parse("cpu  1 2 3 1000 1000 4 5 1000 0 0\ncpu0 9 9 9\n").unwrap();
         let after = MachineTime::parse("cpu  11 22 33 4000 4000 44 55 4000 7 7\n").unwrap();

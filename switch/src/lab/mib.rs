@@ -77,6 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_mib() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            let mut mib = Mib::default();
+            mib.add_table(text);
+            mib.add_list(text);
+            assert_eq!(mib.since(&mib, "IpForwarding"), 0);
+        });
+    }
+
+    #[test]
     fn counters_have_the_names_of_nstat() {
         let mut mib = Mib::default();
         mib.add_table("Ip: Forwarding FragCreates\nIp: 1 7\nTcp: MaxConn RetransSegs\nTcp: -1 42\n");

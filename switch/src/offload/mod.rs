@@ -15,6 +15,8 @@ pub mod unfinished;
 pub mod vnet;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod testing;
 
 pub use checksum::complete;

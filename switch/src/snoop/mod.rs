@@ -24,6 +24,8 @@
 //!
 //! The overlay is one [`Member`], however many VTEPs are behind it: a vxlan device is one port of the kernel's bridge.
 
+#[cfg(test)]
+mod fuzz;
 mod groups;
 mod hosts;
 mod mdb;

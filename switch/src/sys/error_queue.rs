@@ -118,6 +118,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn fuzz_queued_error() {
+        crate::fuzzing::inputs(|data| {
+            let error = read(data);
+            assert_eq!((error.destination, error.quoted_len), (None, 0));
+            assert!(error.errno.raw_os_error() > 0);
+        });
+    }
+
     fn wait(socket: &UdpSocket, quoted: &mut [u8]) -> QueuedError {
         for _ in 0..200 {
             match next_error(socket.as_fd(), quoted) {

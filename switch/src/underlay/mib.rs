@@ -92,6 +92,15 @@ impl UdpCounters {
 mod tests {
     use super::*;
 
+    #[test]
+    fn fuzz_udp_mib() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            ipv4_counters(text);
+            ipv6_counters(text);
+        });
+    }
+
     /// From a Linux 6.18.
     const SNMP: &str = "\
 Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors

@@ -119,4 +119,15 @@ mod tests {
         drop(socket);
         assert_eq!(port_owner(IpAddr::V4(Ipv4Addr::LOCALHOST), port), None);
     }
+
+    /// A line of `/proc/net/udp`.
+    #[test]
+    fn fuzz_udp_owner() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(line) = std::str::from_utf8(input) else { return };
+            if let Some(entry) = Entry::parse(line) {
+                assert!(entry.is_in_the_way(entry.address, entry.port));
+            }
+        });
+    }
 }

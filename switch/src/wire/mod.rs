@@ -7,6 +7,8 @@ pub mod describe;
 pub mod dissect;
 pub mod ethernet;
 pub mod flow;
+#[cfg(test)]
+mod fuzz;
 pub mod hex;
 pub mod mac;
 pub mod membership;

@@ -13,6 +13,8 @@ pub mod counters;
 mod egress;
 mod entrance;
 pub mod explain;
+#[cfg(test)]
+mod fuzz;
 mod oversize;
 mod poller;
 mod probes;

@@ -2,6 +2,7 @@
 
 mod coalescing;
 mod encapsulations;
+mod fuzz;
 mod groups;
 mod options;
 mod overlay;

@@ -1,6 +1,6 @@
 //! One frame of a capture file.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, io::Read, path::Path};
 
 use anyhow::{Context, anyhow, bail};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
@@ -16,6 +16,10 @@ const BLOCK_LEN: usize = 1 << 20;
 /// The file can't be read, has not so many frames, or the frame is not Ethernet's or was cut off.
 pub(super) fn frame(path: &Path, number: usize) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
+    frame_of(path, file, number)
+}
+
+fn frame_of(path: &Path, file: impl Read + Send, number: usize) -> anyhow::Result<Vec<u8>> {
     let no_capture =
         |error: PcapError<&[u8]>| UsageError(format!("{} is no pcap or pcapng file ({error})", path.display()));
     let mut reader = create_reader(BLOCK_LEN, file).map_err(no_capture)?;
@@ -82,7 +86,7 @@ fn whole(
         )));
     }
     // Blocks are padded to four bytes.
-    let frame = data.get(..captured as usize).context("a block shorter than its frame")?;
+    let frame = data.get(..captured as usize).with_context(|| format!("{name} is longer than its block"))?;
     Ok(frame.to_vec())
 }
 
@@ -125,6 +129,19 @@ mod tests {
         let len = (frame.len() as u32).to_le_bytes();
         let packet = [&[0; 12][..], &len, &len, frame].concat();
         [block(0x0a0d_0d0a, &section), block(1, &interface), block(6, &packet)].concat()
+    }
+
+    /// Any file: its frames, and then an error that names it.
+    #[test]
+    fn fuzz_capture_file() {
+        crate::fuzzing::inputs(|bytes| {
+            for number in 1.. {
+                match frame_of(Path::new("trace"), bytes, number) {
+                    Ok(frame) => assert!(frame.len() <= bytes.len()),
+                    Err(error) => return assert!(error.to_string().contains("trace"), "{error}"),
+                }
+            }
+        });
     }
 
     #[test]

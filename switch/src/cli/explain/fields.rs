@@ -303,6 +303,22 @@ mod tests {
 
     const OWN: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
 
+    /// Fields of a frame, one a line: a frame that can be described, or an error that says what would be one.
+    #[test]
+    fn fuzz_fields() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(words) = std::str::from_utf8(input) else { return };
+            let _ = crate::cli::explain::bytes_of(words);
+            match <Line as clap::Parser>::try_parse_from(["explain"].into_iter().chain(words.split('\n'))) {
+                Ok(line) => match line.fields.frame(Some(OWN)) {
+                    Ok(frame) => assert!(frame.len() >= 14 && !describe(&frame).to_string().is_empty()),
+                    Err(error) => assert!(!error.to_string().is_empty()),
+                },
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        });
+    }
+
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]

@@ -362,6 +362,15 @@ mod tests {
     use crate::compare::case::{Case, access, tagged};
 
     #[test]
+    fn fuzz_ovs_fdb() {
+        crate::fuzzing::inputs(|input| {
+            if let Ok(line) = std::str::from_utf8(input) {
+                Learned::parse(line);
+            }
+        });
+    }
+
+    #[test]
     fn a_scene_has_its_words_or_says_why_not() {
         let said = |case: Case| words(&case.setup).map_err(|error| error.to_string());
         let case = || Case::new("x");

@@ -138,6 +138,14 @@ mod tests {
         assert_eq!(parse(&[]), []);
     }
 
+    #[test]
+    fn fuzz_link_events() {
+        crate::fuzzing::inputs(|datagram| {
+            let events = parse(datagram);
+            assert!(events.len() <= 1 + datagram.len() / 16, "each message has a header of 16 bytes");
+        });
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..256)) {

@@ -311,6 +311,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fuzz_echo() {
+        crate::fuzzing::inputs(|packet| {
+            let from = "192.0.2.2".parse().unwrap();
+            for (is_ipv4, is_raw) in [(true, true), (true, false), (false, false)] {
+                let read = &packet[..packet.len().min(128)];
+                let heard = Reader { is_ipv4, is_raw, id: 7 }.read(from, read, packet.len());
+                if let Some(Heard::Echo { size, .. }) = heard {
+                    assert!(
+                        size <= packet.len() + usize::from(if is_ipv4 { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN })
+                    );
+                }
+            }
+        });
+    }
+
     #[tokio::test]
     async fn a_host_answers_to_requests_of_any_size() {
         for local in ["127.0.0.1", "::1"] {

@@ -26,6 +26,8 @@
 
 pub(crate) mod echo;
 mod errors;
+#[cfg(test)]
+mod fuzz;
 mod peer;
 mod prober;
 pub(crate) mod stations;

@@ -257,6 +257,28 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
 
+    /// What nft prints: rules in its words, or an error.
+    #[test]
+    fn fuzz_nft() {
+        crate::fuzzing::inputs(|json| {
+            let Ok(ruleset) = parse(json) else { return };
+            for chain in &ruleset.chains {
+                assert!(!chain.path().is_empty());
+                chain.rules.iter().for_each(|rule| drop((rule.words(), rule.packets())));
+            }
+        });
+    }
+
+    /// What a container engine leaves in its folder.
+    #[test]
+    fn fuzz_cni() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            let file = crate::doctor::survey::host::CniFile::parse("10-x.conflist", text);
+            assert!(file.is_none_or(|file| !file.plugins.is_empty()));
+        });
+    }
+
     #[test]
     fn rules_are_read_and_said_in_nfts_words() {
         let text = br#"{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "inet", "name": "f"}},

@@ -255,6 +255,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_proc_sockets() {
+        crate::fuzzing::inputs(|input| {
+            let Ok(line) = std::str::from_utf8(input) else { return };
+            for protocol in [Protocol::Udp, Protocol::Tcp] {
+                let Some(socket) = socket(line, protocol) else { continue };
+                assert!(socket.remote.is_none_or(|remote| remote.port() != 0));
+            }
+        });
+    }
+
+    #[test]
     fn sockets_are_read_as_the_kernel_prints_them() {
         let line = " 3266: 0200000A:12B5 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        0 20983 2 0000000000000000 5";
         let socket = socket(line, Protocol::Udp).unwrap();

@@ -316,22 +316,33 @@ mod tests {
     use super::*;
     use crate::doctor::survey::links;
 
+    #[test]
+    fn fuzz_netlink_dumps() {
+        crate::fuzzing::inputs(|body| {
+            read_all(body);
+        });
+    }
+
+    fn read_all(body: &[u8]) {
+        links::link(body);
+        links::vlans(body);
+        address_entry(body);
+        route(body);
+        rule(body);
+        neighbour(body);
+        forwarding(body);
+        groups(body);
+        router_ports(body);
+        qdisc(body);
+        filter(body, true);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes: Vec<u8>, family in prop::sample::select(&[0, 2, 7, 10])) {
             let mut body = vec![family];
             body.extend(bytes);
-            links::link(&body);
-            links::vlans(&body);
-            address_entry(&body);
-            route(&body);
-            rule(&body);
-            neighbour(&body);
-            forwarding(&body);
-            groups(&body);
-            router_ports(&body);
-            qdisc(&body);
-            filter(&body, true);
+            read_all(&body);
         }
     }
 

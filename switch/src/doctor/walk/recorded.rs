@@ -1,7 +1,16 @@
 //! Walks in surveys that were recorded in labs (`weft doctor --save`), and cut down to what they look at.
 
+use std::net::Ipv4Addr;
+
 use super::{End, Errand, follow};
-use crate::doctor::survey::Survey;
+use crate::{
+    doctor::{
+        map::{Page, draw},
+        runbook::{self, Focus},
+        survey::{Survey, values::Protocol},
+    },
+    fuzzing::{Script, change_json},
+};
 
 /// The survey, the namespace that it was taken around, whom a packet is for, and what ends it.
 const RECORDED: [(&str, &str, [u8; 4], &str); 6] = [
@@ -27,6 +36,44 @@ fn end(survey: &Survey, errand: Errand) -> String {
             format!("{} at {}", trouble.finding, trouble.place)
         }
     }
+}
+
+/// A recorded survey with a few places changed: doctor comes to an end and says something, and the map is drawn.
+#[test]
+fn fuzz_survey() {
+    let recorded = RECORDED.map(|(text, ..)| serde_json::from_str::<serde_json::Value>(text).unwrap());
+    crate::fuzzing::inputs(move |input| {
+        let mut script = Script::new(input);
+        let mut value = recorded[usize::from(script.u8()) % recorded.len()].clone();
+        let to = [[10, 10, 0, 2], [192, 0, 2, 2], [10, 10, 0, 1]].map(Ipv4Addr::from)[usize::from(script.u8()) % 3];
+        let port = script.bool().then_some((Protocol::Tcp, 80));
+        let len = script.bool().then_some(1500);
+        while !script.is_empty() {
+            change_json(&mut value, &mut script);
+        }
+        let Ok(survey) = serde_json::from_value::<Survey>(value) else { return };
+        let text = serde_json::to_string(&survey).unwrap();
+        assert_eq!(serde_json::from_str::<Survey>(&text).unwrap(), survey, "it is read as it was written");
+        let spaces: Vec<_> = (0..survey.spaces.len()).collect();
+        let errand = |from: &usize| Errand {
+            from: *from,
+            to: to.into(),
+            port,
+            listening: port.is_some(),
+            len,
+            whole: len.is_some(),
+        };
+        let mut errands: Vec<_> = spaces.iter().map(errand).collect();
+        errands.extend(spaces.first().map(|first| runbook::gateways(&survey, *first)).unwrap_or_default());
+        runbook::add_full_size(&survey, &mut errands);
+        let moved = runbook::moved(&survey, &survey);
+        let focus = Focus { title: "all".to_owned(), moved, spaces, errands, ..Focus::default() };
+        let report = runbook::look(&survey, &focus);
+        assert_eq!(report.ways.len(), focus.errands.len());
+        let page = Page::of(&survey);
+        assert!(!draw(&page).is_empty());
+        page.text();
+    });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Mistakes as users see them: line, what is wrong, what would be right.
 
 use super::Topology;
+use crate::lab::drawing::Drawing;
 
 const HEAD: &str = "name = \"t\"\ntitle = \"t\"\ntext = \"t\"\n";
 
@@ -19,6 +20,32 @@ fn expect(text: &str, expected: &[(usize, &str, &str)]) {
 
 const HOSTS: &str = "[[host]]\nname = \"a\"\n[[host.interface]]\nname = \"eth0\"\npeer = \"b/eth0\"\n\
                      [[host]]\nname = \"b\"\n[[host.interface]]\nname = \"eth0\"\npeer = \"a/eth0\"\n";
+
+/// Any text: a lab that is written so that it is read again, and can be drawn, or mistakes that lie inside the text.
+#[test]
+fn fuzz_lab() {
+    crate::fuzzing::inputs(|input| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        match Topology::parse("t.toml", text) {
+            Ok(lab) => {
+                // The taps of a lab's wefts are written too, and can't be read: they are made from the wefts.
+                let written = toml::to_string(&lab).unwrap();
+                if lab.hosts.iter().all(|host| host.weft.is_none()) {
+                    assert_eq!(toml::from_str::<Topology>(&written).unwrap(), lab, "{written}");
+                }
+                let drawing = Drawing::of(&lab);
+                assert!(!drawing.svg().is_empty());
+                drawing.text();
+            }
+            Err(errors) => {
+                for mistake in errors.mistakes() {
+                    assert!(mistake.span().is_none_or(|span| text.get(span).is_some()));
+                }
+                assert!(!errors.render(false).is_empty());
+            }
+        }
+    });
+}
 
 #[test]
 fn what_serde_does_not_understand_has_place_and_cure() {

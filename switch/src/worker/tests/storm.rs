@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Frames as hosts send them, with what stands beside them.
-fn frames() -> Vec<(Vec<u8>, VnetHeader)> {
+pub(super) fn frames() -> Vec<(Vec<u8>, VnetHeader)> {
     let mut arp =
         [&MacAddr::BROADCAST.octets()[..], &A.octets(), &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &A.octets(), &[10, 0, 0, 1]]
             .concat();
@@ -56,7 +56,7 @@ fn frames() -> Vec<(Vec<u8>, VnetHeader)> {
 
 /// Something that happens to a frame on a bad day.
 #[derive(Clone, Debug)]
-enum Damage {
+pub(super) enum Damage {
     /// The bit with this number, counted round the frame.
     Flip(usize),
     /// Two bytes.
@@ -77,7 +77,7 @@ impl Damage {
         }
     }
 
-    fn apply(&self, bytes: &mut Vec<u8>) {
+    pub(super) fn apply(&self, bytes: &mut Vec<u8>) {
         match *self {
             Self::Flip(bit) if !bytes.is_empty() => {
                 let len = bytes.len();
@@ -144,7 +144,7 @@ impl Storm {
 }
 
 /// What a host that gets this frame counts. The tag of a trunk can be one too many for the eye that looks for IP.
-fn wire_frames_of(mut bytes: Vec<u8>, vnet: VnetHeader) -> u32 {
+pub(super) fn wire_frames_of(mut bytes: Vec<u8>, vnet: VnetHeader) -> u32 {
     wire_frames(&bytes, &vnet).unwrap_or_else(|_| {
         let (_, untagged) = vlan::pop(&mut bytes).expect("a frame that left the switch makes sense");
         wire_frames(untagged, &vnet.shifted(-4)).expect("a frame that left the switch makes sense")

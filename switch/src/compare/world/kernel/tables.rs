@@ -257,3 +257,17 @@ impl Dumped {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_fdb_dump() {
+        crate::fuzzing::inputs(|body| {
+            if let Some(entry) = Dumped::parse(body) {
+                entry.kind();
+            }
+        });
+    }
+}
