@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         &usual[..1],
         &[
             ("a_flood_from_one_port_does_not_hold_up_the_overlay", needs, fair_share::one_port_into_the_overlay),
-            ("a_stranger_who_floods_the_underlay_holds_up_nobody", needs, fair_share::a_stranger),
+            ("a_stranger_who_floods_the_underlay_costs_the_ports_no_frame", needs, fair_share::a_stranger),
         ],
     ));
     // What carries nothing.

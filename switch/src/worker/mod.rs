@@ -17,6 +17,7 @@ pub mod explain;
 mod fuzz;
 mod oversize;
 mod poller;
+mod precedence;
 mod probes;
 mod run;
 pub mod sampling;

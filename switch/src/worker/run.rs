@@ -20,6 +20,7 @@ use super::{
     Fact, Worker,
     busy_poll::BusyPoll,
     poller::{Poller, Source},
+    precedence::Precedence,
     share::{Share, TURN},
     thread::{Clock, Command, Nice, Tuning},
 };
@@ -46,6 +47,8 @@ pub(super) struct Run<P> {
     ready: Vec<Source>,
     /// How nice weft was when it started this thread.
     nice_at_start: i8,
+    /// How nice it may be while it goes first, and whether it does; `None`: it is as nice as it was told to be.
+    precedence: Option<(i8, Precedence)>,
     /// What each port has had, by [`PortId`].
     shares: Vec<Share>,
     /// Ports that are not watched, and until when.
@@ -63,7 +66,19 @@ impl<P: Poller> Run<P> {
         let (busy_poll, ready) = (BusyPoll::new(Duration::ZERO), Vec::with_capacity(64));
         let (shares, paused) = (Vec::new(), Vec::with_capacity(64));
         let nice_at_start = scheduling::nice();
-        Self { worker, poller, commands, wake, clock, busy_poll, ready, nice_at_start, shares, paused }
+        Self {
+            worker,
+            poller,
+            commands,
+            wake,
+            clock,
+            busy_poll,
+            ready,
+            nice_at_start,
+            precedence: None,
+            shares,
+            paused,
+        }
     }
 
     /// Runs until it is told to stop.
@@ -88,7 +103,7 @@ impl<P: Poller> Run<P> {
         self.ready.clear();
         let sleep = self.resume();
         if self.busy_poll.is_off() {
-            return self.look(sleep);
+            return self.sleep(sleep);
         }
         let began = Instant::now();
         while began.elapsed() < self.busy_poll.window() && self.ready.is_empty() {
@@ -101,6 +116,21 @@ impl<P: Poller> Run<P> {
             self.look(sleep);
         }
         self.busy_poll.found_after(began.elapsed());
+    }
+
+    fn sleep(&mut self, timeout: Option<Duration>) {
+        if self.precedence.is_none() {
+            return self.look(timeout);
+        }
+        let began = Instant::now();
+        self.look(timeout);
+        let Some((nice, precedence)) = &mut self.precedence else { return };
+        if let Some(goes_first) = precedence.waited(began, Instant::now()) {
+            let nice = if goes_first { *nice } else { self.nice_at_start };
+            if let Err(error) = scheduling::set_nice(nice) {
+                debug!(nice, %error, "a worker stays as nice as it was");
+            }
+        }
     }
 
     fn look(&mut self, timeout: Option<Duration>) {
@@ -274,8 +304,10 @@ impl<P: Poller> Run<P> {
             Nice::IfAllowed(nice) => (nice, false),
             Nice::Wanted(nice) => (nice, true),
         };
+        self.precedence = None;
         match scheduling::set_nice(nice) {
-            Ok(()) => {}
+            Ok(()) if is_wanted || nice >= self.nice_at_start => {}
+            Ok(()) => self.precedence = Some((nice, Precedence::new(Instant::now()))),
             Err(error) if is_wanted => warn!(nice, %error, "a worker can't have this niceness and stays as it was"),
             // Only whoever has CAP_SYS_NICE, or a limit RLIMIT_NICE that allows it, is less nice than it was.
             Err(error) => debug!(nice, %error, "a worker stays as nice as it was"),
