@@ -20,7 +20,7 @@ use crate::{
         config::{Config, ConfigErrors},
     },
     isolation::{self, Demand},
-    sys::{inherited, opener, signals, users::Identity},
+    sys::{inherited, opener, scheduling, signals, users::Identity},
 };
 
 /// Where the configuration is if nobody says otherwise.
@@ -110,7 +110,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     args.give_up(&config)?;
     // The control plane has little to do; forwarding has threads of its own.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).thread_name("weft-control").enable_all().build()?;
+    let runtime = runtime
+        .worker_threads(2)
+        .thread_name("weft-control")
+        .on_thread_start(scheduling::step_back)
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(control::run::run(config, &args.config, socket));
     if let Some(opener) = opener::get() {
         opener.end();

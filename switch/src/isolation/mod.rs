@@ -34,7 +34,7 @@ use self::calls::Filter;
 pub use self::held::Held;
 use crate::sys::{
     opener::{self, Opener},
-    seccomp,
+    scheduling, seccomp,
     users::Identity,
 };
 
@@ -101,6 +101,8 @@ pub fn enter(
         }
         Err(error) => return Err(IsolationError::Opener(error)),
     };
+    // Workers are started later, when nobody here may say so any more.
+    scheduling::go_first();
     let mut shortcomings: Vec<_> = opener.shortcomings.iter().map(|what| format!("the opener: {what}")).collect();
     capabilities::forget_bounds(0, &mut shortcomings);
     if let Some(user) = user {

@@ -1,9 +1,12 @@
 //! How threads share processors; sched(7).
 #![allow(unsafe_code)]
 
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{io, mem::MaybeUninit, sync::OnceLock, time::Duration};
 
-use rustix::process::{getpriority_process, setpriority_process};
+use rustix::{
+    process::{Resource, getpriority_process, getrlimit, setpriority_process},
+    thread::{CapabilitySet, capabilities},
+};
 
 /// Makes the calling thread a real-time thread of the lowest such priority (SCHED_FIFO, 1), but not the threads that it
 /// starts later: whenever it has something to do, it does it at once, before every ordinary thread. It must not spin, since
@@ -36,6 +39,37 @@ pub fn nice() -> i8 {
 pub fn set_nice(nice: i8) -> io::Result<()> {
     // The manual says "process", and means the calling thread (setpriority(2), "C library/kernel differences").
     Ok(setpriority_process(None, i32::from(nice))?)
+}
+
+/// How nice this process was before [`go_first`].
+static AT_START: OnceLock<i8> = OnceLock::new();
+
+/// Makes the calling thread go before all ordinary ones, if it may, and with it those that it starts, for the time when nobody
+/// here may that any more. Who shall not calls [`step_back`].
+pub fn go_first() {
+    let before = nice();
+    if set_nice(-20).is_ok() {
+        let _ = AT_START.set(before);
+    }
+}
+
+/// How nice this process was when it started.
+pub fn nice_at_start() -> i8 {
+    AT_START.get().copied().unwrap_or_else(nice)
+}
+
+/// Takes [`go_first`] back, for the calling thread and those that it starts from now on.
+pub fn step_back() {
+    // To be nicer needs no right.
+    let _ = set_nice(nice_at_start());
+}
+
+/// Whether the calling thread may become so nice from any other niceness, or at least need not ask the limit.
+pub fn may_be(nice: i8) -> bool {
+    // getrlimit(2): the limit counts from 40, a niceness of -20, down to 1, one of 19.
+    let wanted = u64::try_from(20 - i16::from(nice)).unwrap_or(0);
+    getrlimit(Resource::Nice).current.is_none_or(|most| most >= wanted)
+        || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE))
 }
 
 /// Asks for time slices of this length for the calling thread, from 0.1 to 100 milliseconds. It gets no more of a processor for
@@ -102,6 +136,19 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(nice(), before);
+    }
+
+    #[test]
+    fn whoever_may_be_less_nice_can() {
+        thread::spawn(|| {
+            let before = nice();
+            set_nice(before.saturating_add(1).min(19)).unwrap();
+            if before < 19 {
+                assert_eq!(set_nice(before).is_ok(), may_be(before));
+            }
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

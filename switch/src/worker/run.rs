@@ -65,7 +65,7 @@ impl<P: Poller> Run<P> {
     ) -> Self {
         let (busy_poll, ready) = (BusyPoll::new(Duration::ZERO), Vec::with_capacity(64));
         let (shares, paused) = (Vec::new(), Vec::with_capacity(64));
-        let nice_at_start = scheduling::nice();
+        let nice_at_start = scheduling::nice_at_start();
         Self {
             worker,
             poller,
@@ -306,7 +306,8 @@ impl<P: Poller> Run<P> {
         };
         self.precedence = None;
         match scheduling::set_nice(nice) {
-            Ok(()) if is_wanted || nice >= self.nice_at_start => {}
+            // Who could not come back does not step back either.
+            Ok(()) if is_wanted || nice >= self.nice_at_start || !scheduling::may_be(nice) => {}
             Ok(()) => self.precedence = Some((nice, Precedence::new(Instant::now()))),
             Err(error) if is_wanted => warn!(nice, %error, "a worker can't have this niceness and stays as it was"),
             // Only whoever has CAP_SYS_NICE, or a limit RLIMIT_NICE that allows it, is less nice than it was.

@@ -149,7 +149,6 @@ impl Switch {
         let (facts_sender, facts) = crossbeam_channel::bounded(FACTS_LEN);
         let (snooped_sender, snooped) = crossbeam_channel::bounded(snooping::SNOOPED_LEN);
         let (events, receiver) = mpsc::channel(64);
-        snooping::listen(snooped, events.clone()).map_err(ApplyError::Worker)?;
         let (probes_sender, probes) = crossbeam_channel::bounded(PROBE_NEWS_LEN);
         let snooping = Snooping::default();
         let snooped_to = SnoopedTo { sender: snooped_sender, sent: snooping.sent() };
@@ -158,6 +157,7 @@ impl Switch {
         let clock = Clock::start();
         let workers = Workers::start(config.switch.workers, &shared, &facts_to, clock).map_err(ApplyError::Worker)?;
         workers.tune(&config.switch);
+        snooping::listen(snooped, events.clone()).map_err(ApplyError::Worker)?;
         let path_mtus = paths::start(workers.commands(), &shared, probes, events.clone())?;
         let mut empty = Config::empty();
         empty.switch = config.switch.clone();

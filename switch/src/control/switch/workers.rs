@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use crate::{
     control::config::SwitchConfig,
     ids::PortId,
-    sys::affinity,
+    sys::{affinity, scheduling},
     worker::{
         Facts, Report, Shared, Worker,
         thread::{Clock, Command, Commands, Nice, Tuning, WorkerThread},
@@ -27,7 +27,10 @@ impl Workers {
             let worker = Worker::new(shared.clone(), facts.clone());
             WorkerThread::spawn(index, worker, clock)
         };
-        (0..count).map(start).collect::<io::Result<_>>().map(Self)
+        let started = (0..count).map(start).collect::<io::Result<_>>().map(Self);
+        // They have it from this thread if weft went first, which needs it no longer.
+        scheduling::step_back();
+        started
     }
 
     pub(super) fn count(&self) -> usize {
