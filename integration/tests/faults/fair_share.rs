@@ -36,7 +36,7 @@ const ROUNDS: usize = 3;
 
 /// How often the whole is measured before it counts as failed. A build without optimisation has little to spare on a
 /// machine where everything else is tested at the same time; where weft is as users have it, once is enough.
-const ATTEMPTS: usize = if cfg!(debug_assertions) { 4 } else { 1 };
+const ATTEMPTS: usize = if cfg!(debug_assertions) { 8 } else { 1 };
 
 /// What is sent meanwhile, at least, for a flood to be one.
 const FLOOD: u64 = if cfg!(debug_assertions) { 10_000 } else { 50_000 };
