@@ -51,6 +51,8 @@ impl Precedence {
 mod tests {
     use super::*;
 
+    const NONE: [bool; 0] = [];
+
     /// Works and sleeps so many microseconds by turns, for half a second; what changed.
     fn changes(precedence: &mut Precedence, now: &mut Instant, work: u64, sleep: u64) -> Vec<bool> {
         let end = *now + Duration::from_millis(500);
@@ -67,11 +69,11 @@ mod tests {
     fn who_never_sleeps_steps_back_until_he_does() {
         let mut now = Instant::now();
         let mut precedence = Precedence::new(now);
-        assert_eq!(changes(&mut precedence, &mut now, 100, 300), [], "a flood that has its share");
+        assert_eq!(changes(&mut precedence, &mut now, 100, 300), NONE, "a flood that has its share");
         assert_eq!(changes(&mut precedence, &mut now, 100, 1), [false]);
-        assert_eq!(changes(&mut precedence, &mut now, 100, 20), [], "a breath now and then changes nothing");
+        assert_eq!(changes(&mut precedence, &mut now, 100, 20), NONE, "a breath now and then changes nothing");
         assert_eq!(changes(&mut precedence, &mut now, 100, 100), [true]);
-        assert_eq!(changes(&mut precedence, &mut now, 100, 10), [], "nor does much work");
+        assert_eq!(changes(&mut precedence, &mut now, 100, 10), NONE, "nor does much work");
     }
 
     #[test]
