@@ -64,6 +64,17 @@ pub(crate) fn of_lab(lab: &'static Builtin, name: &str, test: fn(&'static Builti
     })
 }
 
+/// Whether a test does nothing but wait for what comes of it on the full kernel.
+pub(crate) fn waits(name: &str) -> bool {
+    let kinds = [COMES_UP, BY_HAND, FAULTS_BREAK];
+    impossible_here().any(|lab| kinds.iter().any(|kind| named(lab, kind) == name))
+}
+
+/// The labs that this kernel lacks something for.
+fn impossible_here() -> impl Iterator<Item = &'static Builtin> {
+    LABS.iter().filter(|lab| lab.topology().is_ok_and(|lab| !missing(&lab.needs).is_empty()))
+}
+
 fn named(lab: &Builtin, name: &str) -> String {
     name.replace("NAME", lab.file.trim_end_matches(".toml"))
 }
@@ -87,8 +98,7 @@ fn told(name: &str) -> String {
 }
 
 fn on_the_full_kernel() -> anyhow::Result<String> {
-    let impossible_here = LABS.iter().filter(|lab| lab.topology().is_ok_and(|lab| !missing(&lab.needs).is_empty()));
-    let files: Vec<_> = impossible_here.map(|lab| lab.file).collect();
+    let files: Vec<_> = impossible_here().map(|lab| lab.file).collect();
     let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("full-kernel/run");
     let mut command = Command::new(run);
     command.args(["--", "env"]).arg(format!("{INSIDE}={}", files.join(" "))).arg(format!("{REQUIRE_ALL}=1"));

@@ -63,7 +63,9 @@ fn main() -> ExitCode {
     let ping = Needs::ROOT.programs(&["ping"]);
     let ip = Needs::ROOT.programs(&["ip"]);
     let tap = Needs::ROOT_AND_TUN.programs(&["ip"]);
-    let mut tests = vec![
+    // By far the longest.
+    let mut tests = full_kernel::tests();
+    tests.extend([
         trial("kernel_bridges_and_vxlan_devices_ping_over_an_ipv4_underlay", ping, || overlay_pings(Family::V4)),
         trial("kernel_bridges_and_vxlan_devices_ping_over_an_ipv6_underlay", ping, || overlay_pings(Family::V6)),
         trial("dropping_a_lab_leaves_nothing", root, dropping_leaves_nothing),
@@ -84,12 +86,13 @@ fn main() -> ExitCode {
         trial("device_options_reach_the_kernel", ip, options_reach_the_kernel),
         trial("errors_name_interface_namespace_and_the_kernels_words", root, errors_read_well),
         trial("without_privileges_it_is_said_what_is_missing", root, without_privileges),
-    ];
+    ]);
     tests.extend(command::tests());
     tests.extend(by_hand::tests());
     tests.extend(capture::tests());
     tests.extend(beside::tests());
-    tests.extend(full_kernel::tests());
+    // These would only hold up others.
+    tests.sort_by_key(|test| full_kernel::waits(test.name()));
     main_with_threads_and_alone(4, tests, beside::figures())
 }
 

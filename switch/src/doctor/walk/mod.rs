@@ -26,9 +26,11 @@ mod neighbours;
 mod packet;
 mod packets;
 mod path;
+mod receiving;
 #[cfg(test)]
 mod recorded;
 mod route;
+mod routeless;
 mod switch;
 mod translate;
 mod tunnels;

@@ -1,4 +1,5 @@
-//! From hop to hop as an IP packet: routes, filters, translation, forwarding, receiving.
+//! From hop to hop as an IP packet: routes, filters, translation, forwarding. What a host does with what it receives is in
+//! `receiving`, and why it has no route in `routeless`.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -6,16 +7,9 @@ use super::{
     Stop, Walker,
     filter::{self, Outcome, Place},
     packet::Packet,
-    path,
     route::{self, Answer, Question},
-    tunnels::socket_row,
 };
-use crate::doctor::{
-    Finding,
-    step::Trouble,
-    survey::values::{Address, Protocol, RouteKind, RuleAction, Space},
-    world::{At, Other},
-};
+use crate::doctor::{Finding, step::Trouble, survey::values::Protocol, world::At};
 
 impl Walker<'_> {
     /// Carries a packet from a namespace to where it is received; gives that namespace and the packet as it is there.
@@ -85,21 +79,6 @@ impl Walker<'_> {
         }
         let text = format!("{packet} goes round until its TTL ends");
         Err(Trouble::new(Finding::RouteLoop, self.survey.space(space).label(), text).into())
-    }
-
-    /// What a namespace does with a packet before it asks where it is to go.
-    fn received(&mut self, at: At, packet: &mut Packet) -> Result<(), Stop> {
-        let space = self.survey.space(at.space);
-        if let Some(back) = self.back_at_entry(at.space, *packet) {
-            if back.destination != packet.destination {
-                self.note(space.label(), format!("translated back: now {} > {}", back.source, back.destination));
-            }
-            *packet = back;
-        } else {
-            self.conntrack_has_room(at.space)?;
-            self.hook(at.space, "prerouting", Some(at), None, packet)?;
-        }
-        self.comes_by_the_right_interface(at, *packet)
     }
 
     /// Asks the filters of a hook, and does what they say.
@@ -190,84 +169,6 @@ impl Walker<'_> {
             trouble = trouble.row(here.inside("sysctl net.ipv4.ip_forward"), row);
         }
         Err(trouble.next(here.inside(&format!("sysctl -w {key}=1"))).into())
-    }
-
-    /// `net/ipv4/fib_frontend.c:__fib_validate_source`.
-    fn comes_by_the_right_interface(&self, at: At, packet: Packet) -> Result<(), Stop> {
-        let space = self.survey.space(at.space);
-        let link = self.survey.link(at);
-        if packet.is_ipv6() {
-            return Ok(());
-        }
-        let name = &link.name;
-        if space.has(packet.source) && space.own(link, "accept_local") == 0 {
-            let text = format!("{} gets a packet from its own address {}, and drops it", self.at(at), packet.source);
-            let rows = space.addresses.iter().filter(|address| address.prefix.address == packet.source);
-            let rows: Vec<_> = rows.map(|address| space.address_row(address)).collect();
-            return Err(Trouble::new(Finding::DuplicateIp, self.at(at), text)
-                .rows(space.inside("ip address"), rows)
-                .into());
-        }
-        let mode = space.largest(link, "rp_filter");
-        if mode == 0 {
-            return Ok(());
-        }
-        let back =
-            Question { destination: packet.source, source: Some(packet.destination), iif: None, mark: packet.mark };
-        let answer = route::lookup(space, back);
-        let (fits, row) = match answer {
-            Answer::By { route, hop } => (mode == 2 || hop.link == at.link, space.route_row(route)),
-            Answer::Local => (false, "local".to_owned()),
-            Answer::Refused(route) => (false, space.route_row(route)),
-            Answer::RuleRefused(rule) => (false, route::rule_row(rule)),
-            Answer::Nothing => (false, format!("(no route to {})", packet.source)),
-        };
-        if fits {
-            return Ok(());
-        }
-        let how = if mode == 2 { "by no interface" } else { "not by that interface" };
-        let text = format!(
-            "{} drops {packet}: the way back to {} leads {how} (rp_filter = {mode})",
-            self.at(at),
-            packet.source
-        );
-        let setting = |of: &str| {
-            let value = space.sysctl(&format!("net/ipv4/conf/{of}/rp_filter")).unwrap_or(0);
-            format!("net.ipv4.conf.{of}.rp_filter = {value}")
-        };
-        let mut trouble = Trouble::new(Finding::RpFilter, self.at(at), text)
-            .row(space.inside(&format!("ip route get {}", packet.source)), row)
-            .rows(space.inside("sysctl -a"), [setting("all"), setting(name)]);
-        if let Some(drops) = space.counters.get("TcpExt.IPReversePathFilter").filter(|drops| **drops > 0) {
-            trouble = trouble.row(space.inside("nstat -a"), format!("TcpExtIPReversePathFilter {drops}"));
-        }
-        Err(trouble.next(space.inside(&format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2"))).into())
-    }
-
-    fn conntrack_has_room(&self, space: usize) -> Result<(), Stop> {
-        let here = self.survey.space(space);
-        let uses = |chain: &crate::doctor::survey::nft::Chain| {
-            chain.kind == "nat" || chain.rules.iter().any(|rule| rule.words().contains("ct "))
-        };
-        let tracks = here.nft.as_ref().is_some_and(|ruleset| ruleset.chains.iter().any(uses));
-        match here.conntrack {
-            Some(table) if tracks && table.count >= table.limit && table.limit > 0 => {
-                let text = format!(
-                    "{} tracks {} connections of {}: new ones are dropped",
-                    here.label(),
-                    table.count,
-                    table.limit
-                );
-                let rows = [
-                    format!("net.netfilter.nf_conntrack_count = {}", table.count),
-                    format!("net.netfilter.nf_conntrack_max = {}", table.limit),
-                ];
-                let trouble = Trouble::new(Finding::ConntrackFull, here.label(), text)
-                    .rows(here.inside("sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max"), rows);
-                Err(trouble.next(here.inside("conntrack -L")).into())
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 
     /// A packet against the MTU of the interface that it leaves by; gives the length that goes on: of a packet that may be cut, or
@@ -363,223 +264,5 @@ impl Walker<'_> {
         let name = space.link_name(at.link);
         let question = Question { destination: address, source: None, iif: Some(&name), mark: 0 };
         matches!(route::lookup(space, question), Answer::By { hop, .. } if hop.link != at.link)
-    }
-
-    /// The receiver's last word: pings that it ignores, ports that nobody listens on.
-    pub(super) fn accepted(&mut self, space: usize, packet: Packet, listening: bool) -> Result<(), Stop> {
-        let here = self.survey.space(space);
-        let (path, key) = if packet.is_ipv6() {
-            ("net/ipv6/icmp/echo_ignore_all", "net.ipv6.icmp.echo_ignore_all")
-        } else {
-            ("net/ipv4/icmp_echo_ignore_all", "net.ipv4.icmp_echo_ignore_all")
-        };
-        if packet.protocol == Protocol::Icmp && here.sysctl(path).unwrap_or(0) != 0 {
-            let text = format!("{} is told to answer no pings", here.label());
-            let trouble = Trouble::new(Finding::EchoIgnored, here.label(), text)
-                .row(here.inside(&format!("sysctl {key}")), format!("{key} = 1"));
-            return Err(trouble.next(here.inside(&format!("sysctl -w {key}=0"))).into());
-        }
-        if !listening || packet.protocol == Protocol::Icmp {
-            return Ok(());
-        }
-        let on_port = here.sockets.iter().filter(|socket| {
-            socket.protocol == packet.protocol
-                && socket.local.port() == packet.destination_port
-                && socket.remote.is_none()
-        });
-        let on_port: Vec<_> = on_port.collect();
-        let takes =
-            on_port.iter().find(|socket| socket.local.ip().is_unspecified() || socket.local.ip() == packet.destination);
-        if let Some(socket) = takes {
-            self.note(here.label(), format!("socket {}", socket_row(socket)));
-            return Ok(());
-        }
-        let port = packet.destination_port;
-        let text = match on_port.first() {
-            Some(socket) => format!("port {port} is listened on at {} only", socket.local.ip()),
-            None => format!("nobody listens on {} port {port}", packet.protocol),
-        };
-        let command = here.inside(&format!("ss -lntup sport = {port}"));
-        let rows: Vec<_> = on_port.iter().map(|socket| socket_row(socket)).collect();
-        let rows = if rows.is_empty() { vec!["(nobody)".to_owned()] } else { rows };
-        Err(Trouble::new(Finding::NotListening, here.label(), text).rows(&command, rows).next(command).into())
-    }
-
-    /// The address that a namespace sends to another one from.
-    pub(super) fn source_for(&self, space: usize, to: IpAddr) -> Result<IpAddr, Stop> {
-        let here = self.survey.space(space);
-        let question = Question { destination: to, source: None, iif: None, mark: 0 };
-        let usable = |it: &&Address| it.prefix.address.is_ipv6() == to.is_ipv6() && !it.dad_failed;
-        let (route, link) = match route::lookup(here, question) {
-            Answer::Local => return Ok(to),
-            Answer::By { route, hop } => (route, hop.link),
-            Answer::Refused(route) => return Err(self.refused(space, route, Packet::echo(to, to, 84)).into()),
-            Answer::RuleRefused(_) | Answer::Nothing => return Err(self.no_route(space, to, None).into()),
-        };
-        if let Some(source) = route.source {
-            return Ok(source);
-        }
-        let own: Vec<_> = here.addresses_of(link).filter(usable).collect();
-        let best = own.iter().find(|it| it.prefix.contains(to)).or_else(|| own.iter().find(|it| !it.link_local));
-        let any = || here.addresses.iter().filter(usable).find(|it| !it.link_local && !it.prefix.address.is_loopback());
-        match best.copied().or_else(any) {
-            Some(address) if address.tentative => {
-                let at = At { space, link: address.link };
-                let text = format!("{} is still looked into for duplicates, and can't be used", address.prefix);
-                let row = here.address_row(address);
-                Err(Trouble::new(Finding::AddressUnusable, self.at(at), text)
-                    .row(here.inside("ip address"), row)
-                    .into())
-            }
-            Some(address) => Ok(address.prefix.address),
-            None => {
-                let text = format!("{} has no address to send to {to} from", here.label());
-                let rows: Vec<_> =
-                    here.links.iter().filter(|link| !link.loopback).map(|link| here.link_row(link)).collect();
-                let trouble = Trouble::new(Finding::AddressMissing, self.at(At { space, link }), text)
-                    .rows(here.inside("ip link"), rows);
-                Err(trouble.next(here.inside("ip address")).into())
-            }
-        }
-    }
-
-    pub(super) fn refused(
-        &self,
-        space: usize,
-        route: &crate::doctor::survey::values::Route,
-        packet: Packet,
-    ) -> Trouble {
-        const USUAL: [u32; 3] = [253, 254, 255];
-        let here = self.survey.space(space);
-        if !USUAL.contains(&route.table) {
-            let text = format!(
-                "a rule of {} sends {packet} to the table {}, where a route drops it",
-                here.label(),
-                route.table
-            );
-            let rules = here.rules.iter().filter(|rule| rule.action == RuleAction::Table(route.table));
-            return Trouble::new(Finding::RuleDiverts, here.label(), text)
-                .rows(here.inside("ip rule"), rules.map(route::rule_row).collect::<Vec<_>>())
-                .row(here.inside(&format!("ip route show table {}", route.table)), here.route_row(route))
-                .next(here.inside("ip rule"));
-        }
-        let what = match route.kind {
-            RouteKind::Blackhole => "without a word",
-            RouteKind::Prohibit | RouteKind::Unreachable => "with an ICMP error",
-            RouteKind::Unicast
-            | RouteKind::Local
-            | RouteKind::Broadcast
-            | RouteKind::Anycast
-            | RouteKind::Multicast
-            | RouteKind::Throw
-            | RouteKind::Other => "as it says",
-        };
-        let text = format!("a route of {} drops what goes to {} {what}", here.label(), packet.destination);
-        let row = here.route_row(route);
-        Trouble::new(Finding::RouteBlackhole, here.label(), text)
-            .row(here.inside("ip route"), &row)
-            .next(here.inside(&format!("ip route del {row}")))
-    }
-
-    /// Why there is no route: often the cause is something else than a route that somebody forgot.
-    pub(super) fn no_route(&self, space: usize, to: IpAddr, source: Option<IpAddr>) -> Trouble {
-        let here = self.survey.space(space);
-        let of_family = |address: &&Address| address.prefix.address.is_ipv6() == to.is_ipv6() && !address.link_local;
-        let outer: Vec<_> = here.links.iter().filter(|link| !link.loopback).collect();
-        if outer.is_empty() {
-            let text = format!("{} has no interface but loopback", here.label());
-            return Trouble::new(Finding::InterfaceMissing, here.label(), text)
-                .rows(here.inside("ip link"), here.links.iter().map(|link| here.link_row(link)));
-        }
-        let holds = here.addresses.iter().filter(of_family).find(|address| address.prefix.contains(to));
-        if let Some(address) = holds
-            && let Some(link) = here.link(address.link)
-            && !link.up
-        {
-            // Its routes went with it.
-            return self.link_down(At { space, link: link.index });
-        }
-        if holds.is_none()
-            && let Some(down) = outer.iter().find(|link| !link.up && here.addresses_of(link.index).next().is_some())
-            && outer
-                .iter()
-                .filter(|link| link.up)
-                .all(|link| !here.addresses_of(link.index).any(|address| of_family(&address)))
-        {
-            return self.link_down(At { space, link: down.index });
-        }
-        if let Some(trouble) = self.other_prefix(space, to) {
-            return trouble;
-        }
-        if let Some(down) = outer.iter().find(|link| !link.up && self.would_lead(At { space, link: link.index }, to)) {
-            return self.link_down(At { space, link: down.index });
-        }
-        if !here.addresses.iter().filter(of_family).any(|address| !address.prefix.address.is_loopback())
-            && source.is_none()
-        {
-            let text = format!("{} has no address", here.label());
-            return Trouble::new(Finding::AddressMissing, here.label(), text)
-                .rows(here.inside("ip link"), outer.iter().map(|link| here.link_row(link)))
-                .next(here.inside("ip address"));
-        }
-        let text = format!("{} has no route to {to}", here.label());
-        Trouble::new(Finding::RouteMissing, here.label(), text)
-            .rows(here.inside("ip route"), self.routes_rows(here, to.is_ipv6()))
-            .next(here.inside(&format!("ip route get {to}")))
-    }
-
-    /// Whether what is at the other end of a cable knows a way on.
-    fn would_lead(&self, at: At, to: IpAddr) -> bool {
-        let Other::At(peer) = self.survey.other(at) else { return false };
-        let there = self.survey.space(peer.space);
-        let question = Question { destination: to, source: None, iif: None, mark: 0 };
-        peer.space != at.space
-            && match route::lookup(there, question) {
-                Answer::Local => true,
-                Answer::By { hop, .. } => hop.link != peer.link,
-                Answer::Refused(_) | Answer::RuleRefused(_) | Answer::Nothing => false,
-            }
-    }
-
-    fn routes_rows(&self, space: &Space, ipv6: bool) -> Vec<String> {
-        let routes = space.routes.iter().filter(|route| {
-            route.table != 255 && route.destination.address.is_ipv6() == ipv6 && route.kind != RouteKind::Multicast
-        });
-        let rows: Vec<_> = routes.map(|route| space.route_row(route)).collect();
-        if rows.is_empty() { vec!["(no routes)".to_owned()] } else { rows }
-    }
-
-    /// Somebody on the same segment whose prefix holds us, while ours does not hold him: one of the masks is wrong.
-    fn other_prefix(&self, space: usize, to: IpAddr) -> Option<Trouble> {
-        let here = self.survey.space(space);
-        for owner in self.survey.owners(to) {
-            let there = self.survey.space(owner.space);
-            let theirs = there.addresses_of(owner.link).find(|address| address.prefix.address == to)?;
-            for address in here
-                .addresses
-                .iter()
-                .filter(|address| theirs.prefix.contains(address.prefix.address) && !address.prefix.contains(to))
-            {
-                let at = At { space, link: address.link };
-                if owner.space == space || path::path(self.survey, at, owner).is_none() {
-                    continue;
-                }
-                let text = format!(
-                    "{} has {}, which does not hold {to}; {} has {}, which holds both",
-                    self.at(at),
-                    address.prefix,
-                    self.at(owner),
-                    theirs.prefix
-                );
-                let right = format!("{}/{}", address.prefix.address, theirs.prefix.len);
-                return Some(
-                    Trouble::new(Finding::PrefixMismatch, self.at(at), text)
-                        .row(here.inside("ip address"), here.address_row(address))
-                        .row(there.inside("ip address"), there.address_row(theirs))
-                        .next(here.inside(&format!("ip address add {right} dev {}", here.link_name(address.link)))),
-                );
-            }
-        }
-        None
     }
 }
