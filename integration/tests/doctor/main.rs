@@ -5,6 +5,7 @@
 
 mod faults;
 mod quiet;
+mod tunnels;
 
 use std::{
     path::PathBuf,
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         trial("the_capabilities_of_the_guide_are_enough", NEEDS.programs(&["setpriv", "nft"]), quiet::few_capabilities),
         trial("a_namespace_with_fifty_interfaces_is_looked_at_in_a_second", NEEDS, fifty_interfaces),
         trial("what_was_saved_says_the_same_elsewhere", NEEDS, saved_and_loaded),
+        trial("tunnels_to_groups_and_with_proxies_are_followed", NEEDS, tunnels::groups_and_proxies),
         trial("the_map_shows_all_of_a_lab", NEEDS, the_map),
         trial("mistakes_have_exit_code_2", Needs::NONE, mistakes),
     ])

@@ -287,7 +287,7 @@ impl Walker<'_> {
 }
 
 /// The Ethernet address of a group, which is written as an IP address (RFC 1112 section 6.4, RFC 2464 section 7) or as it is.
-fn group_mac(group: &str) -> Option<MacAddr> {
+pub(super) fn group_mac(group: &str) -> Option<MacAddr> {
     match group.parse() {
         Ok(IpAddr::V4(address)) => {
             let [_, b, c, d] = address.octets();

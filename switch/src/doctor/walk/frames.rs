@@ -70,6 +70,8 @@ pub(super) struct Spread {
     pub(super) ends: Vec<(At, Trouble)>,
     /// Bridges whose own device got no copy, and why: those behind their ports don't care.
     pub(super) unheard: Vec<(At, Trouble)>,
+    /// Devices that answered for the neighbour that was asked for, and with which address.
+    pub(super) answers: Vec<(At, MacAddr)>,
     /// Interfaces by which copies left to where doctor can't see.
     pub(super) out_of_sight: Vec<(At, String)>,
     /// Every interface it passed, in order.

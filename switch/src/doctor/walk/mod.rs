@@ -21,6 +21,7 @@ mod bridge;
 mod children;
 mod filter;
 mod frames;
+mod groups;
 mod hooks;
 mod neighbours;
 mod packet;
@@ -151,8 +152,9 @@ pub(crate) fn to_all_remotes(survey: &Survey, at: At) -> Vec<Trouble> {
     let source = survey.link(at).mac.unwrap_or(MacAddr::ZERO);
     let nobody = IpAddr::from([0, 0, 0, 0]);
     let packet = Packet::echo(nobody, nobody, SMALL);
-    // ARP is what every network sends.
-    let frame = frames::Frame { source, destination: MacAddr::BROADCAST, vlan: None, packet, arp: true };
+    // ARP is what every network sends, unless the device keeps it to itself.
+    let proxies = survey.tunnels().any(|(tunnel_at, _, tunnel)| tunnel_at == at && tunnel.proxy);
+    let frame = frames::Frame { source, destination: MacAddr::BROADCAST, vlan: None, packet, arp: !proxies };
     let spread = walker.spread(at, frame);
     let of_this = |(end, trouble): (At, Trouble)| (end == at).then_some(trouble);
     spread.ends.into_iter().filter_map(of_this).collect()

@@ -164,7 +164,11 @@ impl Walker<'_> {
             }
             (Some(own), None) => own,
             (None, Some(proxy)) => proxy,
-            (None, None) => return Err(self.nobody_answers(out, neighbour, &spread)),
+            (None, None) => match spread.answers.first() {
+                // Whatever answered has its answer back by the way it was asked.
+                Some((at, mac)) => return Ok(Answer { at: *at, mac: *mac, own: false }),
+                None => return Err(self.nobody_answers(out, neighbour, &spread)),
+            },
         };
         // The answer has to come back as well.
         let packet =
@@ -176,7 +180,7 @@ impl Walker<'_> {
     }
 
     /// The address that an interface asks for a neighbour from: one of the neighbour's network if it has such.
-    fn asks_from(&self, out: At, neighbour: IpAddr) -> Option<IpAddr> {
+    pub(super) fn asks_from(&self, out: At, neighbour: IpAddr) -> Option<IpAddr> {
         let space = self.survey.space(out.space);
         let same_family = |it: &&Address| it.prefix.address.is_ipv6() == neighbour.is_ipv6();
         let own: Vec<_> = space.addresses_of(out.link).filter(same_family).collect();

@@ -51,10 +51,39 @@ const HEADER_LEN: u32 = 8;
 const SENDING_PORTS: u16 = 49152;
 const UDP_LEN: u32 = 8;
 const ETHERNET_LEN: u32 = 14;
+/// What IPv6's questions for neighbours are sent to (RFC 4291 section 2.7.1, RFC 2464 section 7).
+const SOLICITED: [u8; 3] = [0x33, 0x33, 0xff];
+
+impl Wrapping {
+    /// The outer packet from an address.
+    pub(super) fn outer(&self, source: IpAddr, frame: Frame) -> Packet {
+        let ip = if self.remote.is_ipv4() { 20 } else { 40 };
+        let tag = if frame.vlan.is_some() { 4 } else { 0 };
+        Packet {
+            source,
+            destination: self.remote,
+            protocol: Protocol::Udp,
+            source_port: SENDING_PORTS,
+            destination_port: self.port,
+            len: frame.len() + tag + ETHERNET_LEN + HEADER_LEN + UDP_LEN + ip,
+            reply: false,
+            mark: 0,
+            whole: self.whole,
+            redirected: false,
+            disguised: false,
+            error: false,
+            ttl: if self.ttl == 0 { DEFAULT_TTL } else { self.ttl },
+        }
+    }
+}
 
 impl Walker<'_> {
     /// Out of a vxlan or geneve device (`drivers/net/vxlan/vxlan_core.c:vxlan_xmit`).
     pub(super) fn encapsulate(&mut self, at: At, tunnel: &Tunnel, frame: Frame, spread: &mut Spread) {
+        let of_neighbours = frame.arp || frame.destination.octets().starts_with(&SOLICITED);
+        if tunnel.proxy && of_neighbours {
+            return self.answers_itself(at, frame, spread);
+        }
         let remotes = self.remotes(at, tunnel, frame.destination);
         if remotes.is_empty() {
             let space = self.survey.space(at.space);
@@ -106,6 +135,9 @@ impl Walker<'_> {
             self.at(at),
             format!("{} to {} port {}, {vni}", wrapping.encapsulation, wrapping.remote, wrapping.port),
         );
+        if wrapping.remote.is_multicast() {
+            return self.through_group(&wrapping, frame, spread);
+        }
         self.depth += 1;
         let reached = self.underlay(&wrapping, frame);
         self.depth -= 1;
@@ -123,7 +155,7 @@ impl Walker<'_> {
     }
 
     fn underlay(&mut self, wrapping: &Wrapping, frame: Frame) -> Result<(usize, Packet), Stop> {
-        let Wrapping { space, from: at, local, remote, port, .. } = wrapping;
+        let Wrapping { space, from: at, local, remote, .. } = wrapping;
         let here = self.survey.space(*space);
         if let Some(local) = local
             && !here.has(*local)
@@ -140,23 +172,7 @@ impl Walker<'_> {
             Some(local) => *local,
             None => self.source_for(*space, *remote).map_err(|stop| self.about_underlay(stop, wrapping))?,
         };
-        let ip = if remote.is_ipv4() { 20 } else { 40 };
-        let tag = if frame.vlan.is_some() { 4 } else { 0 };
-        let outer = Packet {
-            source,
-            destination: *remote,
-            protocol: Protocol::Udp,
-            source_port: SENDING_PORTS,
-            destination_port: *port,
-            len: frame.len() + tag + ETHERNET_LEN + HEADER_LEN + UDP_LEN + ip,
-            reply: false,
-            mark: 0,
-            whole: wrapping.whole,
-            redirected: false,
-            disguised: false,
-            error: false,
-            ttl: if wrapping.ttl == 0 { DEFAULT_TTL } else { wrapping.ttl },
-        };
+        let outer = wrapping.outer(source, frame);
         if let Some(trouble) = self.does_not_fit(wrapping, outer, frame) {
             return Err(trouble.into());
         }
@@ -165,27 +181,27 @@ impl Walker<'_> {
 
     /// The outer packet against the interface that it leaves by.
     fn does_not_fit(&self, wrapping: &Wrapping, outer: Packet, frame: Frame) -> Option<Trouble> {
-        let space = self.survey.space(wrapping.space);
-        let (out, mtu) = self.way_out(wrapping.space, outer)?;
-        if outer.len <= mtu {
-            return None;
-        }
+        let (link, mtu) = self.way_out(wrapping.space, outer)?;
+        let out = At { space: wrapping.space, link };
+        (outer.len > mtu).then(|| self.too_long(wrapping, outer, frame, (out, mtu)))
+    }
+
+    pub(super) fn too_long(&self, wrapping: &Wrapping, outer: Packet, frame: Frame, (out, mtu): (At, u32)) -> Trouble {
         let overhead = outer.len - frame.len();
         let text = format!(
             "an inner packet of {} bytes makes an outer one of {} ({} + {overhead}), and {} carries {mtu}",
             frame.len(),
             outer.len,
             frame.len(),
-            space.link_name(out),
+            self.survey.link(out).name,
         );
         let device = self.survey.link(wrapping.from);
         let cure = format!("ip link set {} mtu {}", device.name, mtu.saturating_sub(overhead));
-        Some(
-            Trouble::new(Finding::MtuTooLarge, self.at(wrapping.from), text)
-                .row(self.survey.space(wrapping.from.space).inside("ip link"), self.row(wrapping.from))
-                .row(space.inside("ip link"), space.link_row(space.link(out)?))
-                .next(self.survey.space(wrapping.from.space).inside(&cure)),
-        )
+        let here = self.survey.space(wrapping.from.space);
+        Trouble::new(Finding::MtuTooLarge, self.at(wrapping.from), text)
+            .row(here.inside("ip link"), self.row(wrapping.from))
+            .row(self.survey.space(out.space).inside("ip link"), self.row(out))
+            .next(here.inside(&cure))
     }
 
     /// The same troubles have other names when it is a tunnel that they meet.
@@ -393,7 +409,7 @@ impl Walker<'_> {
     }
 
     /// Into the other end's device and on from there.
-    fn decapsulate(&mut self, far: At, from: IpAddr, frame: Frame, spread: &mut Spread) {
+    pub(super) fn decapsulate(&mut self, far: At, from: IpAddr, frame: Frame, spread: &mut Spread) {
         let link = self.survey.link(far);
         spread.passed.push(far);
         if Some(frame.source) == link.mac {
