@@ -250,6 +250,10 @@ impl PathMtu {
         }
         let was_whole = self.current == self.link;
         self.link = link;
+        // What is too large for the link by now is not asked for again.
+        if self.round.as_ref().is_some_and(|round| round.asks_more_than(link)) {
+            self.abandon_round();
+        }
         if was_whole || link <= self.current {
             self.settle(link, nothing_known(self.policy), now);
             self.told = None;

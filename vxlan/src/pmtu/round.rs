@@ -154,6 +154,11 @@ impl Round {
         self.questions.iter().filter_map(|question| question.sent.first()).map(|(_, at)| *at).min()
     }
 
+    /// Whether a size is asked for that is larger than this one.
+    pub(super) fn asks_more_than(&self, size: u16) -> bool {
+        self.questions.iter().any(|question| question.size > size)
+    }
+
     pub(super) fn largest_answered(&self) -> Option<u16> {
         let is_answered = |question: &&Question| matches!(question.fate, Fate::Answered(_));
         self.questions.iter().filter(is_answered).map(|question| question.size).max()

@@ -10,9 +10,12 @@ use etherparse::{
 };
 
 use super::UsageError;
-use crate::wire::{
-    MacAddr, Tag, Tpid,
-    vlan::{self, TAG_LEN},
+use crate::{
+    buffer::MAX_FRAME_LEN,
+    wire::{
+        MacAddr, Tag, Tpid,
+        vlan::{self, TAG_LEN},
+    },
 };
 
 #[derive(Args, Clone, Debug, Default)]
@@ -114,6 +117,9 @@ impl Fields {
         };
         let tag_len = if self.vlan.is_some() { TAG_LEN } else { 0 };
         let len = match self.len {
+            Some(len) if len > MAX_FRAME_LEN => {
+                return Err(usage(format!("no frame has {len} bytes: {MAX_FRAME_LEN} are the most")));
+            }
             Some(len) => Some(len.checked_sub(tag_len).ok_or_else(|| too_short(len))?),
             None => None,
         };
@@ -385,6 +391,7 @@ mod tests {
             ("--arp who-has --ip fd00::1,fd00::2", "ARP is IPv4's"),
             ("--proto udp", "go with IP addresses"),
             ("--len 13", "too few"),
+            ("--len 400000000000", "no frame has 400000000000 bytes"),
             ("--len 3 --vlan 1", "too few"),
             ("--ip 10.0.0.1,10.0.0.2 --dst 02:00:00:00:00:02 --len 41", "too few"),
             ("--ip 10.0.0.1,10.0.0.2 --dst 02:00:00:00:00:02 --proto icmp --dport 1", "ICMP has no ports"),
