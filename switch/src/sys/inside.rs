@@ -35,8 +35,9 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
     net::{
-        AddressFamily, Protocol, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with, socketpair,
+        AddressFamily, Protocol, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+        socketpair,
         sockopt::{self, Timeout},
     },
     thread::{LinkNameSpaceType, UnshareFlags},
@@ -380,6 +381,7 @@ pub(super) fn send(line: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
     Ok(())
 }
 
+/// One message and its descriptors. EMFILE: they found no room in this process, and are gone.
 pub(super) fn receive(line: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -394,6 +396,10 @@ pub(super) fn receive(line: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, V
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             descriptors.extend(rights);
         }
+    }
+    // net/core/scm.c:scm_detach_fds
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::MFILE.into());
     }
     Ok((received.bytes, descriptors))
 }

@@ -146,8 +146,9 @@ impl Opener {
         let answered = ask(open, Some(request), descriptors);
         if let Err(error) = &answered
             && error.kind() != ErrorKind::InvalidInput
+            && error.raw_os_error() != Some(libc::EMFILE)
         {
-            // It has ended, or what it says now would be the answer to this.
+            // It has ended, or what it says next would be the answer to this.
             *line = None;
             return Err(ended());
         }

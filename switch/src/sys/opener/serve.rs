@@ -38,6 +38,13 @@ pub fn serve(configuration: &Path, socket: &Path, shortcomings: Vec<String>) -> 
     let mut bytes = vec![0; MAX_LEN];
     loop {
         let (len, descriptors) = match receive(line.as_fd(), &mut bytes) {
+            // What was sent along is not there, and must not be taken for not sent.
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                if say(line.as_fd(), &super::refused(&error), None).is_err() {
+                    return ExitCode::SUCCESS;
+                }
+                continue;
+            }
             Ok((0, _)) | Err(_) => return ExitCode::SUCCESS,
             Ok(received) => received,
         };
