@@ -142,6 +142,9 @@ impl Walker<'_> {
         let reached = self.underlay(&wrapping, frame);
         self.depth -= 1;
         match reached {
+            Ok((space, outer)) if self.is_silent_wefts(space, outer) => {
+                spread.out_of_sight.push((at, format!("the weft at {} does not answer doctor", outer.destination)));
+            }
             Ok((space, outer)) => match self.listener(&wrapping, space, outer) {
                 Ok(Far::Device(far)) => self.decapsulate(far, outer.source, frame, spread),
                 Ok(Far::Weft(weft, bridge)) => self.enter_weft_by_tunnel(weft, bridge, outer.source, frame, spread),
@@ -152,6 +155,19 @@ impl Walker<'_> {
                 spread.out_of_sight.push((at, format!("the underlay at {place}: {why}")))
             }
         }
+    }
+
+    /// Whether the port that a packet is for is that of a weft of which nothing is known, as it did not answer.
+    fn is_silent_wefts(&self, space: usize, outer: Packet) -> bool {
+        let silent = |pid: u32| {
+            let mut wefts = self.survey.spaces.iter().flat_map(|space| &space.wefts);
+            wefts.any(|weft| weft.pid == pid && weft.state.is_none())
+        };
+        self.survey.space(space).sockets.iter().any(|socket| {
+            socket.protocol == Protocol::Udp
+                && socket.local.port() == outer.destination_port
+                && socket.owners.iter().any(|owner| silent(owner.pid))
+        })
     }
 
     fn underlay(&mut self, wrapping: &Wrapping, frame: Frame) -> Result<(usize, Packet), Stop> {
