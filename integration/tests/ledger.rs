@@ -121,17 +121,20 @@ fn balances_under_load(shape: Shape) -> anyhow::Result<()> {
     let config = a.config("", "mtu = 1450")
         + &port(plain.full_name(), "eth0", "offload = false\nmtu = 1450\naddress = [\"10.0.0.3/24\"]")
         + &format!(
-            "[[port]]\nname = \"eth0\"\nnetns = \"{}\"\ntrunk = {{ 7 = \"blue\", 8 = \"green\" }}\nmtu = 1454\n{}",
+            "[[port]]\nname = \"eth0\"\nnetns = \"{}\"\ntrunk = {{ 7 = \"blue\", 8 = \"green\" }}\nmtu = 1454\nflood_share = 100\n{}",
             trunk.full_name(),
             shape.port_line()
         )
-        + &format!("[[port]]\nname = \"p0\"\nkind = \"packet\"\nbridge = \"blue\"\n{}", shape.port_line())
+        + &format!(
+            "[[port]]\nname = \"p0\"\nkind = \"packet\"\nbridge = \"blue\"\nflood_share = 100\n{}",
+            shape.port_line()
+        )
         + "[[bridge]]\nname = \"green\"\n";
     // Whoever reads the account has his part of the processors, too.
     let nice = |config: String| config.replace("[switch]\n", "[switch]\nnice = 0\n");
     let wefts = [Weft::start(&a.switch, &nice(config))?, Weft::start(&b.switch, &nice(b.config("", "mtu = 1450")))?];
 
-    // Broadcasts from a trunk with both VLANs and one that it does not carry, and from a cable.
+    // Broadcasts from a trunk with both VLANs and one that it does not carry, and from a cable: more than their share.
     let src: MacAddr = "02:00:00:00:00:0e".parse()?;
     let untagged = frame(MacAddr::BROADCAST, src, EXPERIMENT);
     let tagged = |vid: u8| [&untagged[..12], &[0x81, 0, 0, vid], &untagged[12..]].concat();
