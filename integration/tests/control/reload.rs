@@ -54,7 +54,6 @@ pub(crate) fn reload_of_the_same(shape: Shape) -> anyhow::Result<()> {
 }
 
 /// Capabilities, a bit each (`include/uapi/linux/capability.h`).
-const SYS_NICE: u64 = 1 << 23;
 const SYS_RESOURCE: u64 = 1 << 24;
 
 /// Those that this process has, and so the weft that it starts.
@@ -111,10 +110,9 @@ pub(crate) fn reload_of_tuning() -> anyhow::Result<()> {
         Ok(())
     };
     let (index, everywhere) = (side.host.link("eth0")?.index, cpus()?);
-    let may = capabilities()?;
-    let (first_nice, may_return) =
-        (if may & (SYS_NICE | SYS_RESOURCE) == 0 { 0 } else { -20 }, may & SYS_RESOURCE != 0);
-    ensure!(niceness()? == [first_nice; 2], "workers go first: {:?}", niceness()?);
+    let may_return = capabilities()? & SYS_RESOURCE != 0;
+    let first_nice = if may_return { -20 } else { 0 };
+    ensure!(niceness()? == [first_nice; 2], "workers go first where they may step back and return: {:?}", niceness()?);
     ensure!(queue_length()? == 2000 && everywhere.len() == 2, "{} {everywhere:?}", queue_length()?);
     let defaults = buffers()?;
     ensure!(

@@ -301,13 +301,17 @@ impl<P: Poller> Run<P> {
         }
         let (nice, is_wanted) = match tuning.nice {
             Nice::AsStarted => (self.nice_at_start, false),
+            // Who could not go first again does not step back, and who never steps back must not go first: while it is busy,
+            // nothing would be left to others.
+            Nice::IfAllowed(nice) if nice < self.nice_at_start && !scheduling::may_be(nice) => {
+                (self.nice_at_start, false)
+            }
             Nice::IfAllowed(nice) => (nice, false),
             Nice::Wanted(nice) => (nice, true),
         };
         self.precedence = None;
         match scheduling::set_nice(nice) {
-            // Who could not come back does not step back either.
-            Ok(()) if is_wanted || nice >= self.nice_at_start || !scheduling::may_be(nice) => {}
+            Ok(()) if is_wanted || nice >= self.nice_at_start => {}
             Ok(()) => self.precedence = Some((nice, Precedence::new(Instant::now()))),
             Err(error) if is_wanted => warn!(nice, %error, "a worker can't have this niceness and stays as it was"),
             // Only whoever has CAP_SYS_NICE, or a limit RLIMIT_NICE that allows it, is less nice than it was.
