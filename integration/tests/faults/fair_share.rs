@@ -163,9 +163,14 @@ fn round(from: &Namespace, to: &str, flood: &(impl Fn(&Tap) + Sync)) -> anyhow::
     })
 }
 
+/// With workers that stand before the flooder also where nothing but weft's start allows that.
+fn going_first(config: &str) -> String {
+    config.replace("[switch]\n", "[switch]\nnice = -20\n")
+}
+
 pub(crate) fn one_port(shape: Shape) -> anyhow::Result<()> {
     let star = Star::in_shape(shape, PREFIX, 3)?;
-    let weft = Weft::start(&star.switch, &star.config())?;
+    let weft = Weft::start(&star.switch, &going_first(&star.config()))?;
     ping(&star.hosts[0], &Star::address(1))?;
     let open = || Injector::new(&star.hosts[2], "eth0").expect("the port is there");
     compare(&weft, &[(&star.hosts[0], "10.0.0.2")], |tap| flood(open(), tap))
@@ -174,7 +179,7 @@ pub(crate) fn one_port(shape: Shape) -> anyhow::Result<()> {
 pub(crate) fn one_port_into_the_overlay(shape: Shape) -> anyhow::Result<()> {
     let (pair, locals, config) = pair_with_locals(shape)?;
     let [a, b] = &pair.sides;
-    let weft = Weft::start(&a.switch, &config)?;
+    let weft = Weft::start(&a.switch, &going_first(&config))?;
     let _far = Weft::start(&b.switch, &b.config("", ""))?;
     ping(&locals[0], b.address)?;
     let open = || Injector::new(&locals[1], "eth0").expect("the port is there");
@@ -186,7 +191,7 @@ pub(crate) fn a_stranger(shape: Shape) -> anyhow::Result<()> {
     const STRANGER: &str = "192.0.2.77";
     let (pair, locals, config) = pair_with_locals(shape)?;
     let [a, b] = &pair.sides;
-    let weft = Weft::start(&a.switch, &config)?;
+    let weft = Weft::start(&a.switch, &going_first(&config))?;
     let _far = Weft::start(&b.switch, &b.config("", ""))?;
     b.switch.address("under0", &format!("{STRANGER}/24"))?;
     ping(&locals[0], b.address)?;
