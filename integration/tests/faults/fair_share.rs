@@ -180,7 +180,7 @@ pub(crate) fn one_port_into_the_overlay(shape: Shape) -> anyhow::Result<()> {
     let (pair, locals, config) = pair_with_locals(shape)?;
     let [a, b] = &pair.sides;
     let weft = Weft::start(&a.switch, &going_first(&config))?;
-    let _far = Weft::start(&b.switch, &b.config("", ""))?;
+    let _far = Weft::start(&b.switch, &going_first(&b.config("", "")))?;
     ping(&locals[0], b.address)?;
     let open = || Injector::new(&locals[1], "eth0").expect("the port is there");
     compare(&weft, &[(&locals[0], b.address)], |tap| flood(open(), tap))
@@ -192,7 +192,7 @@ pub(crate) fn a_stranger(shape: Shape) -> anyhow::Result<()> {
     let (pair, locals, config) = pair_with_locals(shape)?;
     let [a, b] = &pair.sides;
     let weft = Weft::start(&a.switch, &going_first(&config))?;
-    let _far = Weft::start(&b.switch, &b.config("", ""))?;
+    let _far = Weft::start(&b.switch, &going_first(&b.config("", "")))?;
     b.switch.address("under0", &format!("{STRANGER}/24"))?;
     ping(&locals[0], b.address)?;
     let target = mac(&locals[0], "eth0")?;
