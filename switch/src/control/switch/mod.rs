@@ -20,11 +20,13 @@
 mod build;
 mod cable;
 mod changes;
+mod entries;
 mod events;
 mod explain;
 mod feed;
 mod handed;
 mod paths;
+mod plan;
 mod port;
 mod report;
 mod runtime;
@@ -33,7 +35,7 @@ mod snooping;
 mod underlay;
 mod workers;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 use tokio::sync::{broadcast, mpsc};
@@ -50,16 +52,23 @@ pub use self::{
     runtime::RuntimeError,
     underlay::UnderlayOpenError,
 };
-use self::{feed::Feed, port::OpenPort, slots::Slots, snooping::Snooping, underlay::OpenUnderlay, workers::Workers};
+use self::{
+    feed::Feed,
+    plan::{Gone, Plan},
+    port::OpenPort,
+    slots::Slots,
+    snooping::Snooping,
+    underlay::OpenUnderlay,
+    workers::Workers,
+};
 use crate::{
-    bridge::Tables,
     control::{
         api::model::{Happening, Reloaded},
-        config::{BridgeConfig, Config, FdbConfig, FdbTarget, Membership, NetnsName, Peers, PortConfig, VtepConfig},
+        config::{BridgeConfig, Config, FdbTarget, Membership, NetnsName, PortConfig, VtepConfig},
         link::LinkError,
         path_mtu::{PROBE_NEWS_LEN, PathMtus},
     },
-    fdb::{Flush, Origin},
+    fdb::Flush,
     ids::{BridgeId, Endpoint, PortId},
     port::PortQueue,
     worker::{
@@ -421,106 +430,6 @@ impl Switch {
         Ok(())
     }
 
-    /// Forgets learned entries that the new tables no longer allow: of ports that left a bridge, of VTEPs that are spoken to
-    /// in another format now, of VTEPs that nobody names any more.
-    fn forget_what_is_not(&self, old: &Config) {
-        let tables = self.shared.tables.load();
-        for (id, port) in self.ports.iter() {
-            let was = old.port(&port.config.full_name());
-            let before = was.map(|port| &port.membership);
-            if before.is_some_and(|before| *before != port.config.membership) {
-                self.flush_foreign_bridges(&tables, PortId(id));
-            }
-            if was.is_some_and(|was| was.mab) && !port.config.mab {
-                self.shared.fdb.flush_locked(Endpoint::Port(PortId(id)));
-            }
-        }
-        for (id, _) in tables.bridge_ids() {
-            let of = |config: &Config| {
-                let bridge = config.bridge(self.bridges.get(id.0)?)?;
-                Some((bridge.encapsulation.format(), bridge.vni))
-            };
-            // They are reached at another port now, or are stations of another network.
-            if of(old).is_some_and(|before| Some(before) != of(&self.config)) {
-                for vtep in self.shared.fdb.vteps_learned(id) {
-                    self.shared.fdb.flush(Flush { bridge: Some(id), at: Some(Endpoint::Vtep(vtep)), statics: false });
-                }
-            }
-        }
-        let known_only = self.config.vtep.as_ref().is_none_or(|vtep| vtep.peers == Peers::Known);
-        for (id, bridge) in tables.bridge_ids().filter(|_| known_only) {
-            let named: HashSet<_> = bridge.known_vteps.values().copied().collect();
-            for vtep in self.shared.fdb.vteps_learned(id).into_iter().filter(|vtep| !named.contains(vtep)) {
-                self.shared.fdb.flush(Flush { bridge: Some(id), at: Some(Endpoint::Vtep(vtep)), statics: false });
-            }
-        }
-    }
-
-    /// An address of the bridge's own that was learned elsewhere is forgotten there (`br_fdb.c`: `fdb_add_local`). To be
-    /// called when all workers know the addresses.
-    fn forget_local_addresses(&self) {
-        for (id, bridge) in self.shared.tables.load().bridge_ids() {
-            for mac in bridge.local_macs.iter().filter(|mac| !self.shared.fdb.is_static(id, **mac)) {
-                if let Some(entry) = self.shared.fdb.remove(id, *mac) {
-                    let (bridge, at) = (self.bridge_name(id), self.endpoint_name(entry.at));
-                    warn!(bridge, %mac, at, "an address of the bridge's own was seen elsewhere, and is forgotten there");
-                }
-            }
-        }
-    }
-
-    fn forget_what_is_old(&self) {
-        let ageing = |id: BridgeId| {
-            let bridge = self.bridges.get(id.0).and_then(|name| self.config.bridge(name));
-            bridge.map_or(Duration::ZERO, |bridge: &BridgeConfig| bridge.ageing)
-        };
-        let aged = self.shared.fdb.age(self.clock.now(), ageing);
-        if aged > 0 {
-            tracing::debug!(entries = aged, "addresses aged out");
-            self.feed.tell(|| Happening::Aged { entries: aged as u64 });
-        }
-    }
-
-    fn flush_foreign_bridges(&self, tables: &Tables, port: PortId) {
-        for (bridge, _) in tables.bridge_ids() {
-            if !tables.port(port).is_some_and(|entry| entry.membership.carries(bridge)) {
-                let at = Some(Endpoint::Port(port));
-                self.shared.fdb.flush(Flush { bridge: Some(bridge), at, statics: true });
-            }
-        }
-    }
-
-    /// Takes out the static entries that are no longer wanted, and puts in those that are.
-    fn set_static_entries(&self, old: &Config) -> Result<(), TableFull> {
-        for entry in old.fdb.iter().filter(|entry| !self.config.fdb.contains(entry)) {
-            if let Some(bridge) = self.bridge_id(&entry.bridge) {
-                self.shared.fdb.remove(bridge, entry.mac);
-            }
-        }
-        for entry in &self.config.fdb {
-            let (Some(bridge), Some(at)) = (self.bridge_id(&entry.bridge), self.endpoint(entry)?) else { continue };
-            let Some(origin) = entry.kind.origin() else { continue };
-            // An entry that is there already may have moved; it is put back only where the configuration changed. A learned
-            // one took its place while its port was gone, or because it was `extern_learn`, which is to give way.
-            let gave_way = || match origin {
-                Origin::ExternLearn => self.shared.fdb.lookup(bridge, entry.mac).is_none(),
-                Origin::Static | Origin::Sticky | Origin::Learned => !self.shared.fdb.is_static(bridge, entry.mac),
-            };
-            if !old.fdb.contains(entry) || gave_way() {
-                self.shared.fdb.add_static(bridge, entry.mac, at, origin, self.clock.now());
-            }
-        }
-        Ok(())
-    }
-
-    fn endpoint(&self, entry: &FdbConfig) -> Result<Option<Endpoint>, TableFull> {
-        Ok(match &entry.at {
-            FdbTarget::Port(name) => self.port_id(name).map(Endpoint::Port),
-            FdbTarget::Vtep(address) => Some(Endpoint::Vtep(self.shared.vteps.intern(*address)?)),
-            FdbTarget::Bridge => None,
-        })
-    }
-
     fn bridge_name(&self, id: BridgeId) -> String {
         self.bridges.get(id.0).cloned().unwrap_or_else(|| format!("bridge {} (removed)", id.0))
     }
@@ -571,64 +480,6 @@ impl Switch {
         self.look_for_peers();
         self.let_go_of_vanished_namespaces();
         self.remove_ended_ports().await;
-    }
-}
-
-/// What becomes of ports whose interface is gone.
-#[derive(Clone, Copy)]
-enum Gone<'f> {
-    /// They stay so: what is wanted is about something else, and must not fail because of them.
-    Stay,
-    /// Those that this file names are opened again.
-    Open(&'f Config),
-}
-
-/// What has to happen to the ports.
-struct Plan {
-    close: Vec<u16>,
-    open: Vec<PortConfig>,
-    /// Ports that are closed first and then opened: their interface would be in its own way.
-    reopen: Vec<PortConfig>,
-    change: Vec<(u16, PortConfig)>,
-}
-
-impl Plan {
-    fn new(switch: &Switch, wanted: &Config, gone: Gone<'_>) -> Self {
-        let mut plan = Self { close: vec![], open: vec![], reopen: vec![], change: vec![] };
-        for (id, open) in switch.ports.iter() {
-            match wanted.port(&open.config.full_name()) {
-                None => plan.close.push(id),
-                Some(to) if open.is_gone() => match gone {
-                    // It has no interface that could be in the way.
-                    Gone::Open(file) if file.port(&open.config.full_name()).is_some() => {
-                        plan.close.push(id);
-                        plan.open.push(to.clone());
-                    }
-                    Gone::Open(_) | Gone::Stay => {}
-                },
-                Some(to) if port::needs_reopening(&open.config, to) => {
-                    plan.close.push(id);
-                    plan.reopen.push(to.clone());
-                }
-                Some(to) if *to != open.config => plan.change.push((id, to.clone())),
-                Some(_) => {}
-            }
-        }
-        let is_open = |port: &PortConfig| switch.port_id(&port.full_name()).is_some();
-        plan.open.extend(wanted.ports.iter().filter(|port| !is_open(port)).cloned());
-        plan
-    }
-
-    /// Taps whose MTU follows the underlay's, when that is another one now.
-    fn add_ports_of_another_mtu(&mut self, switch: &Switch, wanted: &Config, underlay_mtu: Option<u32>) {
-        for (id, open) in switch.ports.iter() {
-            let is_named = self.close.contains(&id) || self.change.iter().any(|(other, _)| *other == id);
-            let follows = open.config.kind.is_made() && open.config.mtu.is_none();
-            let fitting = default_mtu(&open.config, wanted, underlay_mtu);
-            if follows && !is_named && open.default_mtu != fitting {
-                self.change.push((id, open.config.clone()));
-            }
-        }
     }
 }
 
