@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::bounded;
 use weft::{
-    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, PortSecurity, Tables},
+    bridge::{Bridge, Membership, Overlay, PortEntry, Tables},
     fdb::{Limit, Stamp},
     ids::{BridgeId, Endpoint, PortId, VtepId},
     offload::VnetHeader,
@@ -101,13 +101,7 @@ impl Switch {
         let id = PortId(self.tables.ports.len() as u16);
         let frames = frames.into_iter().map(|bytes| (bytes, VnetHeader::NONE)).collect();
         let (port, counters) = MemoryPort::generator(frames, Offloads::default());
-        self.tables.ports.push(Some(PortEntry {
-            membership,
-            options: PortOptions::default(),
-            security: PortSecurity::default(),
-            mtu: 1500,
-            up: true,
-        }));
+        self.tables.ports.push(Some(PortEntry::new(membership)));
         self.tables.bridges[BRIDGE.index()].iter_mut().for_each(|bridge| bridge.ports.push(id));
         self.worker.add_port(id, PortQueue::Memory(port));
         self.shared.tables.store(Arc::new(self.tables.clone()));

@@ -48,6 +48,13 @@ pub struct PortEntry {
     pub up: bool,
 }
 
+impl PortEntry {
+    /// A port with nothing switched, where anybody may speak, up, and with Ethernet's MTU.
+    pub fn new(membership: Membership) -> Self {
+        Self { membership, options: PortOptions::default(), security: PortSecurity::default(), mtu: 1500, up: true }
+    }
+}
+
 /// How far a port takes part in forwarding, as spanning tree has it (IEEE 802.1D 8.4; `include/uapi/linux/if_bridge.h`:
 /// `BR_STATE_*`). Nobody in weft changes it but its user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

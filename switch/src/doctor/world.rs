@@ -155,16 +155,7 @@ impl Survey {
 
     /// The vxlan and geneve devices.
     pub(crate) fn tunnels(&self) -> impl Iterator<Item = (At, &Link, &Tunnel)> {
-        self.all().filter_map(|(at, link)| match &link.details {
-            Details::Tunnel(tunnel) => Some((at, link, tunnel)),
-            Details::None
-            | Details::Bridge(_)
-            | Details::Vlan(_)
-            | Details::Macvlan(_)
-            | Details::Ipvlan(_)
-            | Details::Vrf { .. }
-            | Details::Tun { .. } => None,
-        })
+        self.all().filter_map(|(at, link)| Some((at, link, link.details.tunnel()?)))
     }
 }
 

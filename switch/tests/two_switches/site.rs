@@ -9,7 +9,7 @@ use std::{
 use crossbeam_channel::bounded;
 use smoltcp::{time::Instant, wire::IpAddress};
 use weft::{
-    bridge::{Bridge, Membership, Overlay, PortEntry, PortOptions, PortSecurity, Tables},
+    bridge::{Bridge, Membership, Overlay, PortEntry, Tables},
     fdb::Stamp,
     ids::{BridgeId, PortId, VtepId},
     port::{
@@ -90,13 +90,7 @@ impl Site {
     fn add_port(&mut self, bridge: BridgeId, queues: Vec<PortQueue>) {
         let id = PortId(self.tables.ports.len() as u16);
         let membership = Membership::Access(bridge);
-        self.tables.ports.push(Some(PortEntry {
-            membership,
-            options: PortOptions::default(),
-            security: PortSecurity::default(),
-            mtu: 1500,
-            up: true,
-        }));
+        self.tables.ports.push(Some(PortEntry::new(membership)));
         self.tables.bridges[bridge.index()].as_mut().unwrap().ports.push(id);
         for (worker, queue) in self.workers.iter_mut().zip(queues) {
             worker.add_port(id, queue);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    bridge::{Membership, PortOptions, PortSecurity, StpState},
+    bridge::{Membership, PortOptions, StpState},
     ids::{PortId, VtepId},
     wire::{Tag, Tpid, VlanId, ethernet::EtherHeader},
 };
@@ -28,13 +28,7 @@ fn bridge(ports: &[u16], flood_list: &[u16]) -> Bridge {
 }
 
 fn access(bridge: BridgeId) -> PortEntry {
-    PortEntry {
-        membership: Membership::Access(bridge),
-        options: PortOptions::default(),
-        security: PortSecurity::default(),
-        mtu: 1500,
-        up: true,
-    }
+    PortEntry::new(Membership::Access(bridge))
 }
 
 /// Ports 0, 1 and 2 and two VTEPs on one bridge.

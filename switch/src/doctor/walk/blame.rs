@@ -276,17 +276,8 @@ impl Walker<'_> {
             self.at(port),
             link.mtu
         );
-        let finding = match &link.details {
-            // The inner frames are as long as their hosts may make them: it is they that don't fit the tunnel.
-            Details::Tunnel(_) => Finding::MtuTooLarge,
-            Details::None
-            | Details::Bridge(_)
-            | Details::Vlan(_)
-            | Details::Macvlan(_)
-            | Details::Ipvlan(_)
-            | Details::Vrf { .. }
-            | Details::Tun { .. } => Finding::MtuTooSmall,
-        };
+        // The inner frames are as long as their hosts may make them: it is they that don't fit the tunnel.
+        let finding = if link.details.tunnel().is_some() { Finding::MtuTooLarge } else { Finding::MtuTooSmall };
         Trouble::new(finding, self.at(port), text).row(self.survey.space(port.space).inside("ip link"), self.row(port))
     }
 

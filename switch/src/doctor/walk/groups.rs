@@ -12,7 +12,7 @@ use crate::{
     doctor::{
         Finding,
         step::Trouble,
-        survey::values::{Details, NeighbourState, Tunnel},
+        survey::values::{NeighbourState, Tunnel},
         world::At,
     },
     wire::MacAddr,
@@ -22,16 +22,8 @@ impl Walker<'_> {
     /// To all on the segment of the device's interface who have joined the group.
     pub(super) fn through_group(&mut self, wrapping: &Wrapping, frame: Frame, spread: &mut Spread) {
         let (at, group) = (wrapping.from, wrapping.remote);
-        let device = match &self.survey.link(at).details {
-            Details::Tunnel(tunnel) => tunnel.device.map(|link| At { space: at.space, link }),
-            Details::None
-            | Details::Bridge(_)
-            | Details::Vlan(_)
-            | Details::Macvlan(_)
-            | Details::Ipvlan(_)
-            | Details::Vrf { .. }
-            | Details::Tun { .. } => None,
-        };
+        let device = self.survey.link(at).details.tunnel().and_then(|tunnel| tunnel.device);
+        let device = device.map(|link| At { space: at.space, link });
         let Some(out) = device else {
             let why = format!("it sends to the group {group} by no certain interface");
             return spread.out_of_sight.push((at, why));

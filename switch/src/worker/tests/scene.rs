@@ -14,7 +14,7 @@ use super::super::{
     counters::{Counters, Tally},
 };
 use crate::{
-    bridge::{Bridge, DropReason, Membership, Overlay, PortEntry, PortOptions, PortSecurity, Tables},
+    bridge::{Bridge, DropReason, Membership, Overlay, PortEntry, Tables},
     fdb::Stamp,
     ids::{BridgeId, PortId, VtepId},
     offload::{Gso, PartialCsum, VnetHeader},
@@ -107,13 +107,7 @@ impl Scene {
                 bridge.as_mut().unwrap().ports.push(id);
             }
         }
-        self.tables.ports.push(Some(PortEntry {
-            membership,
-            options: PortOptions::default(),
-            security: PortSecurity::default(),
-            mtu: 1500,
-            up: true,
-        }));
+        self.tables.ports.push(Some(PortEntry::new(membership)));
         self.worker.add_port(id, queue);
         self.hosts.push(None);
         id

@@ -72,6 +72,22 @@ pub(crate) enum Details {
     },
 }
 
+impl Details {
+    /// Of a vxlan or geneve device.
+    pub(crate) const fn tunnel(&self) -> Option<&Tunnel> {
+        match self {
+            Self::Tunnel(tunnel) => Some(tunnel),
+            Self::None
+            | Self::Bridge(_)
+            | Self::Vlan(_)
+            | Self::Macvlan(_)
+            | Self::Ipvlan(_)
+            | Self::Vrf { .. }
+            | Self::Tun { .. } => None,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Bridge {
